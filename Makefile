@@ -1,0 +1,33 @@
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench docs train-demo
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(PY) || python3 -m venv $(VENV)
+	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+setup: $(STAMP) ## make the virtual environment
+
+demo: $(STAMP) ## the whole story on the embedded model; ends with demo-report/report.html
+	$(VENV)/bin/headpursuit demo --out demo-report --overwrite
+
+test: $(STAMP) ## run the tests
+	$(PY) -m pytest
+
+lint: $(STAMP) ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(STAMP) ## measure the pursuit against the literal algorithm
+	$(PY) -m benchmarks.pursuit
+
+train-demo: $(STAMP) ## train the embedded demo model again (an hour on two cores)
+	$(PY) tools/train_demo.py

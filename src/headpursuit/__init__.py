@@ -1,0 +1,1 @@
+"""Find, explain and edit the attention heads of Hugging Face models."""

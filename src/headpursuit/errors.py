@@ -1,0 +1,14 @@
+"""The one exception family of the package: every message says what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+
+class HeadPursuitError(Exception):
+    """A mistake that its reader can mend; the command line prints it as one line and exits with 1."""
+
+
+class MissingExtraError(HeadPursuitError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, *, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs {package}, which is not installed: pip install 'headpursuit[{extra}]'")
