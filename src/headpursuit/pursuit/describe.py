@@ -1,0 +1,120 @@
+"""Name heads: a pursuit over the whole unembedding, its first atoms' tokens are the name (Head Pursuit, Table 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from tqdm.auto import tqdm
+
+from headpursuit.errors import HeadPursuitError
+from headpursuit.model.heads import Head, parse_heads
+from headpursuit.pursuit.logit_lens import frequent_tokens
+from headpursuit.pursuit.somp import somp_heads
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from headpursuit.activations.head_activations import HeadActivations
+
+METHODS = ("somp", "logit-lens")
+
+
+@dataclass(frozen=True)
+class HeadDescription:
+    """What one head writes, in tokens.
+
+    Attributes:
+        head: which head.
+        tokens: the tokens, in the order in which they were chosen.
+        token_ids: their ids.
+        explained_variance: share of the head's variance over samples that the first so many tokens explain
+            (``somp``), or None (``logit-lens``).
+        frequency: share of samples that have the token among their highest (``logit-lens``), or None.
+        method: ``somp`` or ``logit-lens``.
+        n: number of samples.
+    """
+
+    head: Head
+    tokens: tuple[str, ...]
+    token_ids: tuple[int, ...]
+    explained_variance: tuple[float, ...] | None
+    frequency: tuple[float, ...] | None
+    method: str
+    n: int
+
+    def __str__(self) -> str:
+        share = "" if self.explained_variance is None else f"  {self.explained_variance[-1]:.1%} of variance"
+        return f"{self.head}: {', '.join(repr(token) for token in self.tokens)}{share}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {"name": self.head.name, **asdict(self.head), **{k: v for k, v in asdict(self).items() if k != "head"}}
+
+
+def describe(
+    acts: HeadActivations,
+    *,
+    heads: Iterable[str | Head] | None = None,
+    n_atoms: int = 5,
+    method: Literal["somp", "logit-lens"] = "somp",
+    fold_norm: bool = False,
+    progress: bool = True,
+) -> list[HeadDescription]:
+    """Name heads by the tokens that explain what they write.
+
+    Args:
+        acts: a capture.
+        heads: which heads; all when left out.
+        n_atoms: tokens a head.
+        method: ``somp`` explains the variance over samples (Table 1); ``logit-lens`` counts the tokens of highest logit
+            (Table 6).
+        fold_norm: multiply the unembedding by the gain of the norm before it.
+        progress: show a progress bar.
+
+    Returns:
+        One description a head, in the order asked for.
+
+    Raises:
+        HeadPursuitError: a head that was not captured, an unknown method.
+    """
+    if method not in METHODS:
+        raise HeadPursuitError(f"method={method!r}: choose one of {', '.join(METHODS)}")
+    wanted = acts.heads() if heads is None else parse_heads(heads)
+    acts.require(wanted)
+    unembedding = acts.weights.unembedding().float()
+    if fold_norm:
+        unembedding = unembedding * acts.weights.final_norm_gain()
+    by_layer: dict[int, list[int]] = {}
+    for head in wanted:
+        by_layer.setdefault(head.layer, []).append(head.head)
+    found: dict[Head, HeadDescription] = {}
+    for layer, columns in tqdm(by_layer.items(), desc="describe", unit="layer", disable=not progress, leave=False):
+        z, projection = acts.z[layer][:, columns], acts.weights.projection(layer)[columns]
+        described = _somp(z, projection, unembedding, n_atoms) if method == "somp" else _lens(z, projection, unembedding, n_atoms)
+        for column, (ids, variance, frequency) in zip(columns, described, strict=True):
+            head = Head(layer, column)
+            found[head] = HeadDescription(
+                head=head,
+                tokens=tuple(acts.tokenizer.decode([token]) for token in ids),
+                token_ids=tuple(ids),
+                explained_variance=variance,
+                frequency=frequency,
+                method=method,
+                n=acts.n,
+            )
+    return [found[head] for head in wanted]
+
+
+def _somp(z: Tensor, projection: Tensor, unembedding: Tensor, n_atoms: int) -> Iterable[tuple[Any, Any, None]]:
+    result = somp_heads(z, projection, unembedding, n_atoms=n_atoms)
+    for support, variance in zip(result.support.tolist(), result.explained_variance.tolist(), strict=True):
+        ids = [token for token in support if token >= 0]
+        yield ids, tuple(variance[: len(ids)]), None
+
+
+def _lens(z: Tensor, projection: Tensor, unembedding: Tensor, n_atoms: int) -> Iterable[tuple[Any, None, Any]]:
+    for head in range(z.shape[1]):
+        ids, share = frequent_tokens(z[:, head], projection[head], unembedding, n_tokens=n_atoms)
+        yield ids.tolist(), None, tuple(share.tolist())
