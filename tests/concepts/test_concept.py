@@ -1,0 +1,141 @@
+"""Concepts in code, built in and from files."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+import pytest
+
+from headpursuit.concepts import Concept, concept, concept_names, load_concept
+from headpursuit.concepts.builtin import built_in_words
+from headpursuit.errors import HeadPursuitError, MissingExtraError
+
+
+def test_words_are_cleaned_and_deduplicated_in_order():
+    made = Concept(" colours ", [" red", "green\n", "", "red", "dark   blue"])
+    assert made.name == "colours"
+    assert made.words == ("red", "green", "dark blue")
+    assert len(made) == 3
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.name = "other"
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("empty", [], "'empty' is empty"),
+        ("blank", [" ", "\t"], "'blank' is empty"),
+        (" ", ["red"], "needs a name"),
+        ("text", "red", "must be a list of words"),
+        ("mixed", ["red", 3], "3 is a int"),
+    ],
+)
+def test_what_is_no_word_list_is_refused(name, words, message):
+    with pytest.raises(HeadPursuitError, match=message):
+        Concept(name, words)
+
+
+def test_built_in_lists_hold_what_they_promise():
+    words = {name: set(concept(name).words) for name in concept_names()}
+    assert {"red", "grey", "gray", "brown", "orange", "pink", "black"} <= words["colours"]
+    assert 30 <= len(words["colours"]) <= 60
+    assert not {"darkred", "snow", "peru", "peachpuff"} & words["colours"]
+    assert {"France", "Turkey", "Ivory Coast", "United States", "Kosovo", "Myanmar"} <= words["countries"]
+    assert not {"Antarctica", "European Union", "Greenland", "Unknown Region", "Réunion"} & words["countries"]
+    assert 190 <= len(words["countries"]) <= 220
+    assert not [word for word in words["countries"] if "&" in word or "(" in word or " - " in word or "St." in word]
+    assert {"French", "Swiss", "Chinese"} <= words["nationalities"]
+    assert concept("months").words[4] == "May"
+    assert concept("weekdays").words[0] == "Monday"
+    assert {"one", "twenty", "thirty", "hundred", "million"} <= words["numbers"]
+    assert all(word.isalpha() for word in words["numbers"])
+    assert {"two", "several", "both", "dozen"} <= words["quantity"]
+    assert {"happy", "smiling", "sad", "gloomy", "angry", "furious", "surprised", "calm"} <= words["sentiments"]
+    assert words["sentiments_positive"] | words["sentiments_negative"] < words["sentiments"]
+    assert not words["sentiments_positive"] & words["sentiments_negative"]
+    assert {"idiot", "stupid", "clown"} <= words["rude"]
+    assert len(words["rude"]) >= 40
+    assert concept("digits").words == tuple("0123456789")
+
+
+@pytest.mark.parametrize("name", concept_names())
+def test_built_in_concepts_say_what_they_are(name):
+    made = concept(name)
+    assert made.description
+    assert made.source
+    assert concept(name.upper()) == made
+    assert load_concept(name) == made
+
+
+def test_aliases_and_unknown_names():
+    assert concept("colors").name == "colours"
+    with pytest.raises(HeadPursuitError, match="did you mean 'colours'"):
+        concept("colour")
+    with pytest.raises(HeadPursuitError, match="there are colours, countries"):
+        load_concept("zebras")
+
+
+def test_a_missing_library_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "webcolors", None)
+    built_in_words.cache_clear()
+    with pytest.raises(MissingExtraError, match=r"webcolors.*headpursuit\[concepts\]"):
+        concept("colours")
+    assert concept("rude").words
+
+
+FILES = [
+    ("shades.txt", "# warm ones\nred\n  orange  # like the fruit\n\nC#\nred\n", ("red", "orange", "C#")),
+    ("shades", "red\r\norange\r\nC#\r\n", ("red", "orange", "C#")),
+    ("shades.csv", "red\norange\nC#\n", ("red", "orange", "C#")),
+    ("shades.csv", 'id,word\n1,red\n2,"orange"\n3,C#\n', ("red", "orange", "C#")),
+    ("shades.json", '["red", "orange", "C#"]', ("red", "orange", "C#")),
+    ("shades.json", '{"name": "shades", "words": ["red", "orange", "C#"]}', ("red", "orange", "C#")),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "words"), FILES)
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_files(tmp_path, name, content, words, mark):
+    path = tmp_path / name
+    path.write_text(mark + content, encoding="utf-8")
+    made = load_concept(path)
+    assert (made.name, made.words, made.source) == ("shades", words, str(path))
+    assert load_concept(str(path)) == made
+
+
+BAD_FILES = [
+    ("a.txt", b"red\ngr\xfcn\n", r"a\.txt, line 2: byte 0xfc is not UTF-8"),
+    ("a.txt", b"# nothing\n\n", r"a\.txt: no words"),
+    ("a.csv", b"", r"a\.csv: no words"),
+    ("a.csv", b"id,word\n1,red\n2\n", r"a\.csv, line 3: no column 2"),
+    ("a.csv", b'red\n"open', r"a\.csv, line 2: not readable as CSV"),
+    ("a.json", b'["red",\n "green"\n', r"a\.json, line \d: not valid JSON"),
+    ("a.json", b'"red"', r"a\.json: expected a list of words"),
+    ("a.json", b'{"list": ["red"]}', "expected a list"),
+    ("a.json", b'["red", 7]', r"a\.json: item 2 of the list is 7"),
+    ("a.json", b"[]", r"a\.json: no words"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BAD_FILES)
+def test_bad_files_are_named_with_their_line(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(HeadPursuitError, match=message) as caught:
+        load_concept(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_files_and_folders(tmp_path):
+    with pytest.raises(HeadPursuitError, match=r"no concept file .*shades\.txt"):
+        load_concept(tmp_path / "shades.txt")
+    with pytest.raises(HeadPursuitError, match="is a folder"):
+        load_concept(tmp_path)
+
+
+def test_a_name_wins_over_a_file_unless_written_as_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "colours").write_text("mauve\n", encoding="utf-8")
+    assert "red" in load_concept("colours").words
+    assert load_concept("./colours").words == ("mauve",)
