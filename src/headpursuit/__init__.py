@@ -1,1 +1,69 @@
-"""Find, explain and edit the attention heads of Hugging Face models."""
+"""Find, explain and edit the attention heads of Hugging Face language and vision-language models.
+
+Names are imported when they are first used, so that ``import headpursuit`` and ``headpursuit --help`` load no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from headpursuit.errors import HeadPursuitError
+
+__version__ = "0.1.0"
+
+_PLACES = {
+    "Concept": "concepts",
+    "Dictionary": "pursuit",
+    "Head": "model.heads",
+    "HeadActivations": "activations.head_activations",
+    "HeadDescription": "pursuit.describe",
+    "HeadEdit": "editing.edit",
+    "HeadModel": "model.head_model",
+    "HeadRanking": "ranking.ranking",
+    "HeadSignal": "pursuit",
+    "Pursuit": "pursuit",
+    "Sample": "model.samples",
+    "capture": "activations.capture",
+    "concept": "concepts",
+    "describe": "pursuit.describe",
+    "load": "model.load",
+    "load_concept": "concepts",
+    "load_heads": "ranking.ranking",
+    "open_capture": "activations.store",
+    "random_controls": "ranking.controls",
+    "rank": "ranking.scores",
+    "somp": "pursuit",
+    "somp_heads": "pursuit",
+    "somp_literal": "pursuit",
+    "wrap": "model.load",
+}
+__all__ = ["HeadPursuitError", "__version__", *_PLACES]
+
+if TYPE_CHECKING:
+    from headpursuit.activations.capture import capture
+    from headpursuit.activations.head_activations import HeadActivations
+    from headpursuit.activations.store import open_capture
+    from headpursuit.concepts import Concept, concept, load_concept
+    from headpursuit.editing.edit import HeadEdit
+    from headpursuit.model.head_model import HeadModel
+    from headpursuit.model.heads import Head
+    from headpursuit.model.load import load, wrap
+    from headpursuit.model.samples import Sample
+    from headpursuit.pursuit import Dictionary, HeadSignal, Pursuit, somp, somp_heads, somp_literal
+    from headpursuit.pursuit.describe import HeadDescription, describe
+    from headpursuit.ranking.controls import random_controls
+    from headpursuit.ranking.ranking import HeadRanking, load_heads
+    from headpursuit.ranking.scores import rank
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'headpursuit' has no attribute {name!r}")
+    value = getattr(import_module(f"headpursuit.{_PLACES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -10,8 +10,9 @@ from tqdm.auto import tqdm
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head, parse_heads
+from headpursuit.pursuit.dictionary import Dictionary
+from headpursuit.pursuit.heads import somp_heads
 from headpursuit.pursuit.logit_lens import frequent_tokens
-from headpursuit.pursuit.somp import somp_heads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,21 +84,22 @@ def describe(
         raise HeadPursuitError(f"method={method!r}: choose one of {', '.join(METHODS)}")
     wanted = acts.heads() if heads is None else parse_heads(heads)
     acts.require(wanted)
-    unembedding = acts.weights.unembedding().float()
-    if fold_norm:
-        unembedding = unembedding * acts.weights.final_norm_gain()
+    gain = acts.weights.final_norm_gain() if fold_norm else None
+    dictionary = Dictionary.from_unembedding(acts.weights.unembedding(), acts.tokenizer, gain=gain)
     by_layer: dict[int, list[int]] = {}
     for head in wanted:
         by_layer.setdefault(head.layer, []).append(head.head)
     found: dict[Head, HeadDescription] = {}
     for layer, columns in tqdm(by_layer.items(), desc="describe", unit="layer", disable=not progress, leave=False):
         z, projection = acts.z[layer][:, columns], acts.weights.projection(layer)[columns]
-        described = _somp(z, projection, unembedding, n_atoms) if method == "somp" else _lens(z, projection, unembedding, n_atoms)
-        for column, (ids, variance, frequency) in zip(columns, described, strict=True):
+        explain = _somp if method == "somp" else _lens
+        for column, (ids, variance, frequency) in zip(
+            columns, explain(z, projection, dictionary, n_atoms), strict=True
+        ):
             head = Head(layer, column)
             found[head] = HeadDescription(
                 head=head,
-                tokens=tuple(acts.tokenizer.decode([token]) for token in ids),
+                tokens=tuple(dictionary.labels[token] for token in ids),
                 token_ids=tuple(ids),
                 explained_variance=variance,
                 frequency=frequency,
@@ -107,14 +109,14 @@ def describe(
     return [found[head] for head in wanted]
 
 
-def _somp(z: Tensor, projection: Tensor, unembedding: Tensor, n_atoms: int) -> Iterable[tuple[Any, Any, None]]:
-    result = somp_heads(z, projection, unembedding, n_atoms=n_atoms)
-    for support, variance in zip(result.support.tolist(), result.explained_variance.tolist(), strict=True):
-        ids = [token for token in support if token >= 0]
-        yield ids, tuple(variance[: len(ids)]), None
-
-
-def _lens(z: Tensor, projection: Tensor, unembedding: Tensor, n_atoms: int) -> Iterable[tuple[Any, None, Any]]:
+def _somp(z: Tensor, projection: Tensor, dictionary: Dictionary, n_atoms: int) -> Iterable[tuple[Any, Any, None]]:
+    result = somp_heads(z, projection, dictionary, n_atoms=n_atoms)
     for head in range(z.shape[1]):
-        ids, share = frequent_tokens(z[:, head], projection[head], unembedding, n_tokens=n_atoms)
+        pursuit = result.head(head)
+        yield pursuit.support.tolist(), tuple(pursuit.explained_variance.tolist()), None
+
+
+def _lens(z: Tensor, projection: Tensor, dictionary: Dictionary, n_atoms: int) -> Iterable[tuple[Any, None, Any]]:
+    for head in range(z.shape[1]):
+        ids, share = frequent_tokens(z[:, head], projection[head], dictionary.atoms, n_tokens=n_atoms)
         yield ids.tolist(), None, tuple(share.tolist())

@@ -1,0 +1,1 @@
+"""What heads wrote: positions, capture, and the store on disk."""

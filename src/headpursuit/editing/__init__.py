@@ -1,0 +1,1 @@
+"""Change heads: an edit scales what chosen heads write, while it is applied."""

@@ -1,0 +1,1 @@
+"""A transformer seen as a set of heads: loading, anatomy, samples, and the embedded demo."""

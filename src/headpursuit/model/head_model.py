@@ -1,0 +1,175 @@
+"""A Hugging Face model seen as a set of heads; it is wrapped and never changed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast, overload
+
+import torch
+from tqdm.auto import tqdm
+
+from headpursuit.errors import HeadPursuitError
+from headpursuit.model.batching import collate, make_prompt
+from headpursuit.model.projection import weight_of
+from headpursuit.model.samples import Sample
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from PIL.Image import Image
+    from torch import nn
+    from transformers import PreTrainedModel
+
+    from headpursuit.model.anatomy import Anatomy
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model came from.
+
+    Attributes:
+        id: Hub name, local folder, ``demo``, or the class name of a model that was built in memory.
+        revision: commit of the Hub repository, or None.
+        architecture: class name.
+        folder: local folder that holds the checkpoint's files, or None when there is none.
+    """
+
+    id: str
+    revision: str | None
+    architecture: str
+    folder: Path | None
+
+
+@dataclass(frozen=True)
+class HeadModel:
+    """A model, its processor and its anatomy.
+
+    Attributes:
+        hf: the transformers model, as it was given.
+        processor: its processor, or its tokenizer when it has no processor.
+        anatomy: where its heads are.
+        source: where it came from.
+    """
+
+    hf: PreTrainedModel
+    processor: Any
+    anatomy: Anatomy
+    source: ModelSource
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer inside the processor."""
+        return getattr(self.processor, "tokenizer", self.processor)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Id, revision, architecture and a fingerprint of a few weights, by which a result knows its model again."""
+        weight = weight_of(self.module(self.anatomy.unembedding))
+        rows = weight[:: max(1, weight.shape[0] // 16)].float().cpu().contiguous()
+        return {
+            "id": self.source.id,
+            "revision": self.source.revision,
+            "architecture": self.source.architecture,
+            "fingerprint": hashlib.sha256(rows.numpy().tobytes()).hexdigest()[:16],
+        }
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the processor knows how a user's turn is written."""
+        return bool(getattr(self.processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None))
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go."""
+        return self.hf.device
+
+    def module(self, path: str) -> nn.Module:
+        """The submodule with that path, such as an anatomy names it."""
+        return self.hf.get_submodule(path)
+
+    @overload
+    def generate(self, prompts: str | Sample, **options: Any) -> str: ...
+    @overload
+    def generate(self, prompts: Sequence[str | Sample], **options: Any) -> list[str]: ...
+    def generate(
+        self,
+        prompts: str | Sample | Sequence[str | Sample],
+        *,
+        images: Image | Path | str | Sequence[Any] | None = None,
+        max_new_tokens: int = 32,
+        batch_size: int = 32,
+        chat: bool = True,
+        seed: int = 0,
+        progress: bool = False,
+        **options: Any,
+    ) -> str | list[str]:
+        """Write on from each prompt.
+
+        Args:
+            prompts: a text or :class:`Sample`, or several.
+            images: an image, or one for each prompt (None where it has none).
+            max_new_tokens: how many tokens to write at most.
+            batch_size: how many prompts run together, padded on the left.
+            chat: put texts through the chat template, where the model has one. A Sample says so itself.
+            seed: seed of the sampling, for ``do_sample=True``; the caller's random state is left as it was.
+            progress: show a progress bar.
+            **options: anything that transformers' ``generate`` takes (``do_sample``, ``temperature``, ``use_cache``, …).
+
+        Returns:
+            The new text alone; a string for one prompt, a list for several.
+
+        Raises:
+            HeadPursuitError: a prompt is empty or longer than the context, an image cannot be read.
+        """
+        if isinstance(prompts, str | Sample):
+            return self.generate(
+                [prompts],
+                images=None if images is None else [images],
+                max_new_tokens=max_new_tokens,
+                chat=chat,
+                seed=seed,
+                **options,
+            )[0]
+        samples = [prompt if isinstance(prompt, Sample) else Sample(text=prompt, chat=chat) for prompt in prompts]
+        if images is not None:
+            given = list(images)  # type: ignore[arg-type]
+            if len(given) != len(samples):
+                raise HeadPursuitError(
+                    f"{len(samples)} prompts but {len(given)} images: give one image (or None) a prompt"
+                )
+            samples = [replace(sample, image=image) for sample, image in zip(samples, given, strict=True)]
+        answers: list[str] = []
+        starts = tqdm(
+            range(0, len(samples), batch_size), desc="generate", unit="batch", disable=not progress, leave=False
+        )
+        with torch.no_grad(), evaluating(self.hf), torch.random.fork_rng(enabled=bool(options.get("do_sample"))):
+            if options.get("do_sample"):
+                torch.manual_seed(seed)
+            for start in starts:
+                chosen = [make_prompt(self, sample) for sample in samples[start : start + batch_size]]
+                batch = collate(self, chosen, side="left")
+                written = cast("Any", self.hf).generate(
+                    **batch.inputs,
+                    max_new_tokens=max_new_tokens,
+                    pad_token_id=self.tokenizer.pad_token_id,
+                    **options,
+                )
+                new = written[:, batch.inputs["input_ids"].shape[1] :]
+                answers.extend(self.tokenizer.batch_decode(new, skip_special_tokens=True))
+        return answers
+
+
+@contextmanager
+def evaluating(hf: PreTrainedModel) -> Iterator[None]:
+    """Switch dropout off, and put every module's mode back afterwards."""
+    training = [module for module in hf.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

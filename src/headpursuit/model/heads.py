@@ -1,0 +1,64 @@
+"""The name of a head: ``L18.H27``, layer and head both counted from zero (Head Pursuit, Table 1)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from headpursuit.errors import HeadPursuitError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_NAME = re.compile(r"L(\d+)\.?H(\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, order=True)
+class Head:
+    """One attention head.
+
+    Attributes:
+        layer: index of the decoder layer, from zero.
+        head: index of the query head within the layer, from zero.
+    """
+
+    layer: int
+    head: int
+
+    @property
+    def name(self) -> str:
+        """The head's name as the paper writes it."""
+        return f"L{self.layer}.H{self.head}"
+
+    def __str__(self) -> str:
+        return self.name
+
+    @classmethod
+    def parse(cls, text: str | Head) -> Head:
+        """Read a name such as ``L18.H27``.
+
+        Raises:
+            HeadPursuitError: the text is not the name of a head.
+        """
+        if isinstance(text, Head):
+            return text
+        match = _NAME.fullmatch(text.strip())
+        if match is None:
+            raise HeadPursuitError(
+                f"{text!r} is not the name of a head: write L18.H27 for layer 18, head 27 (from zero)"
+            )
+        return cls(int(match[1]), int(match[2]))
+
+
+def parse_heads(heads: Iterable[str | Head]) -> tuple[Head, ...]:
+    """Read several heads, in order.
+
+    Raises:
+        HeadPursuitError: one of them is not the name of a head, or stands twice.
+    """
+    parsed = tuple(Head.parse(head) for head in heads)
+    for position, head in enumerate(parsed):
+        if head in parsed[:position]:
+            raise HeadPursuitError(f"{head} is named twice: name each head once")
+    return parsed

@@ -1,0 +1,150 @@
+"""Opening a model: ``hp.load`` for a name or a folder, ``hp.wrap`` for a model already in memory."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    PreTrainedModel,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+)
+
+from headpursuit.errors import HeadPursuitError
+from headpursuit.model.anatomy import find_anatomy
+from headpursuit.model.demo import demo_path
+from headpursuit.model.head_model import HeadModel, ModelSource
+from headpursuit.model.selfcheck import check_decomposition
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+
+def load(
+    model: str | Path,
+    *,
+    revision: str | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype = "auto",
+    attn_implementation: str | None = None,
+    trust_remote_code: bool = False,
+    **options: Any,
+) -> HeadModel:
+    """Open a checkpoint and find its heads.
+
+    Args:
+        model: a Hub name, a local folder in the Hub's format, or ``demo``, the model that comes with the package.
+        revision: commit, branch or tag on the Hub.
+        device: where to put it; CUDA when there is one, else the CPU. Ignored when ``device_map`` is given.
+        dtype: ``auto`` keeps the checkpoint's own.
+        attn_implementation: ``eager``, ``sdpa``, …; heads are read behind the kernel, so any is right.
+        trust_remote_code: run code that comes with the checkpoint. Off unless asked.
+        **options: anything else for ``from_pretrained`` (``device_map``, ``quantization_config``, …).
+
+    Returns:
+        The wrapped model, in evaluation mode, its decomposition checked on a few tokens.
+
+    Raises:
+        HeadPursuitError: there is no such model, it has no language-model head, or its heads do not add up.
+    """
+    path = str(demo_path()) if str(model) == "demo" else str(model)
+    common = {"revision": revision, "trust_remote_code": trust_remote_code}
+    try:
+        config = AutoConfig.from_pretrained(path, **common)
+        hf = _auto_class(config).from_pretrained(
+            path, dtype=dtype, attn_implementation=attn_implementation, use_safetensors=True, **common, **options
+        )
+        processor = _load_processor(path, config, common)
+    except (OSError, ValueError, KeyError) as error:
+        raise HeadPursuitError(_explain(model, error)) from error
+    if "device_map" not in options:
+        hf.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    folder = Path(path) if Path(path).is_dir() else _cached_folder(path, revision)
+    return _attach(hf.eval(), processor, source_id=str(model), folder=folder)
+
+
+def wrap(hf: PreTrainedModel, processor: Any = None) -> HeadModel:
+    """See a model that is already in memory as a set of heads; the model itself is not changed.
+
+    Args:
+        hf: a transformers model with a language-model head.
+        processor: its processor or tokenizer; looked up under the model's own name when left out.
+
+    Raises:
+        HeadPursuitError: no processor was given or found, the model has no language-model head, or its heads do not add up.
+    """
+    name = getattr(hf.config, "_name_or_path", "")
+    if processor is None:
+        try:
+            processor = _load_processor(name, hf.config, {}) if name else None
+        except (OSError, ValueError, KeyError):
+            processor = None
+        if processor is None:
+            raise HeadPursuitError(
+                f"no processor for {type(hf).__name__}: give it, hp.wrap(model, processor=AutoTokenizer.from_pretrained(…))"
+            )
+    folder = Path(name) if name and Path(name).is_dir() else None
+    return _attach(hf, processor, source_id=name or type(hf).__name__, folder=folder)
+
+
+def _attach(hf: PreTrainedModel, processor: Any, *, source_id: str, folder: Path | None) -> HeadModel:
+    source = ModelSource(
+        id=source_id,
+        revision=getattr(hf.config, "_commit_hash", None),
+        architecture=type(hf).__name__,
+        folder=folder,
+    )
+    model = HeadModel(hf=hf, processor=_with_padding(processor), anatomy=find_anatomy(hf), source=source)
+    check_decomposition(model)
+    return model
+
+
+def _with_padding(processor: Any) -> Any:
+    tokenizer = getattr(processor, "tokenizer", processor)
+    if tokenizer.pad_token is not None:
+        return processor
+    if tokenizer.eos_token is None:
+        raise HeadPursuitError(
+            "the tokenizer has neither a padding nor an end-of-sequence token: set tokenizer.pad_token"
+        )
+    own = copy.deepcopy(processor)
+    getattr(own, "tokenizer", own).pad_token = tokenizer.eos_token
+    return own
+
+
+def _auto_class(config: PretrainedConfig) -> Any:
+    if config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        return AutoModelForImageTextToText
+    if config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or hasattr(config, "auto_map"):
+        return AutoModelForCausalLM
+    raise HeadPursuitError(
+        f"a model of type {config.model_type!r} has no language-model head, so its heads have no vocabulary to be named in: "
+        "load a causal language model or an image-text-to-text model"
+    )
+
+
+def _load_processor(path: str, config: PretrainedConfig, common: dict[str, Any]) -> Any:
+    multimodal = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    return (AutoProcessor if multimodal else AutoTokenizer).from_pretrained(path, **common)
+
+
+def _cached_folder(name: str, revision: str | None) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, "config.json", revision=revision)
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _explain(model: str | Path, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return f"{model} could not be opened as a model ({reason}): give a Hub name, a local folder in the Hub's format, or demo"

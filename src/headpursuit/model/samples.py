@@ -1,0 +1,187 @@
+"""Samples: what a user wants the model to see, in memory or in a file."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headpursuit.errors import HeadPursuitError, MissingExtraError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One input of the model.
+
+    Attributes:
+        text: the user's text.
+        image: a PIL image, or the path of one, opened when it is needed.
+        target: the answer hoped for; needed by ``positions="answer"`` and by metrics.
+        chat: put the text through the model's chat template, where it has one.
+        where: where it came from (``questions.jsonl line 7``), for messages.
+    """
+
+    text: str = ""
+    image: Image | Path | str | None = None
+    target: str | None = None
+    chat: bool = True
+    where: str = field(default="", compare=False)
+
+    def open_image(self) -> Image | None:
+        """The image in RGB, or None.
+
+        Raises:
+            HeadPursuitError: the file is missing or cannot be read as an image.
+        """
+        if self.image is None:
+            return None
+        if not isinstance(self.image, str | Path):
+            return self.image.convert("RGB")
+        import PIL.Image
+
+        try:
+            with PIL.Image.open(self.image) as opened:
+                return opened.convert("RGB")
+        except (OSError, ValueError, PIL.Image.DecompressionBombError) as error:
+            raise HeadPursuitError(
+                f"{self.where or 'sample'}: the image {self.image} cannot be read ({error})"
+            ) from error
+
+
+def as_samples(samples: str | Path | Iterable[str | Sample], *, limit: int | None = None) -> list[Sample]:
+    """Turn strings, samples or a path into samples.
+
+    Args:
+        samples: strings, :class:`Sample` objects, or the path of a ``.txt``, ``.jsonl``, ``.csv`` or ``.parquet`` file or
+            of a folder of images. A lone string is a path, as everywhere in this package.
+        limit: keep only the first so many.
+
+    Raises:
+        HeadPursuitError: there are none, the file is missing, not UTF-8, or a line cannot be read (named by line).
+    """
+    if isinstance(samples, str | Path):
+        found = load_samples(Path(samples))
+        origin = str(samples)
+    else:
+        found = [
+            sample if isinstance(sample, Sample) else Sample(text=sample, where=f"sample {number}")
+            for number, sample in enumerate(samples)
+        ]
+        origin = "the list of samples"
+    if limit is not None:
+        found = found[:limit]
+    if not found:
+        raise HeadPursuitError(f"{origin} holds no samples: give at least one text or image")
+    return found
+
+
+def load_samples(path: Path) -> list[Sample]:
+    """Read samples from a file or a folder of images.
+
+    Records (``.jsonl``, ``.csv``, ``.parquet``) have the fields ``text``, ``image`` (a path inside the file's folder),
+    ``target`` and ``chat``; text or image must be there.
+
+    Raises:
+        HeadPursuitError: see :func:`as_samples`.
+    """
+    if path.is_dir():
+        images = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+        return [Sample(image=file, where=str(file)) for file in images]
+    if not path.exists():
+        raise HeadPursuitError(
+            f"there is no file {path}: give the path of a .txt, .jsonl, .csv or .parquet file or a folder"
+        )
+    readers = {".txt": _read_lines, ".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise HeadPursuitError(f"{path}: samples are read from {', '.join(readers)} files or a folder of images")
+    return reader(path)
+
+
+def fingerprint(samples: Sequence[Sample]) -> str:
+    """SHA-256 of texts, targets and image bytes, so that a result names the data it came from."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        digest.update(json.dumps([sample.text, sample.target, sample.chat]).encode())
+        if isinstance(sample.image, str | Path):
+            image = Path(sample.image)
+            digest.update(image.read_bytes() if image.is_file() else str(image).encode())
+        elif sample.image is not None:
+            digest.update(repr((sample.image.size, sample.image.mode)).encode())
+            digest.update(sample.image.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _decode(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise HeadPursuitError(f"{path} line {line}: not UTF-8; save the file as UTF-8") from error
+
+
+def _read_lines(path: Path) -> list[Sample]:
+    lines = enumerate(_decode(path).splitlines(), start=1)
+    return [Sample(text=line.strip(), where=f"{path.name} line {number}") for number, line in lines if line.strip()]
+
+
+def _read_jsonl(path: Path) -> list[Sample]:
+    samples = []
+    for number, line in enumerate(_decode(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        where = f"{path.name} line {number}"
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise HeadPursuitError(f"{where}: not JSON ({error.msg}); write one object a line") from error
+        samples.append(_from_record(record, folder=path.parent, where=where))
+    return samples
+
+
+def _read_csv(path: Path) -> list[Sample]:
+    rows = csv.DictReader(_decode(path).splitlines())
+    return [_from_record(row, folder=path.parent, where=f"{path.name} line {rows.line_num}") for row in rows]
+
+
+def _read_parquet(path: Path) -> list[Sample]:
+    import pandas as pd
+
+    try:
+        frame = pd.read_parquet(path)
+    except ImportError as error:
+        raise MissingExtraError("pyarrow", extra="data", purpose="reading Parquet") from error
+    except (OSError, ValueError) as error:
+        raise HeadPursuitError(f"{path}: not a readable Parquet file ({error})") from error
+    records = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return [
+        _from_record(record, folder=path.parent, where=f"{path.name} row {number}")
+        for number, record in enumerate(records, start=1)
+    ]
+
+
+def _from_record(record: Any, *, folder: Path, where: str) -> Sample:
+    if not isinstance(record, dict):
+        raise HeadPursuitError(f"{where}: expected an object with the fields text, image, target, got {record!r:.60}")
+    text, image, target = record.get("text") or "", record.get("image") or None, record.get("target")
+    if not text and image is None:
+        raise HeadPursuitError(f"{where}: neither text nor image; give the field text, image or both")
+    if image is not None:
+        image = (folder / str(image)).resolve()
+        if not image.is_relative_to(folder.resolve()):
+            raise HeadPursuitError(
+                f"{where}: the image {image} lies outside {folder}; move it inside the samples' folder"
+            )
+    chat = record.get("chat")
+    chat = True if chat is None else str(chat).lower() not in {"false", "0", "no"}
+    target = None if target in (None, "") else str(target)
+    return Sample(text=str(text), image=image, target=target, chat=chat, where=where)

@@ -1,0 +1,30 @@
+"""Shared fixtures; jaxtyping shapes in signatures are checked at run time where the arithmetic is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+sys.path.insert(0, str(Path(__file__).parent))
+
+import tiny as tiny_models
+
+
+@pytest.fixture(params=tiny_models.FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def llama():
+    return tiny_models.tiny("llama")
+
+
+@pytest.fixture(scope="session")
+def llava():
+    return tiny_models.tiny("llava")
