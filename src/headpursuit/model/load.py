@@ -148,3 +148,16 @@ def _cached_folder(name: str, revision: str | None) -> Path | None:
 def _explain(model: str | Path, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return f"{model} could not be opened as a model ({reason}): give a Hub name, a local folder in the Hub's format, or demo"
+
+
+def load_tokenizer(model: str | Path, *, revision: str | None = None) -> Any:
+    """The tokenizer of a checkpoint, without the model.
+
+    Raises:
+        HeadPursuitError: there is no such model.
+    """
+    path = str(demo_path()) if str(model) == "demo" else str(model)
+    try:
+        return AutoTokenizer.from_pretrained(path, revision=revision)
+    except (OSError, ValueError, KeyError) as error:
+        raise HeadPursuitError(_explain(model, error)) from error

@@ -1,0 +1,5 @@
+"""``python -m headpursuit.cli``."""
+
+from headpursuit.cli.main import main
+
+main()

@@ -1,0 +1,78 @@
+"""``headpursuit capture``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headpursuit.cli.common import (
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    ModelArgument,
+    RevisionOption,
+    SeedOption,
+    TrustOption,
+    note,
+    print_json,
+)
+
+
+def capture(
+    model: ModelArgument,
+    samples: Annotated[Path, typer.Option(help="A .txt, .jsonl, .csv or .parquet file, or a folder of images.")],
+    out: Annotated[Path, typer.Option(help="New folder for the capture; one that was cut off goes on.")],
+    positions: Annotated[
+        str, typer.Option(help="Tokens that make a sample's row: mean, last, image or answer.")
+    ] = "mean",
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only so many samples, drawn with --seed.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples run together.")] = 16,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on past samples that cannot be used.")] = False,
+    revision: RevisionOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = "auto",
+    trust_remote_code: TrustOption = False,
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+) -> None:
+    """Read what every head writes for every sample, into a folder that `describe` and `rank` take."""
+    import random
+
+    from headpursuit.activations.capture import capture as capture_heads
+    from headpursuit.activations.positions import check_positions
+    from headpursuit.model.load import load
+    from headpursuit.model.samples import as_samples
+
+    check_positions(positions)
+    chosen = as_samples(samples)
+    if limit is not None and limit < len(chosen):
+        kept = sorted(random.Random(seed).sample(range(len(chosen)), limit))
+        chosen = [chosen[index] for index in kept]
+    loaded = load(model, revision=revision, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    acts = capture_heads(
+        loaded,
+        chosen,
+        positions=positions,  # type: ignore[arg-type]
+        out=out,
+        batch_size=batch_size,
+        skip_bad=skip_bad,
+    )
+    skipped = acts.about["skipped"]
+    for line in skipped:
+        note(f"skipped {line}")
+    if json:
+        print_json(
+            {
+                "out": str(out),
+                "model": dict(acts.model),
+                "n": acts.n,
+                "heads": len(acts.heads()),
+                "skipped": skipped,
+                "seed": seed,
+                **{key: acts.about[key] for key in ("positions", "data", "versions")},
+            }
+        )
+    else:
+        typer.echo(f"{acts.n} samples × {len(acts.heads())} heads in {out} ({len(skipped)} skipped)")

@@ -1,0 +1,42 @@
+"""``headpursuit concepts``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from headpursuit.cli.common import JsonOption, SeedOption, print_json, print_table
+
+
+def concepts(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME|FILE]", help="Show the words of one.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Also show which tokens of this model's vocabulary they are.")
+    ] = None,
+    multi_token: Annotated[str, typer.Option(help="Words of several tokens: skip, first or mean.")] = "skip",
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+) -> None:
+    """List the built-in concepts, or show the words of one and the tokens that they become."""
+    from headpursuit.concepts import concept_names, load_concept, resolve
+
+    if name is None:
+        found = [load_concept(known) for known in concept_names()]
+        if json:
+            print_json({"concepts": [{"name": one.name, "words": list(one.words)} for one in found], "seed": seed})
+            return
+        rows = [[one.name, str(len(one.words)), ", ".join(one.words[:6])] for one in found]
+        print_table("built-in concepts", ["name", "words", "such as"], rows, right=["words"])
+        return
+    chosen = load_concept(name)
+    report = None
+    if model is not None:
+        from headpursuit.model.load import load_tokenizer
+
+        report = resolve(chosen, load_tokenizer(model), multi_token=multi_token).report  # type: ignore[arg-type]
+    if json:
+        resolution = None if report is None else report.to_dict()
+        print_json({"name": chosen.name, "words": list(chosen.words), "resolution": resolution, "seed": seed})
+    else:
+        typer.echo(", ".join(chosen.words) if report is None else str(report))

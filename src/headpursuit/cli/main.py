@@ -1,0 +1,58 @@
+"""The application: its commands, and what becomes of a mistake."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from headpursuit import __version__
+from headpursuit.cli.capture import capture
+from headpursuit.cli.concepts import concepts
+from headpursuit.cli.demo import demo
+from headpursuit.cli.describe import describe
+from headpursuit.cli.generate import generate
+from headpursuit.cli.rank import rank
+from headpursuit.cli.report import report
+from headpursuit.errors import HeadPursuitError
+
+app = typer.Typer(
+    name="headpursuit",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Find, explain and edit the attention heads of Hugging Face language and vision-language models.",
+)
+for command in (demo, capture, describe, rank, generate, concepts, report):
+    app.command()(command)
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+) -> None:
+    """Options that belong to no command."""
+    if version:
+        typer.echo(f"headpursuit {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run a command; exit 0 when done, 1 with one clear line when it failed, 2 on wrong usage."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        app()
+    except HeadPursuitError as error:
+        sys.stderr.write(f"headpursuit: {error}\n")
+        sys.exit(1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"headpursuit: {place}{error.strerror or error}\n")
+        sys.exit(1)

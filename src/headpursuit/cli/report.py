@@ -1,0 +1,26 @@
+"""``headpursuit report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headpursuit.cli.common import JsonOption, SeedOption, print_json
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `demo --out` wrote.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write the page; report.html in DIR when left out.")] = None,
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+) -> None:
+    """Make the HTML page of a run again from what the run stored."""
+    from headpursuit.report import load_run, render_report
+
+    page = render_report(load_run(folder), out or folder / "report.html")
+    if json:
+        print_json({"report": str(page), "seed": seed})
+    else:
+        typer.echo(page)

@@ -1,0 +1,1 @@
+"""Does an edit work: tasks, metrics, and the protocol that puts every result beside its controls."""

@@ -1,0 +1,62 @@
+"""Numbers on generated text, one value a sample, so that anything can be averaged, paired or resampled later."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headpursuit.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+CIDER_TOKENISER = "lower-cased runs of letters, digits and apostrophes"
+
+
+def count_words(text: str, words: Collection[str]) -> int:
+    """Count the concept's words in a text (Head Pursuit, section 4.3).
+
+    Whole words only, case ignored; a plural in "s" or "es" counts, no other inflection does.
+    """
+    return len(_pattern(tuple(words)).findall(text))
+
+
+def exact_match(answer: str, target: str) -> float:
+    """1 if the answer is the target, but for case, punctuation at the ends and blanks; else 0."""
+    return float(_plain(answer) == _plain(target))
+
+
+def cider(answers: Sequence[str], references: Sequence[Sequence[str]]) -> Float[np.ndarray, " n"]:
+    """CIDEr-D of each caption by pycocoevalcap's scorer, times 10 as everybody reports it, shape ``(n,)``.
+
+    Texts are tokenised as ``CIDER_TOKENISER`` says, not by the Stanford tokeniser, so that no Java is needed.
+
+    Raises:
+        MissingExtraError: pycocoevalcap is not installed.
+    """
+    try:
+        from pycocoevalcap.cider.cider import Cider
+    except ImportError as error:
+        raise MissingExtraError("pycocoevalcap", extra="metrics", purpose="CIDEr") from error
+    hypotheses = {index: [_tokenise(answer)] for index, answer in enumerate(answers)}
+    truths = {index: [_tokenise(text) for text in texts] for index, texts in enumerate(references)}
+    return np.asarray(Cider().compute_score(truths, hypotheses)[1], dtype=float)
+
+
+def _tokenise(text: str) -> str:
+    return " ".join(re.findall(r"[a-z0-9']+", text.lower()))
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().strip(string.punctuation + string.whitespace).split())
+
+
+@lru_cache(maxsize=256)
+def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
+    longest_first = sorted(words, key=len, reverse=True)
+    return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?:s|es)?(?!\w)", re.IGNORECASE)

@@ -1,0 +1,347 @@
+"""One experiment with its controls: the paper's comparison of SOMP, logit lens and random heads, for one concept.
+
+Heads are ranked on a selection split and so is the number of heads to edit; every printed number comes from a test split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headpursuit.activations.capture import capture
+from headpursuit.editing.edit import HeadEdit
+from headpursuit.errors import HeadPursuitError
+from headpursuit.evaluation.results import Row, Selection
+from headpursuit.ranking.controls import random_controls
+from headpursuit.ranking.scores import rank
+
+if TYPE_CHECKING:
+    from headpursuit.activations.head_activations import HeadActivations
+    from headpursuit.activations.positions import Positions
+    from headpursuit.concepts import Concept
+    from headpursuit.model.head_model import HeadModel
+    from headpursuit.model.heads import Head
+    from headpursuit.model.samples import Sample
+    from headpursuit.ranking.ranking import HeadRanking
+
+Scores = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something to ask a model, and how its answers are scored.
+
+    Attributes:
+        name: what rows call it.
+        samples: what is asked.
+        score: from the answers to one value a sample for each metric, arrays of shape ``(n,)``.
+        options: options of :meth:`headpursuit.HeadModel.generate`.
+    """
+
+    name: str
+    samples: Sequence[Sample] = field(repr=False)
+    score: Callable[[Sequence[str]], Scores] = field(repr=False)
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric of a task."""
+
+    task: str
+    metric: str
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is expected of the heads of one concept.
+
+    Attributes:
+        concept: the word list.
+        target: what suppression should lower.
+        kept: what it should leave alone.
+        positions: which tokens the heads are ranked on.
+        at_most: suppression succeeds when the target falls to this share of the unedited model's value, or below.
+        keep: share of every kept measure that must remain.
+        enhance: scales to try for enhancement; none when there is nothing to enhance.
+        at_least: enhancement succeeds when the target rises to this share, or above.
+        quality: the kept measure that stands for quality under enhancement.
+        quality_keep: share of it that must remain.
+    """
+
+    concept: Concept
+    target: Measure
+    kept: tuple[Measure, ...]
+    positions: Positions
+    at_most: float
+    keep: float = 0.9
+    enhance: tuple[float, ...] = ()
+    at_least: float = 1.3
+    quality: Measure | None = None
+    quality_keep: float = 0.85
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One experiment's results.
+
+    Attributes:
+        experiment: what was expected.
+        acts: the selection split's activations.
+        rankings: by selection method, ``somp`` and ``logit_lens``.
+        k: number of heads that the selection split settled on.
+        scale_up: the enhancing scale that it settled on, or None.
+        rows: every number, on the test split.
+        answers: the answers behind them, by selection (``none``, ``somp``, ``enhanced``), for the target's task.
+        misses: what was not reached, in words; empty when all was.
+    """
+
+    experiment: Experiment
+    acts: HeadActivations = field(repr=False)
+    rankings: Mapping[Selection, HeadRanking] = field(repr=False)
+    k: int
+    scale_up: float | None
+    rows: tuple[Row, ...] = field(repr=False)
+    answers: Mapping[str, Sequence[str]] = field(repr=False)
+    misses: tuple[str, ...]
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """The heads that SOMP chose, best first."""
+        return self.rankings["somp"].top(self.k)
+
+
+@dataclass
+class Bench:
+    """Runs tasks under edits and remembers each answer, since many rows ask for the same one.
+
+    Attributes:
+        model: the model.
+        tasks: the tasks of one split, by name.
+        seed: seed of sampling.
+        tick: called once for every run, with what it was.
+    """
+
+    model: HeadModel
+    tasks: Mapping[str, Task]
+    seed: int
+    tick: Callable[[str], None] = lambda text: None
+    _answers: dict[tuple[str, HeadEdit | None], list[str]] = field(default_factory=dict, repr=False)
+    _scores: dict[tuple[str, HeadEdit | None], Scores] = field(default_factory=dict, repr=False)
+
+    def answers(self, task: str, edit: HeadEdit | None) -> list[str]:
+        """What the model answers under an edit."""
+        if (task, edit) not in self._answers:
+            self.tick(f"{task}: {'unedited' if edit is None else edit}")
+            chosen = self.tasks[task]
+
+            def run() -> list[str]:
+                return self.model.generate(list(chosen.samples), seed=self.seed, **chosen.options)
+
+            if edit is None:
+                self._answers[task, edit] = run()
+            else:
+                with edit.applied(self.model):
+                    self._answers[task, edit] = run()
+        return self._answers[task, edit]
+
+    def value(self, measure: Measure, edit: HeadEdit | None) -> float:
+        """Mean of a metric over the task's samples."""
+        key = (measure.task, edit)
+        if key not in self._scores:
+            self._scores[key] = self.tasks[measure.task].score(self.answers(measure.task, edit))
+        return float(np.mean(self._scores[key][measure.metric]))
+
+    def ratio(self, measure: Measure, edit: HeadEdit | None) -> float | None:
+        """That, divided by the unedited model's; None where that is 0."""
+        base = self.value(measure, None)
+        return None if base == 0 else self.value(measure, edit) / base
+
+    def size(self, measure: Measure) -> int:
+        """Number of samples behind a measure."""
+        return len(self.tasks[measure.task].samples)
+
+
+def run_experiment(
+    experiment: Experiment,
+    *,
+    selection: Bench,
+    test: Bench,
+    ks: Sequence[int],
+    acts: HeadActivations | None = None,
+    scale: float = -1.0,
+    draws: int = 10,
+    seed: int = 0,
+) -> Outcome:
+    """Rank on the selection split, settle on k there, and measure on the test split with every control.
+
+    Args:
+        experiment: what is expected.
+        selection: the selection split.
+        test: the test split.
+        ks: numbers of heads to try, ascending; each gets a row.
+        acts: a capture of the selection split at the experiment's positions; made here when left out.
+        scale: the suppressing scale.
+        draws: random control sets.
+        seed: seed of the draws.
+    """
+    model = test.model
+    if acts is None:
+        samples = selection.tasks[experiment.target.task].samples
+        acts = capture(model, samples, positions=experiment.positions, progress=False)
+    rankings: dict[Selection, HeadRanking] = {
+        "somp": rank(acts, experiment.concept, method="somp", progress=False),
+        "logit_lens": rank(acts, experiment.concept, method="logit_lens", progress=False),
+    }
+    k = _choose_k(experiment, selection, rankings["somp"], ks=ks, scale=scale)
+    scale_up = _choose_scale(experiment, selection, rankings["somp"].top(k))
+    rows = [_row(experiment, test, measure, None, "none", 0, seed) for measure in _measures(experiment)]
+    for method, ranking in rankings.items():
+        for size in ks:
+            edit = HeadEdit(ranking.top(size), scale=scale)
+            rows += [_row(experiment, test, measure, edit, method, size, seed) for measure in _measures(experiment)]
+        if scale_up is not None:
+            edit = HeadEdit(ranking.top(k), scale=scale_up)
+            rows += [_row(experiment, test, measure, edit, method, k, seed) for measure in _local(experiment)]
+    controls = random_controls(rankings["somp"].top(k), model.anatomy.heads(), draws=draws, seed=seed)
+    for factor in (scale, scale_up):
+        if factor is not None:
+            edits = [HeadEdit(heads, scale=factor) for heads in controls]
+            rows += [_control_row(experiment, test, measure, edits, seed) for measure in _local(experiment)]
+    suppress = HeadEdit(rankings["somp"].top(k), scale=scale)
+    answers: dict[str, Sequence[str]] = {
+        "none": test.answers(experiment.target.task, None),
+        "somp": test.answers(experiment.target.task, suppress),
+    }
+    if scale_up is not None:
+        answers["enhanced"] = test.answers(experiment.target.task, HeadEdit(suppress.heads, scale=scale_up))
+    return Outcome(
+        experiment=experiment,
+        acts=acts,
+        rankings=rankings,
+        k=k,
+        scale_up=scale_up,
+        rows=tuple(rows),
+        answers=answers,
+        misses=tuple(_misses(experiment, rows, k=k, scale=scale, scale_up=scale_up)),
+    )
+
+
+def _measures(experiment: Experiment) -> tuple[Measure, ...]:
+    extra = () if experiment.quality is None else (experiment.quality,)
+    return tuple(dict.fromkeys((experiment.target, *experiment.kept, *extra)))
+
+
+def _local(experiment: Experiment) -> tuple[Measure, ...]:
+    """The measures that the target's own task gives at no further cost; controls stop at these."""
+    return tuple(measure for measure in _measures(experiment) if measure.task == experiment.target.task)
+
+
+def _row(
+    experiment: Experiment,
+    bench: Bench,
+    measure: Measure,
+    edit: HeadEdit | None,
+    selection: Selection,
+    k: int,
+    seed: int,
+) -> Row:
+    return Row(
+        task=measure.task,
+        concept=experiment.concept.name,
+        selection=selection,
+        k=k,
+        scale=1.0 if edit is None else edit.scale,
+        metric=measure.metric,
+        value=bench.value(measure, edit),
+        normalized=bench.ratio(measure, edit),
+        q25=None,
+        q75=None,
+        n=bench.size(measure),
+        seed=seed,
+    )
+
+
+def _control_row(experiment: Experiment, bench: Bench, measure: Measure, edits: Sequence[HeadEdit], seed: int) -> Row:
+    values = [bench.value(measure, edit) for edit in edits]
+    base = bench.value(measure, None)
+    quartiles = (
+        [None, None, None] if base == 0 else [float(q) for q in np.quantile(np.divide(values, base), [0.25, 0.5, 0.75])]
+    )
+    return Row(
+        task=measure.task,
+        concept=experiment.concept.name,
+        selection="random",
+        k=len(edits[0].heads),
+        scale=edits[0].scale,
+        metric=measure.metric,
+        value=float(np.median(values)),
+        normalized=quartiles[1],
+        q25=quartiles[0],
+        q75=quartiles[2],
+        n=bench.size(measure),
+        seed=seed,
+    )
+
+
+def _choose_k(experiment: Experiment, bench: Bench, ranking: HeadRanking, *, ks: Sequence[int], scale: float) -> int:
+    """The k that lowers the target most among those that keep what must be kept; else the least harmful one."""
+
+    def judged(k: int) -> tuple[bool, float]:
+        edit = HeadEdit(ranking.top(k), scale=scale)
+        kept = min((bench.ratio(measure, edit) or 0.0 for measure in experiment.kept), default=1.0)
+        target = bench.ratio(experiment.target, edit)
+        if target is None:
+            raise HeadPursuitError(
+                f"{experiment.concept.name}: the unedited model scores 0 on {experiment.target.metric}, so nothing can be "
+                "lowered; choose samples on which it speaks of the concept"
+            )
+        kept_enough = kept >= experiment.keep
+        return (not kept_enough, target if kept_enough else -kept)
+
+    return min(ks, key=judged)
+
+
+def _choose_scale(experiment: Experiment, bench: Bench, heads: Sequence[Head]) -> float | None:
+    """The enhancing scale that raises the target most while quality stays; else the one that hurts quality least."""
+
+    def judged(scale: float) -> tuple[bool, float]:
+        edit = HeadEdit(heads, scale=scale)
+        quality = 1.0 if experiment.quality is None else bench.ratio(experiment.quality, edit) or 0.0
+        kept_enough = quality >= experiment.quality_keep
+        return (not kept_enough, -(bench.ratio(experiment.target, edit) or 0.0) if kept_enough else -quality)
+
+    return min(experiment.enhance, key=judged) if experiment.enhance else None
+
+
+def _misses(experiment: Experiment, rows: Sequence[Row], *, k: int, scale: float, scale_up: float | None) -> list[str]:
+    def found(measure: Measure, selection: str, factor: float) -> float:
+        for row in rows:
+            place = (row.task, row.metric, row.selection, row.k, row.scale)
+            if place == (measure.task, measure.metric, selection, k, factor):
+                return float("nan") if row.normalized is None else row.normalized
+        raise KeyError(measure)
+
+    misses = []
+    reached = found(experiment.target, "somp", scale)
+    if not reached <= experiment.at_most:
+        misses.append(f"suppression reached {reached:.2f} of the unedited value, {experiment.at_most} was wanted")
+    for measure in experiment.kept:
+        left = found(measure, "somp", scale)
+        if not left >= experiment.keep:
+            misses.append(f"{measure.metric} of {measure.task} fell to {left:.2f}, {experiment.keep} was wanted")
+    control = found(experiment.target, "random", scale)
+    if not 0.9 <= control <= 1.1:
+        misses.append(f"random heads moved the target to {control:.2f}, 0.9 to 1.1 was wanted")
+    if scale_up is not None:
+        raised = found(experiment.target, "somp", scale_up)
+        if not raised >= experiment.at_least:
+            misses.append(f"enhancement reached {raised:.2f} of the unedited value, {experiment.at_least} was wanted")
+        if experiment.quality is not None:
+            left = found(experiment.quality, "somp", scale_up)
+            if not left >= experiment.quality_keep:
+                misses.append(f"enhancement left quality at {left:.2f}, {experiment.quality_keep} was wanted")
+    return misses

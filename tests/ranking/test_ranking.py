@@ -1,0 +1,108 @@
+"""Scores, their order, the heads file and the random controls."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+import headpursuit as hp
+import tiny
+
+COLOURS = hp.Concept("colours", words=["red", "blue", "yellow", "green", "orange", "purple"])
+
+
+@pytest.fixture(scope="module")
+def acts():
+    texts = [f"{text} {word}" for text in tiny.TEXTS for word in ("red", "blue", "cats", "tea", "May")]
+    return hp.capture(tiny.tiny("llama"), texts, progress=False)
+
+
+def test_somp_score_is_the_literal_pursuits_explained_variance(acts):
+    ranking = hp.rank(acts, COLOURS, n_atoms=3, progress=False)
+    rows = [
+        acts.tokenizer.encode(f"{space}{word}", add_special_tokens=False) for word in ranking.words for space in ("",)
+    ]
+    atoms = acts.weights.unembedding()[[ids[0] for ids in rows]]
+    assert all(len(ids) == 1 for ids in rows)
+    for head in acts.heads():
+        signal = hp.HeadSignal(acts.z[head.layer][:, head.head], acts.weights.projection(head.layer)[head.head])
+        expected = hp.somp_literal(signal, atoms, n_atoms=3).explained_variance[-1]
+        assert ranking.score(head) == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_logit_lens_score_is_the_mean_logit(acts):
+    ranking = hp.rank(acts, COLOURS, method="logit_lens", progress=False)
+    ids = [acts.tokenizer.encode(word, add_special_tokens=False)[0] for word in ranking.words]
+    for head in acts.heads():
+        outputs = acts.z[head.layer][:, head.head] @ acts.weights.projection(head.layer)[head.head]
+        logits = outputs @ acts.weights.unembedding()[ids].T
+        assert ranking.score(head) == pytest.approx(float(logits.mean()), abs=1e-4)
+
+
+def test_order_frame_and_file_agree(acts, tmp_path):
+    ranking = hp.rank(acts, COLOURS, progress=False)
+    frame = ranking.to_frame()
+    assert frame["score"].is_monotonic_decreasing
+    assert tuple(frame["name"][:5]) == tuple(head.name for head in ranking.top(5))
+    assert len(frame) == 12
+    ranking.save(tmp_path / "heads.json", k=5)
+    stored = json.loads((tmp_path / "heads.json").read_text())
+    assert {"model", "concept", "method", "heads"} <= set(stored)
+    assert set(stored["heads"][0]) == {"layer", "head", "name", "score"}
+    assert hp.load_heads(tmp_path / "heads.json", model=tiny.tiny("llama")) == ranking.top(5)
+
+
+def test_heads_of_another_model_are_refused(acts, tmp_path):
+    hp.rank(acts, COLOURS, progress=False).save(tmp_path / "heads.json", k=2)
+    with pytest.raises(hp.HeadPursuitError, match=r"heads of LlamaForCausalLM .* not of MistralForCausalLM"):
+        hp.load_heads(tmp_path / "heads.json", model=tiny.tiny("mistral"))
+    hf = tiny.hf_model("llama")
+    with torch.no_grad():
+        hf.lm_head.weight += 0.01
+    with pytest.raises(hp.HeadPursuitError, match="rank this one"):
+        hp.load_heads(tmp_path / "heads.json", model=hp.wrap(hf, processor=tiny.tokenizer()))
+
+
+@pytest.mark.parametrize("k", [0, 13])
+def test_more_heads_than_there_are_is_refused(acts, k):
+    with pytest.raises(hp.HeadPursuitError, match="between 1 and the model's 12 heads"):
+        hp.rank(acts, COLOURS, progress=False).top(k)
+
+
+def test_a_concept_outside_the_vocabulary_is_refused(acts):
+    with pytest.raises(hp.HeadPursuitError, match="zebras"):
+        hp.rank(acts, hp.Concept("zebras", words=["zebra", "quagga"]), progress=False)
+
+
+def test_the_final_norms_gain_changes_the_atoms(acts):
+    hf = tiny.hf_model("llama")
+    with torch.no_grad():
+        hf.model.norm.weight.copy_(torch.linspace(0.2, 3, 32))
+    own = hp.capture(hp.wrap(hf, processor=tiny.tokenizer()), tiny.TEXTS, progress=False)
+    plain = hp.rank(own, COLOURS, progress=False).scores
+    folded = hp.rank(own, COLOURS, fold_norm=True, progress=False).scores
+    assert np.abs(plain - folded).max() > 1e-4
+
+
+def test_controls_match_the_layers_and_avoid_the_chosen():
+    heads = tiny.tiny("llama").anatomy.heads()
+    chosen = (hp.Head(0, 1), hp.Head(2, 3), hp.Head(2, 0))
+    draws = hp.random_controls(chosen, heads, draws=25, seed=3)
+    assert len(draws) == 25
+    for draw in draws:
+        assert Counter(head.layer for head in draw) == {0: 1, 2: 2}
+        assert not set(draw) & set(chosen)
+        assert len(set(draw)) == 3
+    assert len(set(draws)) > 1
+    assert draws == hp.random_controls(chosen, heads, draws=25, seed=3)
+    assert draws != hp.random_controls(chosen, heads, draws=25, seed=4)
+
+
+def test_controls_need_room():
+    heads = tiny.tiny("llama").anatomy.heads()
+    with pytest.raises(hp.HeadPursuitError, match="L1 has 1 heads beside the 3 chosen"):
+        hp.random_controls([hp.Head(1, 0), hp.Head(1, 1), hp.Head(1, 2)], heads)
