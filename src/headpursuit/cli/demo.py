@@ -23,16 +23,26 @@ def demo(
     if out is not None and out.exists() and any(out.iterdir()) and not (overwrite and (out / "results.json").is_file()):
         raise HeadPursuitError(f"{out} is not empty: choose a new folder, or --overwrite an earlier run")
 
-    from headpursuit.evaluation.demo import run_demo
+    from headpursuit.evaluation.demo import NOTES, demo_tasks, run_demo
     from headpursuit.model.load import load
     from headpursuit.pursuit.describe import describe
-    from headpursuit.report import demo_report, render_report, save_run
+    from headpursuit.report import outcomes_report, render_report, save_run
 
     model = load("demo", device="cpu")
     outcomes, results = run_demo(model, limit=samples, selection_limit=samples, draws=draws, seed=seed)
     if out is not None:
         named = describe(outcomes[0].acts)
-        run = demo_report(outcomes, results, described=named, draws=draws, seed=seed)
+        run = outcomes_report(
+            outcomes,
+            results,
+            tasks=demo_tasks("test", limit=samples, seed=seed),
+            described=named,
+            title="Six concepts in a small vision-language model",
+            subtitle="Heads that SOMP chose on a selection split, scaled on held-out samples, beside their controls",
+            notes=NOTES,
+            draws=draws,
+            command=f"headpursuit demo --samples {samples} --draws {draws} --seed {seed}",
+        )
         results.save(out)
         save_run(run, out)
         note(f"wrote {render_report(run, out / 'report.html')}")

@@ -46,6 +46,12 @@ _SAYS: dict[str, Callable[[str], Sequence[str]]] = {
     "background": lambda value: BACKGROUND_NAMES[value],
     "shape": lambda value: [value],
 }
+NOTES = (
+    "The model is small and its world is drawn: it shows that the method works, not how well it works on a large model.",
+    "k and the enhancing scale were chosen on the selection split; every number here is from the test split.",
+    "Captions and endings are sampled at temperature 1 with a fixed seed, the same for every edit; other answers are greedy.",
+    "Random controls have the same number of heads in each layer as the chosen set and share none with it.",
+)
 _CONCEPT_OF = {"color": "colours", "mood": "sentiments", "count": "quantity"}
 # Captions and endings are drawn from the model's own distribution: greedy text would hide how often a word is said.
 _SAMPLED = {"do_sample": True, "temperature": 1.0, "top_k": 0}

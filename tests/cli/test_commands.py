@@ -1,0 +1,192 @@
+"""The command line, in process: what it prints, what it writes, how it fails."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import tiny
+from headpursuit.cli import main
+from model.test_contracts import prompts
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A checkpoint, samples, a capture and a heads file, all made by the commands themselves."""
+    root = tmp_path_factory.mktemp("cli")
+    tiny.hf_model("llava").save_pretrained(root / "model")
+    tiny.processor("llava").save_pretrained(root / "model")
+    lines = []
+    for number, sample in enumerate(prompts(tiny.tiny("llava")) * 2):
+        sample.image.save(root / f"{number}.png")
+        lines.append(json.dumps({"text": f"{sample.text} {number}", "image": f"{number}.png", "target": "red"}))
+    (root / "samples.jsonl").write_text("\n".join(lines))
+    (root / "words.txt").write_text("# colours\nred\nblue\nyellow\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def acts(folder):
+    assert call("capture", folder / "model", "--samples", folder / "samples.jsonl", "--out", folder / "acts") == 0
+    return folder / "acts"
+
+
+@pytest.fixture(scope="module")
+def heads(folder, acts):
+    assert call("rank", acts, "--concept", folder / "words.txt", "--top", 3, "--out", folder / "heads.json") == 0
+    return folder / "heads.json"
+
+
+def call(*words) -> int:
+    """Run a command in this process; its exit code."""
+    before, sys.argv = sys.argv, ["headpursuit", *map(str, words)]
+    try:
+        main()
+    except SystemExit as stop:
+        return stop.code or 0
+    finally:
+        sys.argv = before
+    return 0
+
+
+def call_json(capsys, *words):
+    capsys.readouterr()
+    assert call(*words, "--json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_capture_tells_what_it_did(folder, acts, capsys):
+    told = call_json(
+        capsys,
+        "capture",
+        folder / "model",
+        "--samples",
+        folder / "samples.jsonl",
+        "--out",
+        folder / "few",
+        "--positions",
+        "image",
+        "--limit",
+        5,
+        "--seed",
+        3,
+    )
+    assert (told["n"], told["heads"], told["positions"], told["skipped"]) == (5, 12, "image", [])
+    assert told["model"]["architecture"] == "LlavaForConditionalGeneration"
+
+
+def test_describe_names_heads(acts, capsys):
+    told = call_json(capsys, "describe", acts, "--head", "L2.H1", "--head", "L0.H0", "--atoms", 3)
+    assert [head["name"] for head in told["heads"]] == ["L2.H1", "L0.H0"]
+    assert all(len(head["tokens"]) == 3 for head in told["heads"])
+    assert call("describe", acts) == 0
+    assert capsys.readouterr().out.count(".H") == 12
+    lens = call_json(capsys, "describe", acts, "--method", "logit-lens", "--head", "L2.H1")
+    assert lens["heads"][0]["explained_variance"] is None
+
+
+def test_rank_and_generate_carry_heads_along(folder, heads, capsys):
+    assert len(json.loads(heads.read_text())["heads"]) == 3
+    told = call_json(
+        capsys,
+        "generate",
+        folder / "model",
+        "--heads",
+        heads,
+        "--scale",
+        -1,
+        "--prompt",
+        "two cats",
+        "--image",
+        folder / "0.png",
+        "--max-new-tokens",
+        6,
+    )
+    assert told["edit"]["scale"] == -1
+    assert told["outputs"][0]["edited"] != told["outputs"][0]["unedited"]
+    assert call("generate", folder / "model", "--head", "L1.H1", "--prompt", "two cats", "--max-new-tokens", 3) == 0
+    assert "L1.H1 × -1" in capsys.readouterr().out
+
+
+def test_rank_by_logit_lens(acts, capsys):
+    told = call_json(capsys, "rank", acts, "--concept", "colours", "--method", "logit-lens", "--top", 99)
+    assert told["method"] == "logit_lens"
+    assert len(told["heads"]) == 12
+
+
+def test_concepts(capsys):
+    names = {one["name"] for one in call_json(capsys, "concepts")["concepts"]}
+    assert {
+        "colours",
+        "countries",
+        "nationalities",
+        "months",
+        "weekdays",
+        "numbers",
+        "quantity",
+        "rude",
+        "digits",
+    } <= names
+    assert "red" in call_json(capsys, "concepts", "colours")["words"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["capture", "/no/model", "--samples", "{samples}", "--out", "{new}"], "could not be opened as a model"),
+        (["capture", "{model}", "--samples", "/no/file.txt", "--out", "{new}"], "there is no file /no/file.txt"),
+        (["capture", "{model}", "--samples", "{samples}", "--out", "{acts}"], "is not empty"),
+        (
+            ["capture", "{model}", "--samples", "{samples}", "--out", "{new}", "--positions", "middle"],
+            "choose one of mean",
+        ),
+        (["describe", "/no/acts"], "is no capture"),
+        (["describe", "{acts}", "--head", "L9.H9"], "no head L9.H9"),
+        (["rank", "{acts}", "--concept", "/no/words.txt"], "/no/words.txt"),
+        (["rank", "{acts}", "--concept", "colours", "--method", "magic"], "choose one of somp"),
+        (["generate", "{model}", "--prompt", "a", "--heads", "/no/heads.json"], "there is no file /no/heads.json"),
+        (["generate", "{model}", "--prompt", "a", "--head", "L7.H0"], "no attention layer L7"),
+        (["generate", "{model}", "--prompt", "a", "--image", "/no/image.png"], "cannot be read"),
+        (["report", "/no/run"], "holds no run.json"),
+        (["concepts", "no-such-concept"], "no-such-concept"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_1(folder, acts, capsys, words, message):
+    places = {"model": folder / "model", "samples": folder / "samples.jsonl", "acts": acts, "new": folder / "new"}
+    capsys.readouterr()
+    assert call(*(word.format(**places) for word in words)) == 1
+    told = capsys.readouterr()
+    lines = [line for line in told.err.splitlines() if line.startswith("headpursuit: ")]
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert "Traceback" not in told.err
+    assert told.out == ""
+    assert not (folder / "new").exists()
+
+
+@pytest.mark.parametrize("words", [["rank"], ["describe", "x", "--atoms", "0"], ["nonsense"]])
+def test_wrong_usage_is_exit_2(words):
+    assert call(*words) == 2
+
+
+def test_help_loads_no_torch():
+    code = (
+        "import sys; sys.argv = ['headpursuit', '--help']\n"
+        "from headpursuit.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code + "print('torch' in sys.modules)"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip().endswith("False")
+    assert "describe" in done.stdout
+
+
+def test_the_installed_command_runs():
+    done = subprocess.run(
+        [sys.executable, "-m", "headpursuit.cli", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("headpursuit ")
