@@ -55,6 +55,7 @@ def test_built_in_lists_hold_what_they_promise():
     assert words["sentiments_positive"] | words["sentiments_negative"] < words["sentiments"]
     assert not words["sentiments_positive"] & words["sentiments_negative"]
     assert {"idiot", "stupid", "clown"} <= words["rude"]
+    assert not words["rude"] & words["sentiments"]
     assert len(words["rude"]) >= 40
     assert concept("digits").words == tuple("0123456789")
 

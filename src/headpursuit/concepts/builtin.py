@@ -124,7 +124,7 @@ def _strongest(sign: int) -> tuple[str, ...]:
 
 
 def _is_plain_word(word: str) -> bool:
-    if not (word.isascii() and word.isalpha() and word.islower()):
+    if not (word.isascii() and word.isalpha() and word.islower()) or word.removesuffix("s") in wordlists.RUDE:
         return False
     return word in wordlists.SHORT_FEELINGS or (len(word) > 4 and not word.startswith(wordlists.NOT_FEELINGS))
 

@@ -23,20 +23,21 @@ MOODS_POSITIVE: tuple[str, ...] = _words(
 
 MOODS_NEGATIVE: tuple[str, ...] = _words(
     """
-    sad gloomy angry furious unhappy upset frowning crying tearful miserable sorrowful grumpy annoyed worried anxious
+    sad gloomy angry mad furious unhappy upset frowning crying tearful miserable sorrowful grumpy annoyed worried anxious
     nervous scared frightened afraid lonely bored tired
     """
 )
 
 MOODS_OTHER: tuple[str, ...] = ("surprised", "astonished", "amazed", "shocked", "startled", "puzzled", "confused")
 
+# Animals and rubbish can be meant as insults; in most texts they are meant as they are.
 RUDE: tuple[str, ...] = _words(
     """
     idiot fool stupid jerk moron clown dumb dummy loser dimwit nitwit halfwit blockhead bonehead airhead numbskull
-    dunce dolt dope twit nincompoop imbecile buffoon goof oaf lout brat creep weirdo freak slob pig rat weasel worm
-    snake toad donkey jackass scumbag sleazebag lowlife coward crybaby cheat liar crook hypocrite snob bigmouth
-    blabbermouth troll pest parasite scum trash garbage rubbish crap damn stinking lousy pathetic useless worthless
-    ridiculous ugly lazy foolish idiotic moronic silly brainless clueless spineless filthy nasty rotten disgusting
+    dunce dolt dope twit nincompoop imbecile buffoon goof oaf lout brat creep weirdo freak slob jackass scumbag
+    sleazebag lowlife coward crybaby cheat liar crook hypocrite snob bigmouth blabbermouth troll pest parasite scum
+    crap damn stinking lousy pathetic useless worthless ridiculous ugly lazy foolish idiotic moronic silly brainless
+    clueless spineless filthy nasty rotten disgusting
     """
 )
 
@@ -60,7 +61,7 @@ NATIONALITIES: tuple[str, ...] = _words(
 CSS_NAMES_NOBODY_SAYS: frozenset[str] = frozenset(
     _words(
         """
-    azure bisque chartreuse chocolate cornsilk gainsboro honeydew linen moccasin orchid peru plum seashell sienna snow
+    bisque chartreuse chocolate cornsilk gainsboro honeydew linen moccasin orchid peru plum seashell sienna snow
     thistle tomato wheat
     blanchedalmond burlywood firebrick lemonchiffon mintcream mistyrose oldlace papayawhip peachpuff
     """
