@@ -116,6 +116,9 @@ def captioning(concept, words, seed, *, layers=6, heads=8, k=2, suppressed=0.04,
     )
 
 
+OTHER_TASK = "other_questions"
+
+
 def answering(task, concept, words, seed, metric, other, examples, *, k=2, suppressed=0.11):
     values = scores(6, 8, seed)
     rows = [
@@ -126,8 +129,8 @@ def answering(task, concept, words, seed, metric, other, examples, *, k=2, suppr
         row(task, concept, "somp", k, -1.0, metric, suppressed, n=64),
         row(task, concept, "logit_lens", k, -1.0, metric, 0.72, n=64),
         row(task, concept, "random", k, -1.0, metric, 1.0, q=(0.94, 1.0), n=64),
-        row(task, concept, "somp", k, -1.0, other, 0.98, n=200),
-        row(task, concept, "random", k, -1.0, other, 1.0, q=(0.99, 1.0), n=200),
+        row(OTHER_TASK, concept, "somp", k, -1.0, other, 0.98, n=200),
+        row(OTHER_TASK, concept, "random", k, -1.0, other, 1.0, q=(0.99, 1.0), n=200),
     ]
     return ConceptSection(
         name=concept,
@@ -164,7 +167,7 @@ def demo_like() -> RunReport:
                 DIGITS,
                 4,
                 "accuracy",
-                "other_tasks",
+                "accuracy",
                 [
                     Example("What digit is this?", "7", "1", image=scene(70 + i).resize((8, 8)), reference="7")
                     for i in range(3)
