@@ -1,10 +1,12 @@
 """Which tokens explain a head: dictionaries and simultaneous orthogonal matching pursuit."""
 
+# First, so that the name of this module gives way to that of the function.
+from headpursuit.pursuit.somp import somp_literal  # isort: split
+
 from headpursuit.pursuit.dictionary import Dictionary, TokenLabels
-from headpursuit.pursuit.heads import somp, somp_heads
+from headpursuit.pursuit.heads import somp, somp_heads, somp_many, somp_moments
 from headpursuit.pursuit.results import EarlyStopWarning, HeadPursuits, Pursuit
 from headpursuit.pursuit.signal import HeadSignal
-from headpursuit.pursuit.somp import somp_literal
 
 __all__ = [
     "Dictionary",
@@ -16,4 +18,6 @@ __all__ = [
     "somp",
     "somp_heads",
     "somp_literal",
+    "somp_many",
+    "somp_moments",
 ]

@@ -66,3 +66,9 @@ def describe_early_stop(taken: int, asked: int, atoms: int) -> str:
     if taken == atoms:
         return f"only {atoms} atoms for {asked} steps: the pursuit used them all"
     return f"stopped after {taken} of {asked} steps: no atom is left that correlates with the residual"
+
+
+def no_variance(samples: int | None) -> str:
+    """The text of the error for a signal that does not vary."""
+    over = "" if samples is None else f" over its {samples} sample(s)"
+    return f"the signal has no variance{over}: there is nothing to explain; give samples that differ, or center=False"

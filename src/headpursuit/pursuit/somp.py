@@ -21,6 +21,7 @@ from headpursuit.pursuit.rules import (
     check_options,
     describe_early_stop,
     first_best,
+    no_variance,
 )
 from headpursuit.pursuit.signal import HeadSignal
 
@@ -73,10 +74,7 @@ def somp_literal(
         D = torch.where(norms > 0, D / norms, torch.zeros_like(D))
     variance = H.square().sum()
     if variance.sqrt() <= CONSTANT * torch.finfo(H.dtype).eps * scale:
-        raise HeadPursuitError(
-            f"the signal has no variance over its {len(H)} sample(s): there is nothing to explain; "
-            "give samples that differ, or center=False"
-        )
+        raise HeadPursuitError(no_variance(len(H)))
     floor = EXHAUSTED * torch.linalg.vector_norm(H, dim=1).sum() * torch.linalg.vector_norm(D, dim=1).max()
     if criterion == "l2":
         floor = EXHAUSTED * variance.sqrt() * torch.linalg.vector_norm(D, dim=1).max()

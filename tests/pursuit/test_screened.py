@@ -1,0 +1,253 @@
+"""The fast pursuits against Algorithm 1 in float64: the same atoms, the same explained variance."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import pytest
+import torch
+from benchmarks.data import bursty_layer, clustered_atoms
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import headpursuit.pursuit as hp
+from headpursuit.errors import HeadPursuitError
+from headpursuit.pursuit import batches
+from headpursuit.pursuit.results import HeadPursuits
+
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+FIELDS = {"gram": 10**9, "wide-bfloat16": 0, "wide-float32": 0}
+
+
+@pytest.fixture(params=list(FIELDS))
+def field(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Each way to hold a dictionary, whatever its size and whatever this machine would choose."""
+    use_field(request.param, monkeypatch)
+    return request.param
+
+
+def use_field(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "SMALL", FIELDS[name])
+    dtype = torch.bfloat16 if name.endswith("bfloat16") else torch.float32
+    monkeypatch.setattr(batches, "screening_dtype", lambda *_: dtype)
+
+
+def assert_same_as_literal(
+    found: HeadPursuits,
+    z: Tensor,
+    projection: Tensor,
+    atoms: Tensor,
+    *,
+    n_atoms: int,
+    criterion: str = "l1",
+    center: bool = True,
+    normalize: bool = True,
+) -> None:
+    """Equal supports up to the first tie of the literal scores, and equal explained variances up to there."""
+    for head in range(z.shape[1]):
+        signal = hp.HeadSignal(z[:, head].double(), projection[head].double())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", hp.EarlyStopWarning)
+            literal = hp.somp_literal(
+                signal, atoms.double(), n_atoms=n_atoms, criterion=criterion, center=center, normalize=normalize
+            )
+        fast = found.head(head)
+        same = len(literal) if len(literal) == len(fast) else min(len(literal), len(fast))
+        differing = (literal.support[:same] != fast.support[:same]).nonzero()
+        if len(differing):
+            same = int(differing[0])
+            assert_tie(signal, atoms, literal.support, fast.support, same, criterion, center, normalize)
+        else:
+            assert len(literal) == len(fast)
+        gap = (literal.explained_variance[:same] - fast.explained_variance[:same]).abs()
+        assert not same or float(gap.max()) < 1e-5
+
+
+def assert_tie(
+    signal: hp.HeadSignal,
+    atoms: Tensor,
+    ours: Tensor,
+    theirs: Tensor,
+    step: int,
+    criterion: str,
+    center: bool,
+    normalize: bool,
+) -> None:
+    H = signal.dense()
+    H = H - H.mean(0) if center else H
+    D = atoms.double()
+    D = D / D.norm(dim=1, keepdim=True).clamp_min(1e-300) if normalize else D
+    if step:
+        D_S = D[ours[:step]]
+        H = H - torch.linalg.lstsq(D_S.T, H.T).solution.T @ D_S
+    scores = [(H @ D[int(s[step])]).abs() for s in (ours, theirs)]
+    totals = [float(s.sum() if criterion == "l1" else s.norm()) for s in scores]
+    assert totals[0] == pytest.approx(totals[1], rel=1e-6)
+
+
+def test_clustered_dictionary_and_bursty_samples(field: str) -> None:
+    atoms = clustered_atoms(900, 96, seed=5)
+    layer = bursty_layer(atoms, n=120, h=3, e=16, seed=6, topics=40)
+    for criterion in ("l1", "l2"):
+        found = hp.somp_heads(layer.z, layer.projection, atoms, n_atoms=25, criterion=criterion)
+        assert_same_as_literal(found, layer.z, layer.projection, atoms, n_atoms=25, criterion=criterion)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_any_shape_dtype_and_option(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_field(name, monkeypatch)
+
+    @given(
+        seed=st.integers(0, 10**6),
+        n=st.integers(2, 40),
+        h=st.integers(1, 4),
+        e=st.integers(1, 12),
+        d=st.integers(4, 48),
+        v=st.integers(3, 120),
+        k=st.integers(1, 12),
+        dtype=st.sampled_from(DTYPES),
+        criterion=st.sampled_from(["l1", "l2"]),
+        center=st.booleans(),
+        normalize=st.booleans(),
+        copies=st.integers(0, 3),
+    )
+    @settings(max_examples=60, deadline=None)
+    def check(
+        seed: int, n: int, h: int, e: int, d: int, v: int, k: int, dtype: torch.dtype, criterion: str,
+        center: bool, normalize: bool, copies: int,
+    ) -> None:  # fmt: skip
+        g = torch.Generator().manual_seed(seed)
+        z = (torch.randn(n, h, e, generator=g) * torch.randn(n, 1, 1, generator=g).exp()).to(dtype)
+        projection = (torch.randn(h, e, d, generator=g) / d**0.5).to(dtype)
+        atoms = clustered_atoms(v, d, seed=seed, family=4).to(dtype)
+        atoms = torch.cat([atoms, *[atoms[: v // 2]] * copies])
+        options = {"n_atoms": k, "criterion": criterion, "center": center, "normalize": normalize}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", hp.EarlyStopWarning)
+            found = hp.somp_heads(z, projection, atoms, **options)
+        assert_same_as_literal(found, z, projection, atoms, **options)
+
+    check()
+
+
+def test_a_batch_is_its_heads_one_by_one(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    atoms = clustered_atoms(400, 64, seed=1)
+    layer = bursty_layer(atoms, n=60, h=5, e=8, seed=2, topics=20)
+    together = hp.somp_heads(layer.z, layer.projection, atoms, n_atoms=10)
+    for head in range(5):
+        alone = hp.somp(hp.HeadSignal(layer.z[:, head], layer.projection[head]), atoms, n_atoms=10)
+        assert torch.equal(alone.support, together.support[head])
+    monkeypatch.setattr(batches, "MEMORY", 1)
+    in_turns = hp.somp_heads(layer.z, layer.projection, atoms, n_atoms=10)
+    assert torch.equal(in_turns.support, together.support)
+
+
+def test_a_chunked_vocabulary_is_the_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_field("wide-float32", monkeypatch)
+    atoms = clustered_atoms(400, 64, seed=1)
+    layer = bursty_layer(atoms, n=60, h=3, e=8, seed=2, topics=20)
+    whole = hp.somp_heads(layer.z, layer.projection, atoms, n_atoms=10)
+    monkeypatch.setattr("headpursuit.pursuit.wide._READ", 37)
+    monkeypatch.setattr("headpursuit.pursuit.wide._MULTIPLY", 41)
+    chunked = hp.somp_heads(layer.z, layer.projection, atoms, n_atoms=10)
+    assert torch.equal(whole.support, chunked.support)
+
+
+@pytest.mark.parametrize("shape", [(1, 24), (9, 24), (40, 24)])
+def test_a_dense_signal(field: str, shape: tuple[int, int]) -> None:
+    signal = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    atoms = clustered_atoms(200, 24, seed=3)
+    center = shape[0] > 1
+    fast = hp.somp(signal, atoms, n_atoms=8, center=center)
+    literal = hp.somp_literal(signal.double(), atoms.double(), n_atoms=8, center=center)
+    assert torch.equal(fast.support, literal.support)
+    assert torch.allclose(fast.explained_variance, literal.explained_variance, atol=1e-5)
+
+
+def test_many_dictionaries_at_once() -> None:
+    atoms = clustered_atoms(600, 64, seed=1)
+    layer = bursty_layer(atoms, n=60, h=5, e=8, seed=2, topics=20)
+    g = torch.Generator().manual_seed(0)
+    lists = [torch.randperm(600, generator=g)[: 20 + 3 * i] for i in range(11)]
+    lists.append(torch.arange(4))
+    with pytest.warns(hp.EarlyStopWarning, match="5 of 60 pursuits"):
+        support, explained = hp.somp_many(layer.z, layer.projection, atoms, lists, n_atoms=6)
+    assert support.shape == explained.shape == (12, 5, 6)
+    for i, rows in enumerate(lists[:-1]):
+        alone = hp.somp_heads(layer.z, layer.projection, atoms[rows], n_atoms=6)
+        assert torch.equal(rows[alone.support], support[i])
+        assert torch.allclose(alone.explained_variance, explained[i], atol=1e-12)
+    assert support[-1, :, 4:].eq(-1).all()
+    assert explained[-1, :, 4:].eq(explained[-1, :, 3:4]).all()
+
+
+def test_moments_are_enough_for_l2(field: str) -> None:
+    atoms = clustered_atoms(300, 48, seed=1)
+    layer = bursty_layer(atoms, n=90, h=4, e=8, seed=2, topics=20)
+    rows = hp.somp_heads(layer.z, layer.projection, atoms, n_atoms=12, criterion="l2")
+    z = layer.z.double() - layer.z.double().mean(0)
+    moment = torch.einsum("nhe,nhf->hef", z, z)
+    from_moments = hp.somp_moments(moment, layer.projection, atoms, n_atoms=12)
+    assert torch.equal(rows.support, from_moments.support)
+    assert torch.allclose(rows.explained_variance, from_moments.explained_variance, atol=1e-9)
+    scaled = hp.somp_moments(moment / 90, layer.projection, atoms, n_atoms=12)
+    assert torch.equal(rows.support, scaled.support)
+
+
+def test_exhausted_dictionaries_stop_early_with_one_warning(field: str) -> None:
+    g = torch.Generator().manual_seed(0)
+    z, projection = torch.randn(20, 3, 6, generator=g), torch.randn(3, 6, 16, generator=g)
+    atoms = torch.randn(5, 16, generator=g)
+    atoms = torch.cat([torch.zeros(2, 16), atoms, 2 * atoms.flip(0), atoms[:1] + atoms[1:2]])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        support, explained = hp.somp_heads(z, projection, atoms, n_atoms=9)
+    assert [w.category for w in caught] == [hp.EarlyStopWarning]
+    assert (support >= 0).sum(1).tolist() == [5, 5, 5]
+    assert explained[:, 5:].eq(explained[:, 4:5]).all()
+    assert_same_as_literal(HeadPursuits(support, explained), z, projection, atoms, n_atoms=9)
+
+
+def test_fewer_atoms_than_steps(field: str) -> None:
+    g = torch.Generator().manual_seed(0)
+    z, projection, atoms = torch.randn(20, 3, 6, generator=g), torch.randn(3, 6, 16, generator=g), torch.eye(16)[:4]
+    with pytest.warns(hp.EarlyStopWarning):
+        support, explained = hp.somp_heads(z, projection, atoms, n_atoms=9)
+    assert support[:, :4].sort(1).values.tolist() == [[0, 1, 2, 3]] * 3
+    assert support[:, 4:].eq(-1).all()
+    assert explained.shape == (3, 9)
+
+
+def test_silent_heads_explain_nothing(field: str) -> None:
+    g = torch.Generator().manual_seed(0)
+    z, projection = torch.randn(20, 3, 6, generator=g), torch.randn(3, 6, 16, generator=g)
+    atoms = torch.randn(50, 16, generator=g)
+    z[:, 1] = 3.7
+    with pytest.warns(hp.EarlyStopWarning, match=r"no variance over samples in head\(s\) 1"):
+        support, explained = hp.somp_heads(z, projection, atoms, n_atoms=4)
+    assert support[1].eq(-1).all()
+    assert explained[1].eq(0).all()
+    others = hp.somp_heads(z[:, [0, 2]], projection[[0, 2]], atoms, n_atoms=4)
+    assert torch.equal(others.support, support[[0, 2]])
+    with pytest.raises(HeadPursuitError, match="no variance over its 20"):
+        hp.somp_heads(z[:, 1:2], projection[1:2], atoms, n_atoms=4)
+    with pytest.raises(HeadPursuitError, match="no variance over its 1 "):
+        hp.somp(torch.randn(1, 16), atoms)
+
+
+def test_bad_input_is_refused() -> None:
+    g = torch.Generator().manual_seed(0)
+    z, projection = torch.randn(20, 3, 6, generator=g), torch.randn(3, 6, 16, generator=g)
+    atoms = torch.randn(50, 16, generator=g)
+    broken = z.clone()
+    broken[0, 0, 0] = float("nan")
+    with pytest.raises(HeadPursuitError, match="head activations has 1 NaN"):
+        hp.somp_heads(broken, projection, atoms)
+    with pytest.raises(HeadPursuitError, match="needs z"):
+        hp.somp_heads(z, projection[:2], atoms)
+    with pytest.raises(HeadPursuitError, match="dictionary 1 of 2"):
+        hp.somp_many(z, projection, atoms, [[0, 1], [50]])
+    with pytest.raises(HeadPursuitError, match="square"):
+        hp.somp_moments(torch.zeros(3, 6, 5), projection, atoms)
