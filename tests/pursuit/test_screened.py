@@ -251,3 +251,10 @@ def test_bad_input_is_refused() -> None:
         hp.somp_many(z, projection, atoms, [[0, 1], [50]])
     with pytest.raises(HeadPursuitError, match="square"):
         hp.somp_moments(torch.zeros(3, 6, 5), projection, atoms)
+
+
+def test_inputs_are_left_as_they_were(field: str) -> None:
+    z, projection, atoms = (torch.randn(*shape, dtype=torch.float64) for shape in ((9, 1, 4), (1, 4, 8), (30, 8)))
+    copies = [tensor.clone() for tensor in (z, projection, atoms)]
+    hp.somp_heads(z, projection, atoms, n_atoms=3)
+    assert all(torch.equal(*pair) for pair in zip(copies, (z, projection, atoms), strict=True))

@@ -30,6 +30,9 @@ MEMORY = 2**31
 # More small problems than this at once fall out of the cache.
 _TOGETHER = 256
 
+# Bytes of projections in float64 at a time: few enough to find them in the cache.
+_CONVERTED = 2**24
+
 # Heads ``[a, b)`` and their ``W Wᵀ`` to a frame: from rows, or from moments.
 FrameSource = Callable[[slice, "Tensor"], Frame]
 
@@ -94,8 +97,8 @@ def pursue_lists(
     parts = []
     with stated_precision():
         for heads in _batches(h, max(1, min(_TOGETHER // lists, MEMORY // (per_problem * lists)))):
-            W = projection[heads].double()
-            frame = source(heads, _width(projection[heads]))
+            W = projection[heads]
+            frame = source(heads, _width(W))
             found = []
             for rows in _batches(g, lists):
                 images, gram, lengths = _small_images(W, frame, D, index[rows])
@@ -120,7 +123,10 @@ def _small_images(
     unit = D[union].double()
     lengths = torch.linalg.vector_norm(unit, dim=1)
     unit *= torch.where(lengths > 0, 1 / lengths, 0)[:, None]
-    raw = (unit @ W.reshape(h * e, d).T).view(-1, h, e).transpose(0, 1)
+    raw = unit.new_empty(h, len(unit), e)
+    for heads in _batches(h, max(1, _CONVERTED // (8 * e * d))):
+        operator = W[heads].double().reshape(-1, d)
+        raw[heads] = (unit @ operator.T).view(len(unit), -1, e).transpose(0, 1)
     images = torch.bmm(raw, frame.factor)[:, place] * (index >= 0)[:, :, None]
     own = unit[place] * (index >= 0)[:, :, None]
     return images.reshape(-1, *images.shape[2:]), torch.bmm(own, own.mT), lengths[place]

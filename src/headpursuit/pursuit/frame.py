@@ -28,12 +28,19 @@ if TYPE_CHECKING:
 _RIDGE = 1e-13
 
 
+# Bytes of rows in float64 at a time: few enough to stay in a core's cache, or enough to keep a GPU busy.
+_BLOCK = 2**22
+_BLOCK_CUDA = 2**30
+
+
 @dataclass(frozen=True)
 class Frame:
     """The heads of one batch in whitened coordinates; ``h`` heads of width ``e``.
 
     Attributes:
-        rows: ``Z``, shape ``(h, n, e)`` in float64; None where scores need no rows (the L2 criterion).
+        samples: the rows as given, shape ``(n, h, e)``; None where scores need no rows (the L2 criterion).
+        mean: what is subtracted from them, shape ``(h, e)``.
+        rows: ``Z``, shape ``(h, n, e)``, in float32; None where scores need no rows.
         factor: ``L``, shape ``(h, e, e)``, lower triangular.
         metric: ``Zᵀ Z`` without weights, shape ``(h, e, e)``: ``‖R d‖² = yᵀ metric y``.
         mass: the factor of the bound on a score, shape ``(h,)``.
@@ -42,6 +49,8 @@ class Frame:
         silent: heads without variance, shape ``(h,)``.
     """
 
+    samples: Float[Tensor, "n h e"] | None
+    mean: Float[Tensor, "h e"]
     rows: Float[Tensor, "h n e"] | None
     factor: Float[Tensor, "h e e"]
     metric: Float[Tensor, "h e e"]
@@ -65,51 +74,71 @@ def frame_of_rows(
     z: Float[Tensor, "n h e"], width: Float[Tensor, "h e e"], *, criterion: Criterion, center: bool
 ) -> Frame:
     """Whiten heads that are given by their rows; `width` is ``W Wᵀ``, so that ``‖H_i‖² = z_iᵀ width z_i``."""
-    z = z.double().transpose(0, 1).contiguous()
-    mean = z.mean(dim=1, keepdim=True)
-    if center:
-        z -= mean
+    n, h, e = z.shape
+    rows = None if criterion == "l2" else torch.empty(h, n, e, device=z.device)
+    size = _BLOCK // (8 * n * e) if z.device.type == "cpu" else _BLOCK_CUDA // (8 * n * e)
+    blocks = [slice(start, start + max(1, size)) for start in range(0, h, max(1, size))]
+    parts = [_block(z[:, heads], width[heads], criterion, center, rows, heads) for heads in blocks]
+    joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    samples = None if criterion == "l2" else z
+    return Frame(samples=samples, rows=rows, **joined)
+
+
+def _block(
+    z: Float[Tensor, "n h e"],
+    width: Float[Tensor, "h e e"],
+    criterion: Criterion,
+    center: bool,
+    rows: Float[Tensor, "H n e"] | None,
+    heads: slice,
+) -> dict[str, Tensor]:
+    """A few heads' part of a frame, small enough to stay in the cache; fills their part of `rows`."""
+    z = z.double().transpose(0, 1)
+    mean = z.mean(dim=1, keepdim=True) if center else torch.zeros_like(z[:, :1])
+    z = (z - mean).contiguous()
     moment = z.mT @ z
     energy = _energy(moment, width)
-    size = energy + len(z[0]) * _energy(mean.mT @ mean, width) if center else energy
-    if criterion == "l2":
-        return _l2_frame(moment, width, size=size)
+    size = energy + z.shape[1] * _energy(mean.mT @ mean, width)
+    if rows is None:
+        return _of_moment(moment, width, size=size) | {"mean": mean[:, 0]}
     # Any positive weights make a valid bound; these need no more than float32.
     short = z.float()
     lengths = ((short @ width.float()) * short).sum(dim=2).clamp_min_(0).sqrt_().double()
     weights = lengths.clamp_min(1e-6 * lengths.amax(dim=1, keepdim=True).clamp_min(1e-300))
     factor = _root(z.mT @ (z / weights[:, :, None]))
-    rows = torch.linalg.solve_triangular(factor.mT, z, upper=True, left=False)
-    return Frame(
-        rows=rows,
-        factor=factor,
-        metric=_whitened(moment, factor),
-        mass=weights.sum(dim=1).sqrt(),
-        energy=energy,
-        floor=EXHAUSTED * lengths.sum(dim=1),
-        silent=_silent(energy, size),
-    )
+    rows[heads] = torch.linalg.solve_triangular(factor.mT, z, upper=True, left=False)
+    return {
+        "mean": mean[:, 0],
+        "factor": factor,
+        "metric": _whitened(moment, factor),
+        "mass": weights.sum(dim=1).sqrt(),
+        "energy": energy,
+        "floor": EXHAUSTED * lengths.sum(dim=1),
+        "silent": _silent(energy, size),
+    }
 
 
 def frame_of_moments(second_moment: Float[Tensor, "h e e"], width: Float[Tensor, "h e e"]) -> Frame:
     """Whiten heads that are given by ``zᵀz`` of their centred rows alone; only the L2 criterion can be asked."""
     moment = second_moment.double()
     trace = moment.diagonal(dim1=1, dim2=2).sum(1) * width.diagonal(dim1=1, dim2=2).sum(1)
-    return _l2_frame((moment + moment.mT) / 2, width, size=trace)
+    parts = _of_moment((moment + moment.mT) / 2, width, size=trace)
+    return Frame(samples=None, rows=None, mean=moment.new_zeros(moment.shape[:2]), **parts)
 
 
-def _l2_frame(moment: Float[Tensor, "h e e"], width: Float[Tensor, "h e e"], *, size: Float[Tensor, " h"]) -> Frame:
+def _of_moment(
+    moment: Float[Tensor, "h e e"], width: Float[Tensor, "h e e"], *, size: Float[Tensor, " h"]
+) -> dict[str, Tensor]:
     factor = _root(moment)
     energy = _energy(moment, width)
-    return Frame(
-        rows=None,
-        factor=factor,
-        metric=_whitened(moment, factor),
-        mass=torch.ones_like(energy),
-        energy=energy,
-        floor=EXHAUSTED * energy.clamp_min(0).sqrt(),
-        silent=_silent(energy, size),
-    )
+    return {
+        "factor": factor,
+        "metric": _whitened(moment, factor),
+        "mass": torch.ones_like(energy),
+        "energy": energy,
+        "floor": EXHAUSTED * energy.clamp_min(0).sqrt(),
+        "silent": _silent(energy, size),
+    }
 
 
 def _whitened(moment: Float[Tensor, "h e e"], factor: Float[Tensor, "h e e"]) -> Float[Tensor, "h e e"]:

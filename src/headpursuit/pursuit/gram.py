@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int64
     from torch import Tensor
 
-# Float64 is exact here up to this much of an atom's own size; the bounds carry it so that they stay bounds.
-_TINY = 1e-10
+# The squared norms are carried along in float32; this much of an atom's first norm covers their rounding over all steps.
+_ROUNDING = 1e-4
 
 
 class GramField:
@@ -20,35 +20,32 @@ class GramField:
     A new direction's coefficients come from the dictionary's own Gram matrix by one step of a Cholesky factorisation, as
     in batch orthogonal matching pursuit (Rubinstein, Zibulevsky and Elad 2008), so no vector of width ``d`` is touched.
 
+    `bounds` is as tight as a candidate's own norm, so there is nothing between it and `exact`.
+
     Args:
         images: ``y`` of every atom before the first step, shape ``(p, v, e)``, float64.
         gram: inner products of each dictionary's unit atoms, shape ``(g, v, v)``, float64; zero for padding.
         steps: the most steps that will be taken.
     """
 
+    approximate = None
+
     def __init__(self, images: Float[Tensor, "p v e"], gram: Float[Tensor, "g v v"], *, steps: int) -> None:
         p, v, e = images.shape
-        self.shape = (p, v)
+        self.shape, self.width = (p, v), e
         self._images = images
         self._gram = gram
         self._dictionary = torch.arange(p, device=images.device) % len(gram)
         self._step = 0
         self._shadows = images.new_zeros(p, steps, e)
         self._coefficients = images.new_zeros(p, steps, v)
-        self._energy = images.square().sum(dim=2)
-        self._doubt = _TINY * self._energy.sqrt()
+        self._short = images.float()
+        self._energy = self._short.square().sum(dim=2)
+        self._doubt = _ROUNDING * self._energy
 
     def bounds(self) -> Float[Tensor, "p v"]:
         """Upper bounds on ``‖y‖`` of all atoms at this step."""
-        return self._energy.clamp_min(0).sqrt().add_(self._doubt).float().mul_(1 + 1e-6)
-
-    def approximate(
-        self, problems: Int64[Tensor, " m"], atoms: Int64[Tensor, "m c"]
-    ) -> tuple[Float[Tensor, "m c e"], Float[Tensor, "m c"]]:
-        """Float32 ``y`` of some atoms, and bounds on its rounding."""
-        y, _ = self.exact(problems, atoms)
-        error = torch.linalg.vector_norm(y, dim=2) * 2.0**-23 + self._doubt[problems[:, None], atoms]
-        return y.float(), error.float()
+        return (self._energy + self._doubt).clamp_min_(0).sqrt_()
 
     def exact(
         self, problems: Int64[Tensor, " m"], atoms: Int64[Tensor, "m c"]
@@ -79,12 +76,14 @@ class GramField:
         own = history[line, :, atoms]
         c = self._gram[self._dictionary, atoms] - torch.bmm(own[:, None], history)[:, 0]
         c *= share
-        b = torch.bmm(self._images, u[:, :, None])[:, :, 0]
+        b = torch.bmm(self._short, u.float()[:, :, None])[:, :, 0]
         if t:
             overlap = torch.bmm(self._shadows[:, :t], u[:, :, None])
-            b -= torch.bmm(overlap.mT, history)[:, 0]
-        self._energy.addcmul_(b, c, value=-2).addcmul_(c.square(), u.square().sum(dim=1, keepdim=True))
+            b -= torch.bmm(overlap.mT, history)[:, 0].float()
+        change = c.float()
+        self._energy.addcmul_(b, change, value=-2)
+        self._energy.addcmul_(change.square(), u.square().sum(dim=1, keepdim=True).float())
         self._coefficients[:, t] = c
         self._shadows[:, t] = u
         self._step += 1
-        return u, c.abs().float().mul_(1 + 1e-6).add_(1e-7)
+        return u, change.abs_().mul_(1 + 1e-6).add_(1e-7)

@@ -53,7 +53,7 @@ def check_finite(what: str, *tensors: Tensor) -> None:
         if not tensor.is_floating_point():
             raise HeadPursuitError(f"{what} has dtype {tensor.dtype}; a pursuit needs floating-point numbers")
         # A sum is finite unless an entry is not (or the sum overflows): one pass and no mask in the usual case.
-        if not torch.isfinite(tensor.sum(dtype=torch.float64)) and not torch.isfinite(tensor).all():
+        if not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
             bad = int((~torch.isfinite(tensor)).sum())
             raise HeadPursuitError(
                 f"{what} has {bad} NaN or infinite of {tensor.numel()} entries: check the activations and weights it "

@@ -8,6 +8,7 @@ the atom. A step is over when the best exact score is not below any bound of an 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -23,19 +24,28 @@ if TYPE_CHECKING:
 
 _NEVER = float("-inf")
 
+# How many atoms a round bounds anew, scores approximately, and scores exactly: in a step's first round, which only looks
+# for a good score to beat, and in the later ones. A sharp field needs no approximations.
+_FIRST, _LATER = (32, 8, 3), (2048, 256, 16)
+_FIRST_SHARP, _LATER_SHARP = (4, 0, 4), (32, 0, 32)
+
+
+# (problems (m,), atoms (m, c)) to ŷ (m, c, e) and its errors (m, c).
+Approximation = Callable[["Tensor", "Tensor"], tuple["Tensor", "Tensor"]]
+
 
 class Field(Protocol):
     """The atoms as vectors of head space, for a batch of ``p`` problems (a problem is one head with one dictionary)."""
 
     shape: tuple[int, int]
+    width: int
 
     def bounds(self) -> Float[Tensor, "p v"]:
         """Upper bounds on ``‖y‖`` of all atoms at this step."""
 
-    def approximate(
-        self, problems: Int64[Tensor, " m"], atoms: Int64[Tensor, "m c"]
-    ) -> tuple[Float[Tensor, "m c e"], Float[Tensor, "m c"]]:
-        """Float32 ``ŷ`` of some atoms, and bounds on ``‖y − ŷ‖``."""
+    @property
+    def approximate(self) -> Approximation | None:
+        """A function to float32 ``ŷ`` of some atoms and bounds on ``‖y − ŷ‖``, where `exact` costs more than that."""
 
     def exact(
         self, problems: Int64[Tensor, " m"], atoms: Int64[Tensor, "m c"]
@@ -53,13 +63,12 @@ class Field(Protocol):
 
 
 class Scorer:
-    """``‖Z y‖`` in the criterion's norm, in float32 with an error bound or in float64."""
+    """Scores ``‖Z y‖`` in the criterion's norm: bounds on them, close values, and exact ones for what is too close."""
 
     def __init__(self, frame: Frame) -> None:
         self._frame = frame
-        self._per_head = 1 if frame.rows is None else len(frame.mass) // len(frame.rows)
-        self._rows = None if frame.rows is None else frame.rows.float()
-        n, e = (0, 1) if frame.rows is None else frame.rows.shape[1:]
+        n, h, e = frame.samples.shape if frame.samples is not None else (0, len(frame.mass), 1)
+        self._per_head = len(frame.mass) // h
         # Rounding of Z and of its products, by Cauchy-Schwarz over the samples; then the sum of n terms.
         self._relative = accumulation(e + 4, frame.mass.device) * e**0.5
         self._sum = accumulation(n + 4, frame.mass.device)
@@ -67,25 +76,45 @@ class Scorer:
     @property
     def sums_over_rows(self) -> bool:
         """Whether a score is more than a norm in head space (the L1 criterion)."""
-        return self._rows is not None
+        return self._frame.rows is not None
 
     def upper(self, problems: Int64[Tensor, " m"], y: Float[Tensor, "m c e"], error: Float[Tensor, "m c"]) -> Tensor:
         """Upper bounds on the L1 scores of vectors that lie within `error` of `y`."""
-        score = self._l1(self._rows, problems, y)
+        score = self._l1(problems, y)
         slack = torch.linalg.vector_norm(y, dim=2) * self._relative + error
         return score * (1 + self._sum) + self._frame.mass[problems].float()[:, None] * slack
 
+    def near(
+        self, problems: Int64[Tensor, " m"], y: Float64[Tensor, "m c e"]
+    ) -> tuple[Float64[Tensor, "m c"], Float64[Tensor, "m c"]]:
+        """Scores, and how far each may be off."""
+        if not self.sums_over_rows:
+            score = self.energy(problems, y).sqrt()
+            return score, torch.zeros_like(score)
+        score = self._l1(problems, y.float()).double()
+        slack = torch.linalg.vector_norm(y, dim=2) * (self._relative * self._frame.mass[problems])[:, None]
+        return score, score * self._sum + slack
+
     def exact(self, problems: Int64[Tensor, " m"], y: Float64[Tensor, "m c e"]) -> Float64[Tensor, "m c"]:
-        """Scores in float64."""
-        if self._frame.rows is None:
-            return self.energy(problems, y).sqrt()
-        return self._l1(self._frame.rows, problems, y)
+        """L1 scores in float64, from the rows as they were given."""
+        frame = self._frame
+        assert frame.samples is not None
+        score = y.new_empty(y.shape[:2])
+        for i, problem in enumerate(problems.tolist()):
+            head = problem // self._per_head
+            z = frame.samples[:, head].double() - frame.mean[head]
+            raw = torch.linalg.solve_triangular(frame.factor[problem].T, y[i].T, upper=True)
+            score[i] = (z @ raw).abs_().sum(dim=0)
+        return score
 
     def energy(self, problems: Int64[Tensor, " m"], y: Float64[Tensor, "m c e"]) -> Float64[Tensor, "m c"]:
         """``‖Z y‖²`` without weights."""
-        return (torch.bmm(y, self._frame.metric[problems]) * y).sum(dim=2).clamp_min_(0)
+        metric = self._frame.metric
+        metric = metric if len(problems) == len(metric) else metric[problems]
+        return (torch.bmm(y, metric) * y).sum(dim=2).clamp_min_(0)
 
-    def _l1(self, rows: Tensor | None, problems: Tensor, y: Tensor) -> Tensor:
+    def _l1(self, problems: Tensor, y: Float[Tensor, "m c e"]) -> Float[Tensor, "m c"]:
+        rows = self._frame.rows
         assert rows is not None
         m, c, e = y.shape
         if m == len(self._frame.mass):
@@ -136,7 +165,11 @@ def pursue(
         if not bool(active.any()):
             break
         u, reach = field.commit(chosen.atom, chosen.y, chosen.component, active)
-        shift = scorer.exact(everyone, u[:, None])[:, 0]
+        # ‖s‖ = ‖Z u‖, and u is the chosen atom's y over the length of its new part.
+        shift = (chosen.score + chosen.slack) * torch.linalg.vector_norm(u, dim=1)
+        shift /= torch.linalg.vector_norm(chosen.y, dim=1).clamp_min(1e-300)
+        if gains is not None:
+            shift /= gains[everyone, chosen.atom].clamp_min(1e-300)
         energy += scorer.energy(everyone, u[:, None])[:, 0]
         support[:, step] = torch.where(active, chosen.atom, support[:, step])
         explained[:, step] = energy
@@ -153,30 +186,60 @@ def pursue(
 
 
 class _Chosen:
-    """The best atom so far of every problem."""
+    """The best atom so far of every problem; its score is exact, or known to be higher than any other by more than `slack`."""
 
-    def __init__(self, p: int, device: torch.device) -> None:
+    def __init__(self, p: int, e: int, device: torch.device) -> None:
         self.score = torch.zeros(p, dtype=torch.float64, device=device)
-        self.atom = torch.zeros(p, dtype=torch.int64, device=device)
-        self.y = self.component = torch.zeros(0)
+        self.slack = torch.zeros_like(self.score)
+        self.atom = torch.full((p,), torch.iinfo(torch.int64).max, device=device)
+        self.y = torch.zeros(p, e, dtype=torch.float64, device=device)
+        self.component = torch.zeros(0)
 
-    def update(self, problems: Tensor, atoms: Tensor, score: Tensor, y: Tensor, component: Tensor) -> None:
-        """Take over what is better, the lower row where scores are equal."""
-        if self.y.numel() == 0:
-            self.y = y.new_zeros(len(self.score), y.shape[2])
+    def low(self, problems: Int64[Tensor, " m"]) -> Float[Tensor, " m"]:
+        """What an atom's upper bound must exceed for the atom to matter."""
+        return (self.score[problems] - self.slack[problems]).float() * (1 - 1e-6)
+
+    def offer(
+        self,
+        problems: Int64[Tensor, " m"],
+        atoms: Int64[Tensor, "m c"],
+        near: tuple[Float64[Tensor, "m c"], Float64[Tensor, "m c"]],
+        y: Float64[Tensor, "m c e"],
+        component: Float64[Tensor, "m c x"],
+        *,
+        scorer: Scorer,
+        gains: Float64[Tensor, "_ v"] | None,
+    ) -> None:
+        """Keep the best of what was held and what is offered, the lower row where scores are equal."""
+        if self.component.numel() == 0:
             self.component = component.new_zeros(len(self.score), component.shape[2])
+        held = problems[:, None]
+        atoms = torch.cat([self.atom[held], atoms], dim=1)
+        score = torch.cat([self.score[held], near[0]], dim=1)
+        slack = torch.cat([self.slack[held], near[1]], dim=1)
+        contender = score + slack >= (score - slack).amax(dim=1, keepdim=True)
+        close = ((contender.sum(dim=1) > 1) & (slack.amax(dim=1) > 0)).nonzero()[:, 0]
+        if len(close):
+            vectors = torch.cat([self.y[problems[close], None], y[close]], dim=1)
+            exact = scorer.exact(problems[close], vectors)
+            if gains is not None:
+                line = problems[close][:, None]
+                exact *= gains[line, atoms[close].clamp_max(gains.shape[1] - 1)]
+            score[close] = torch.where(score[close] > 0, exact, 0)
+            slack[close] = 0
         equal = 1 - TIE * torch.finfo(torch.float64).eps
         best = score.amax(dim=1, keepdim=True)
-        lowest = torch.where(score >= best * equal, atoms, torch.iinfo(torch.int64).max).argmin(dim=1)
+        winner = torch.where(score >= best * equal, atoms, torch.iinfo(torch.int64).max).argmin(dim=1)
         line = torch.arange(len(problems), device=problems.device)
-        score, atoms = score[line, lowest], atoms[line, lowest]
-        before, held = self.score[problems], self.atom[problems]
-        better = (score * equal > before) | ((score >= before * equal) & (atoms < held))
-        better &= score > 0
-        self.score[problems] = torch.where(better, score, before)
-        self.atom[problems] = torch.where(better, atoms, held)
-        self.y[problems] = torch.where(better[:, None], y[line, lowest], self.y[problems])
-        self.component[problems] = torch.where(better[:, None], component[line, lowest], self.component[problems])
+        self.score[problems], self.slack[problems] = score[line, winner], slack[line, winner]
+        self.atom[problems] = atoms[line, winner]
+        new = (winner > 0).nonzero()[:, 0]
+        self.y[problems[new]] = y[new, winner[new] - 1]
+        self.component[problems[new]] = component[new, winner[new] - 1]
+
+
+def _most(mask: Bool[Tensor, "m c"]) -> int:
+    return max(1, int(mask.sum(dim=1).max()))
 
 
 def _best(
@@ -190,53 +253,53 @@ def _best(
 ) -> _Chosen:
     """The atom of highest score of every active problem; tightens `upper` on the way."""
     p, v = upper.shape
-    chosen = _Chosen(p, upper.device)
+    chosen = _Chosen(p, field.width, upper.device)
     settled: list[tuple[Tensor, Tensor, Tensor]] = []
     problems = active.nonzero()[:, 0]
-    widths = (min(v, 64), 16, 4)
+    first, later = (_FIRST, _LATER) if field.approximate else (_FIRST_SHARP, _LATER_SHARP)
+    widths = first
     while len(problems):
         everyone = len(problems) == p
-        best = chosen.score[problems].float()[:, None] * (1 - 1e-6)
-        bound, atoms = (upper if everyone else upper[problems]).topk(widths[0], dim=1)
-        y, error = field.approximate(problems, atoms)
+        best = chosen.low(problems)[:, None]
         line = problems[:, None]
-        reach = torch.linalg.vector_norm(y, dim=2) * (1 + 1e-5) + error
-        reach *= scale[problems] if gains is None else scale[line, atoms]
-        bound = torch.minimum(bound, reach)
-
-        if scorer.sums_over_rows:
-            width = min(widths[1], max(1, int((bound > best).sum(dim=1).max())))
+        bound, atoms = (upper if everyone else upper[problems]).topk(min(v, widths[0]), dim=1)
+        if field.approximate:
+            y, error = field.approximate(problems, atoms)
+            reach = torch.linalg.vector_norm(y, dim=2) * (1 + 1e-5) + error
+            reach *= scale[problems] if gains is None else scale[line, atoms]
+            bound = torch.minimum(bound, reach)
+        if field.approximate and scorer.sums_over_rows:
+            width = min(widths[1], _most(bound > best))
             some_bound, some = bound.topk(width, dim=1)
             y = y.gather(1, some[:, :, None].expand(-1, -1, y.shape[2]))
-            error = error.gather(1, some)
-            score = scorer.upper(problems, y, error)
+            score = scorer.upper(problems, y, error.gather(1, some))
             if gains is not None:
                 score *= gains[line, atoms.gather(1, some)].float() * (1 + 1e-6)
             bound.scatter_(1, some, torch.minimum(some_bound, score))
 
-        width = min(widths[2], max(1, int((bound > best).sum(dim=1).max())))
-        few_bound, few = bound.topk(width, dim=1)
+        few_bound, few = bound.topk(min(widths[2], _most(bound > best)), dim=1)
         few_atoms = atoms.gather(1, few)
         y64, component = field.exact(problems, few_atoms)
-        score = scorer.exact(problems, y64)
+        score, slack = scorer.near(problems, y64)
         if gains is not None:
-            score *= gains[line, few_atoms]
-        # Chosen and padded atoms carry no bound and must not come back as candidates.
-        score = torch.where(few_bound == _NEVER, 0, score)
-        chosen.update(problems, few_atoms, score, y64, component)
-        settled.append((problems, few_atoms, torch.where(few_bound == _NEVER, _NEVER, score)))
+            score, slack = score * gains[line, few_atoms], slack * gains[line, few_atoms]
+        # Atoms taken already carry no bound and must not come back as candidates.
+        taken = few_bound == _NEVER
+        score, slack = score.masked_fill(taken, 0), slack.masked_fill(taken, 0)
+        chosen.offer(problems, few_atoms, (score, slack), y64, component, scorer=scorer, gains=gains)
+        settled.append((problems, few_atoms, ((score + slack) * (1 + SLACK)).masked_fill(taken, _NEVER)))
         bound.scatter_(1, few, torch.full_like(few_bound, _NEVER))
 
         upper[line, atoms] = bound
-        best = chosen.score[problems].float() * (1 - 1e-6)
-        waiting = ((upper if everyone else upper[problems]) > best[:, None]).sum(dim=1)
+        best = chosen.low(problems)[:, None]
+        waiting = ((upper if everyone else upper[problems]) > best).sum(dim=1)
         left = waiting.nonzero()[:, 0]
         if len(left):
             problems = problems[left]
-            most = int(waiting.max())
-            widths = (min(v, 2048, max(16, most)), 256, 16)
+            widths = (min(later[0], max(8, int(waiting.max()))), later[1], later[2])
         else:
             problems = left
     for problems, atoms, score in settled:
-        upper[problems[:, None], atoms] = (score * (1 + SLACK)).float() * (1 + 1e-6)
+        upper[problems[:, None], atoms] = score.float() * (1 + 1e-6)
+    chosen.atom.clamp_max_(v - 1)
     return chosen

@@ -61,7 +61,7 @@ class WideField:
         v = len(vocabulary.atoms)
         h, e, d = projection.shape
         device, dtype = projection.device, vocabulary.screened.dtype
-        self.shape = (h, v)
+        self.shape, self.width = (h, v), e
         self._step = 0
         self._exact = torch.bmm(frame.factor.mT, projection.double())
         self._gram = torch.bmm(self._exact, self._exact.mT)
