@@ -19,7 +19,7 @@ demo: $(STAMP) ## the whole story on the embedded model; ends with demo-report/r
 	$(VENV)/bin/headpursuit demo --out demo-report --overwrite
 
 test: $(STAMP) ## run the tests
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto
 
 lint: $(STAMP) ## ruff and mypy
 	$(VENV)/bin/ruff check .
@@ -28,6 +28,9 @@ lint: $(STAMP) ## ruff and mypy
 
 bench: $(STAMP) ## measure the pursuit against the literal algorithm
 	$(PY) -m benchmarks.pursuit
+
+docs: $(STAMP) ## write docs/cli.md from the commands' own help
+	$(VENV)/bin/typer headpursuit.cli.main utils docs --name headpursuit --title "The command line" --output docs/cli.md
 
 train-demo: $(STAMP) ## train the embedded demo model again (an hour on two cores)
 	$(PY) tools/train_demo.py

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -190,3 +191,13 @@ def test_the_installed_command_runs():
         [sys.executable, "-m", "headpursuit.cli", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("headpursuit ")
+
+
+def test_the_documented_help_is_current(tmp_path):
+    command = ["typer", "headpursuit.cli.main", "utils", "docs", "--name", "headpursuit", "--title", "The command line"]
+    python = Path(sys.executable)
+    subprocess.run(
+        [python.with_name(command[0]), *command[1:], "--output", tmp_path / "cli.md"], capture_output=True, check=True
+    )
+    stored = Path(__file__).parents[2] / "docs" / "cli.md"
+    assert (tmp_path / "cli.md").read_text() == stored.read_text(), "run `make docs`"

@@ -10,7 +10,7 @@ import pytest
 import headpursuit as hp
 import tiny
 from headpursuit.evaluation.metrics import count_words
-from headpursuit.evaluation.protocol import Bench, Experiment, Measure, Task, run_experiment
+from headpursuit.evaluation.protocol import Bench, Enhancement, Experiment, Measure, Task, run_experiment
 from headpursuit.evaluation.results import Results, find
 
 CONCEPT = hp.Concept("letters", words=["a", "e", "t", "r", "n", "d"])
@@ -40,8 +40,7 @@ def outcome():
         kept=(LENGTH,),
         positions="mean",
         at_most=0.0,
-        enhance=(2.0, 4.0),
-        quality=LENGTH,
+        enhancement=Enhancement(target=MEASURE, quality=LENGTH, scales=(2.0, 4.0)),
     )
     return run_experiment(experiment, selection=selection, test=test, ks=(1, 2), draws=4, seed=1), test
 

@@ -26,7 +26,7 @@ def demo(
     from headpursuit.evaluation.demo import NOTES, demo_tasks, run_demo
     from headpursuit.model.load import load
     from headpursuit.pursuit.describe import describe
-    from headpursuit.report import outcomes_report, render_report, save_run
+    from headpursuit.report import outcomes_report, render_readme_figure, render_report, save_run
 
     model = load("demo", device="cpu")
     outcomes, results = run_demo(model, limit=samples, selection_limit=samples, draws=draws, seed=seed)
@@ -45,6 +45,7 @@ def demo(
         )
         results.save(out)
         save_run(run, out)
+        render_readme_figure(run, out / "figure.png")
         note(f"wrote {render_report(run, out / 'report.html')}")
     if json:
         misses = {outcome.experiment.concept.name: list(outcome.misses) for outcome in outcomes}
@@ -78,11 +79,11 @@ def _summary(outcome: object) -> list[str]:
         for measure in experiment.kept
     ]
     median, low, high = only(**target, selection="random", scale=-1.0)
-    up = (
-        ""
-        if outcome.scale_up is None
-        else f"×{outcome.scale_up:g}: {only(**target, selection='somp', scale=outcome.scale_up)[0]:.2f}"
-    )
+    up = ""
+    if experiment.enhancement is not None and outcome.scale_up is not None:
+        raised = experiment.enhancement.target
+        share = only(task=raised.task, metric=raised.metric, selection="somp", scale=outcome.scale_up)[0]
+        up = f"×{outcome.scale_up:g}: {share:.2f}"
     return [
         experiment.concept.name,
         " ".join(head.name for head in outcome.heads),

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from headpursuit.activations.capture import capture, versions
 from headpursuit.concepts import concept
 from headpursuit.evaluation.metrics import cider, count_words, exact_match
-from headpursuit.evaluation.protocol import Bench, Experiment, Measure, Outcome, Task, run_experiment
+from headpursuit.evaluation.protocol import Bench, Enhancement, Experiment, Measure, Outcome, Task, run_experiment
 from headpursuit.evaluation.results import Results
 from headpursuit.model.demo import DemoSample, demo_samples
 from headpursuit.model.demo.captions import BACKGROUND_NAMES, COLOR_NAMES, COUNT_NAMES, MOOD_NAMES, SIZE_NAMES
@@ -23,15 +23,11 @@ if TYPE_CHECKING:
     from headpursuit.evaluation.protocol import Scores
     from headpursuit.model.head_model import HeadModel
 
-CAPTION, DIGITS, COUNTRIES, FACTS, CONTINUATION = (
-    "captioning",
-    "classification",
-    "countries",
-    "other questions",
-    "continuation",
-)
+CAPTION, SAMPLED, DIGITS = "captioning", "captioning, sampled", "classification"
+COUNTRIES, FACTS, CONTINUATION = "question answering", "other questions", "continuation"
 _TASKS = {
     CAPTION: "caption",
+    SAMPLED: "caption",
     DIGITS: "digits",
     COUNTRIES: "countries",
     FACTS: "facts",
@@ -49,12 +45,13 @@ _SAYS: dict[str, Callable[[str], Sequence[str]]] = {
 NOTES = (
     "The model is small and its world is drawn: it shows that the method works, not how well it works on a large model.",
     "k and the enhancing scale were chosen on the selection split; every number here is from the test split.",
-    "Captions and endings are sampled at temperature 1 with a fixed seed, the same for every edit; other answers are greedy.",
+    "Answers are greedy, but for enhancement: there captions are sampled at temperature 1 with one seed for every edit.",
+    "Random controls were run on the target's own task; measures of other tasks stand without one.",
     "Random controls have the same number of heads in each layer as the chosen set and share none with it.",
 )
 _CONCEPT_OF = {"color": "colours", "mood": "sentiments", "count": "quantity"}
-# Captions and endings are drawn from the model's own distribution: greedy text would hide how often a word is said.
-_SAMPLED = {"do_sample": True, "temperature": 1.0, "top_k": 0}
+# Enhancement is seen in captions drawn from the model's own distribution: the greedy ones say all they can already.
+_DRAWING = {"do_sample": True, "temperature": 1.0, "top_k": 0}
 
 
 def demo_tasks(split: str, *, limit: int | None = None, seed: int = 0) -> dict[str, Task]:
@@ -92,10 +89,17 @@ def demo_tasks(split: str, *, limit: int | None = None, seed: int = 0) -> dict[s
             "natural endings": np.array([float(is_natural(answer)) for answer in answers]),
         }
 
-    scorers = {CAPTION: captions, DIGITS: exact, COUNTRIES: exact, FACTS: exact, CONTINUATION: endings}
-    lengths = {CAPTION: 24, DIGITS: 4, COUNTRIES: 12, FACTS: 12, CONTINUATION: 16}
+    scorers = {
+        CAPTION: captions,
+        SAMPLED: captions,
+        DIGITS: exact,
+        COUNTRIES: exact,
+        FACTS: exact,
+        CONTINUATION: endings,
+    }
+    lengths = {CAPTION: 24, SAMPLED: 24, DIGITS: 4, COUNTRIES: 12, FACTS: 12, CONTINUATION: 16}
     return {
-        task: _task(task, samples, scorers[task], lengths[task], sampled=task in (CAPTION, CONTINUATION))
+        task: _task(task, samples, scorers[task], lengths[task], sampled=task == SAMPLED)
         for task, samples in drawn.items()
     }
 
@@ -113,8 +117,12 @@ def demo_experiments() -> tuple[Experiment, ...]:
             kept=(others, digits, facts),
             positions="answer",
             at_most=at_most,
-            enhance=(2.0, 3.0, 4.0, 6.0, 8.0),
-            quality=others,
+            also=(Measure(CAPTION, "CIDEr"),),
+            enhancement=Enhancement(
+                target=Measure(SAMPLED, f"{name} words"),
+                quality=Measure(SAMPLED, f"true mentions beside {name}"),
+                scales=(2.0, 3.0, 4.0, 6.0, 8.0),
+            ),
         )
 
     return (
@@ -202,7 +210,7 @@ def _count_runs(experiments: Sequence[Experiment], *, ks: Sequence[int], draws: 
     for experiment in experiments:
         tasks = {experiment.target.task, *(measure.task for measure in experiment.kept)}
         total += 3 * len(ks) * len(tasks) + draws
-        total += (len(experiment.enhance) + 2 + draws) if experiment.enhance else 0
+        total += (len(experiment.enhancement.scales) + 2 + draws) if experiment.enhancement else 0
     return total
 
 
@@ -211,7 +219,7 @@ def _task(name: str, samples: Sequence[DemoSample], score: Any, length: int, *, 
         Sample(text=sample.text, image=sample.image, target=sample.target, where=f"{name} {number}")
         for number, sample in enumerate(samples)
     ]
-    options = {"max_new_tokens": length, "batch_size": 128, **(_SAMPLED if sampled else {})}
+    options = {"max_new_tokens": length, "batch_size": 128, **(_DRAWING if sampled else {})}
     return Task(name=name, samples=asked, score=lambda answers: score(answers, samples), options=options)
 
 

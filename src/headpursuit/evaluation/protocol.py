@@ -56,6 +56,25 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class Enhancement:
+    """What is expected when the same heads are scaled up.
+
+    Attributes:
+        target: what should rise.
+        quality: what should stay; both measures of one task.
+        scales: factors to try on the selection split.
+        at_least: success when the target rises to this share of the unedited model's value, or above.
+        keep: share of the quality that must remain.
+    """
+
+    target: Measure
+    quality: Measure
+    scales: tuple[float, ...]
+    at_least: float = 1.3
+    keep: float = 0.85
+
+
+@dataclass(frozen=True)
 class Experiment:
     """What is expected of the heads of one concept.
 
@@ -66,10 +85,8 @@ class Experiment:
         positions: which tokens the heads are ranked on.
         at_most: suppression succeeds when the target falls to this share of the unedited model's value, or below.
         keep: share of every kept measure that must remain.
-        enhance: scales to try for enhancement; none when there is nothing to enhance.
-        at_least: enhancement succeeds when the target rises to this share, or above.
-        quality: the kept measure that stands for quality under enhancement.
-        quality_keep: share of it that must remain.
+        also: what is reported and not judged.
+        enhancement: what is expected of the opposite edit, where there is one.
     """
 
     concept: Concept
@@ -78,10 +95,8 @@ class Experiment:
     positions: Positions
     at_most: float
     keep: float = 0.9
-    enhance: tuple[float, ...] = ()
-    at_least: float = 1.3
-    quality: Measure | None = None
-    quality_keep: float = 0.85
+    also: tuple[Measure, ...] = ()
+    enhancement: Enhancement | None = None
 
 
 @dataclass(frozen=True)
@@ -198,26 +213,31 @@ def run_experiment(
     }
     k = _choose_k(experiment, selection, rankings["somp"], ks=ks, scale=scale)
     scale_up = _choose_scale(experiment, selection, rankings["somp"].top(k))
-    rows = [_row(experiment, test, measure, None, "none", 0, seed) for measure in _measures(experiment)]
+    down = (experiment.target, *experiment.kept, *experiment.also)
+    up = () if experiment.enhancement is None else (experiment.enhancement.target, experiment.enhancement.quality)
+    rows = [_row(experiment, test, measure, None, "none", 0, seed) for measure in dict.fromkeys(down + up)]
     for method, ranking in rankings.items():
         for size in ks:
             edit = HeadEdit(ranking.top(size), scale=scale)
-            rows += [_row(experiment, test, measure, edit, method, size, seed) for measure in _measures(experiment)]
+            rows += [_row(experiment, test, measure, edit, method, size, seed) for measure in down]
         if scale_up is not None:
             edit = HeadEdit(ranking.top(k), scale=scale_up)
-            rows += [_row(experiment, test, measure, edit, method, k, seed) for measure in _local(experiment)]
+            rows += [_row(experiment, test, measure, edit, method, k, seed) for measure in up]
     controls = random_controls(rankings["somp"].top(k), model.anatomy.heads(), draws=draws, seed=seed)
-    for factor in (scale, scale_up):
+    # Controls stop at what the target's own runs give: every other task would be ten more runs a concept.
+    near = [measure for measure in down if measure.task == experiment.target.task]
+    for factor, measures in ((scale, near), (scale_up, up)):
         if factor is not None:
             edits = [HeadEdit(heads, scale=factor) for heads in controls]
-            rows += [_control_row(experiment, test, measure, edits, seed) for measure in _local(experiment)]
+            rows += [_control_row(experiment, test, measure, edits, seed) for measure in measures]
     suppress = HeadEdit(rankings["somp"].top(k), scale=scale)
     answers: dict[str, Sequence[str]] = {
         "none": test.answers(experiment.target.task, None),
         "somp": test.answers(experiment.target.task, suppress),
     }
-    if scale_up is not None:
-        answers["enhanced"] = test.answers(experiment.target.task, HeadEdit(suppress.heads, scale=scale_up))
+    if experiment.enhancement is not None and scale_up is not None:
+        raised = HeadEdit(suppress.heads, scale=scale_up)
+        answers["enhanced"] = test.answers(experiment.enhancement.target.task, raised)
     return Outcome(
         experiment=experiment,
         acts=acts,
@@ -228,16 +248,6 @@ def run_experiment(
         answers=answers,
         misses=tuple(_misses(experiment, rows, k=k, scale=scale, scale_up=scale_up)),
     )
-
-
-def _measures(experiment: Experiment) -> tuple[Measure, ...]:
-    extra = () if experiment.quality is None else (experiment.quality,)
-    return tuple(dict.fromkeys((experiment.target, *experiment.kept, *extra)))
-
-
-def _local(experiment: Experiment) -> tuple[Measure, ...]:
-    """The measures that the target's own task gives at no further cost; controls stop at these."""
-    return tuple(measure for measure in _measures(experiment) if measure.task == experiment.target.task)
 
 
 def _row(
@@ -308,13 +318,17 @@ def _choose_k(experiment: Experiment, bench: Bench, ranking: HeadRanking, *, ks:
 def _choose_scale(experiment: Experiment, bench: Bench, heads: Sequence[Head]) -> float | None:
     """The enhancing scale that raises the target most while quality stays; else the one that hurts quality least."""
 
+    wanted = experiment.enhancement
+    if wanted is None:
+        return None
+
     def judged(scale: float) -> tuple[bool, float]:
         edit = HeadEdit(heads, scale=scale)
-        quality = 1.0 if experiment.quality is None else bench.ratio(experiment.quality, edit) or 0.0
-        kept_enough = quality >= experiment.quality_keep
-        return (not kept_enough, -(bench.ratio(experiment.target, edit) or 0.0) if kept_enough else -quality)
+        quality = bench.ratio(wanted.quality, edit) or 0.0
+        kept_enough = quality >= wanted.keep
+        return (not kept_enough, -(bench.ratio(wanted.target, edit) or 0.0) if kept_enough else -quality)
 
-    return min(experiment.enhance, key=judged) if experiment.enhance else None
+    return min(wanted.scales, key=judged)
 
 
 def _misses(experiment: Experiment, rows: Sequence[Row], *, k: int, scale: float, scale_up: float | None) -> list[str]:
@@ -336,12 +350,11 @@ def _misses(experiment: Experiment, rows: Sequence[Row], *, k: int, scale: float
     control = found(experiment.target, "random", scale)
     if not 0.9 <= control <= 1.1:
         misses.append(f"random heads moved the target to {control:.2f}, 0.9 to 1.1 was wanted")
-    if scale_up is not None:
-        raised = found(experiment.target, "somp", scale_up)
-        if not raised >= experiment.at_least:
-            misses.append(f"enhancement reached {raised:.2f} of the unedited value, {experiment.at_least} was wanted")
-        if experiment.quality is not None:
-            left = found(experiment.quality, "somp", scale_up)
-            if not left >= experiment.quality_keep:
-                misses.append(f"enhancement left quality at {left:.2f}, {experiment.quality_keep} was wanted")
+    if experiment.enhancement is not None and scale_up is not None:
+        wanted = experiment.enhancement
+        raised, left = (found(measure, "somp", scale_up) for measure in (wanted.target, wanted.quality))
+        if not raised >= wanted.at_least:
+            misses.append(f"enhancement reached {raised:.2f} of the unedited value, {wanted.at_least} was wanted")
+        if not left >= wanted.keep:
+            misses.append(f"enhancement left {wanted.quality.metric} at {left:.2f}, {wanted.keep} was wanted")
     return misses

@@ -62,8 +62,8 @@ def outcomes_report(
 def _section(outcome: Outcome, task: Task, names: Mapping) -> ConceptSection:
     experiment, ranking = outcome.experiment, outcome.rankings["somp"]
     wanted = f"{experiment.target.metric} at most {experiment.at_most:.2f} of the unedited value at α = −1"
-    if experiment.enhance:
-        wanted += f", at least {experiment.at_least:.2f} when enhanced"
+    if experiment.enhancement is not None:
+        wanted += f", at least {experiment.enhancement.at_least:.2f} when enhanced"
     return ConceptSection(
         name=experiment.concept.name,
         words=[label.strip() for label in ranking.words],
