@@ -258,3 +258,49 @@ def test_inputs_are_left_as_they_were(field: str) -> None:
     copies = [tensor.clone() for tensor in (z, projection, atoms)]
     hp.somp_heads(z, projection, atoms, n_atoms=3)
     assert all(torch.equal(*pair) for pair in zip(copies, (z, projection, atoms), strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_rows_near_underflow_are_atoms_like_others(field: str, dtype: torch.dtype) -> None:
+    g = torch.Generator().manual_seed(4)
+    z, projection = torch.randn(20, 2, 6, generator=g), torch.randn(2, 6, 16, generator=g)
+    atoms = torch.randn(50, 16, generator=g, dtype=torch.float64)
+    atoms[::3] *= 1e-30 if dtype == torch.float32 else 1e-60
+    atoms[::5] *= 1e15
+    found = hp.somp_heads(z, projection, atoms.to(dtype), n_atoms=8)
+    assert_same_as_literal(found, z, projection, atoms.to(dtype), n_atoms=8)
+
+
+def test_bounds_hold_whatever_the_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the proof claims of every atom and step, checked against float64."""
+    from headpursuit.pursuit import bounds, screened, wide
+    from headpursuit.pursuit.frame import frame_of_rows
+
+    atoms = clustered_atoms(300, 64, seed=1)
+    layer = bursty_layer(atoms, n=80, h=2, e=8, seed=2, topics=20)
+    for dtype in (torch.bfloat16, torch.float32):
+        W = layer.projection.double()
+        frame = frame_of_rows(layer.z, W @ W.mT, criterion="l1", center=True)
+        vocabulary = wide.Vocabulary(atoms, dtype=dtype)
+        wide_field = wide.WideField(vocabulary, layer.projection, frame, steps=20)
+        everyone, every = torch.arange(2), torch.arange(300).expand(2, -1)
+        previous = None
+        for _ in range(20):
+            y, component = wide_field.exact(everyone, every)
+            assert bool((y.norm(dim=2) <= wide_field.bounds()).all())
+            approximate, error = wide_field.approximate(everyone, every)
+            assert bool(((y - approximate).norm(dim=2) <= error).all())
+            scorer = screened.Scorer(frame)
+            score = scorer.exact(everyone, y)
+            assert bool((score <= scorer.upper(everyone, approximate, error)).all())
+            near, slack = scorer.near(everyone, y)
+            assert bool(((near - score).abs() <= slack).all())
+            if previous is not None:
+                assert bool((score <= previous).all())
+            pick = score.argmax(dim=1)
+            u, reach = wide_field.commit(pick, y[everyone, pick], component[everyone, pick], ~frame.silent)
+            previous = score + reach * scorer.exact(everyone, u[:, None])
+    gram = torch.randn(5, 30, 12)
+    true = torch.linalg.matrix_norm(gram, ord=2)
+    bound = bounds.spectral_bound(gram @ gram.mT)
+    assert bool(((bound >= true) & (bound < 1.6 * true)).all())

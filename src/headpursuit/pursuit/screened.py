@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _NEVER = float("-inf")
 
+# Bounds are kept in float32 and grow by an addition a step: this covers their own rounding, relative to the best score.
+_MARGIN = 1e-4
+
 # How many atoms a round bounds anew, scores approximately, and scores exactly: in a step's first round, which only looks
 # for a good score to beat, and in the later ones. A sharp field needs no approximations.
 _FIRST, _LATER = (32, 8, 3), (2048, 256, 16)
@@ -71,6 +74,7 @@ class Scorer:
         self._per_head = len(frame.mass) // h
         # Rounding of Z and of its products, by Cauchy-Schwarz over the samples; then the sum of n terms.
         self._relative = accumulation(e + 4, frame.mass.device) * e**0.5
+        self.inflated = 1 + accumulation(frame.metric.shape[1] + 4, frame.mass.device)
         self._sum = accumulation(n + 4, frame.mass.device)
 
     @property
@@ -197,7 +201,7 @@ class _Chosen:
 
     def low(self, problems: Int64[Tensor, " m"]) -> Float[Tensor, " m"]:
         """What an atom's upper bound must exceed for the atom to matter."""
-        return (self.score[problems] - self.slack[problems]).float() * (1 - 1e-6)
+        return (self.score[problems] - self.slack[problems]).float() * (1 - _MARGIN)
 
     def offer(
         self,
@@ -265,7 +269,7 @@ def _best(
         bound, atoms = (upper if everyone else upper[problems]).topk(min(v, widths[0]), dim=1)
         if field.approximate:
             y, error = field.approximate(problems, atoms)
-            reach = torch.linalg.vector_norm(y, dim=2) * (1 + 1e-5) + error
+            reach = torch.linalg.vector_norm(y, dim=2) * scorer.inflated + error
             reach *= scale[problems] if gains is None else scale[line, atoms]
             bound = torch.minimum(bound, reach)
         if field.approximate and scorer.sums_over_rows:

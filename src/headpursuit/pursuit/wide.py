@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from headpursuit.pursuit.frame import Frame
 
 # Rows of the dictionary at a time: few where they are only read, so that a second look finds them in the cache.
-_READ = 256
+_READ = 64
 _MULTIPLY = 2048
+
+# A row shorter than this is scored exactly whenever it could matter.
+_FAINT = 1e-15
 
 
 class Vocabulary:
@@ -28,24 +31,26 @@ class Vocabulary:
         inverse: one over each row's length, 0 for a zero row, shape ``(v,)``, float32.
         lengths: each row's length, float64.
         rounded: the largest length, relative to its row's, of what a conversion cut off a row.
+        faint: 1 for rows so short that float32 products of them may underflow, else 0: nothing is known of these.
     """
 
     def __init__(self, atoms: Float[Tensor, "v d"], *, dtype: torch.dtype) -> None:
         self.atoms = atoms
         self.screened = atoms if atoms.dtype == dtype else torch.empty_like(atoms, dtype=dtype)
         self.lengths = torch.empty(len(atoms), dtype=torch.float64, device=atoms.device)
-        rounded = torch.zeros((), device=atoms.device)
+        rounded = torch.zeros((), dtype=torch.float64, device=atoms.device)
         wide = torch.promote_types(atoms.dtype, torch.float32)
         for rows in _chunks(len(atoms), _READ if atoms.device.type == "cpu" else _MULTIPLY):
             exact = atoms[rows].to(wide)
-            lengths = torch.linalg.vector_norm(exact, dim=1)
+            lengths = torch.linalg.vector_norm(exact, dim=1, dtype=torch.float64)
             self.lengths[rows] = lengths
             if self.screened is not atoms:
                 self.screened[rows] = exact
                 cut = torch.linalg.vector_norm(exact - self.screened[rows], dim=1)
-                rounded = torch.maximum(rounded, torch.where(lengths > 0, cut / lengths, 0).max())
+                rounded = torch.maximum(rounded, torch.where(lengths > _FAINT, cut / lengths, 0).max())
         self.rounded = float(rounded) * (1 + 1e-3)
-        self.inverse = torch.where(self.lengths > 0, 1 / self.lengths, 0).float()
+        self.inverse = torch.where(self.lengths > _FAINT, 1 / self.lengths, 0).float()
+        self.faint = ((self.lengths > 0) & (self.lengths <= _FAINT)).float()
 
 
 class WideField:
@@ -72,7 +77,8 @@ class WideField:
 
         self._unit = rounding(dtype)
         self._sum = accumulation(d, device)
-        self._sum_e = accumulation(e, device)
+        self._sum_e = accumulation(e + 4, device)
+        self._relative = self._unit * (1 + self._unit) + self._sum_e
         self._norm = spectral_bound(self._gram)
         self._size = self._gram.diagonal(dim1=1, dim2=2).sum(1).sqrt()
         self._operator = self._exact.to(dtype)
@@ -88,13 +94,14 @@ class WideField:
             self._first[rows] = torch.linalg.vector_norm(images, dim=2, dtype=torch.float32)
         self._first *= vocabulary.inverse[:, None]
         self._energy = self._first.square()
-        self._doubt = torch.zeros_like(self._energy)
+        self._doubt = self._energy * (3 * self._sum_e)
         self._update_errors()
 
     def bounds(self) -> Float[Tensor, "h v"]:
         """Upper bounds on ``‖y‖`` of all atoms at this step."""
         bound = (self._energy + self._doubt).clamp_min_(0).sqrt_()
-        bound.add_(self._first, alpha=self._unit * (1 + self._unit) + 1e-6)
+        bound.add_(self._first, alpha=self._relative)
+        bound.addcmul_(self._vocabulary.faint[:, None], self._norm.float())
         return bound.add_(self._image_error).mul_(1 + 1e-6).T.contiguous()
 
     def approximate(
@@ -103,16 +110,16 @@ class WideField:
         """Float32 ``ŷ`` of some atoms, and bounds on ``‖y − ŷ‖``."""
         t = self._step
         y = self._images[problems[:, None], atoms].float().mul_(self._vocabulary.inverse[atoms][:, :, None])
-        error = self._first[atoms, problems[:, None]] * (self._unit * (1 + self._unit) + 1e-5)
-        error += self._image_error[problems][:, None]
+        line = problems[:, None]
+        error = self._first[atoms, line] * self._relative + self._image_error[line]
+        error += self._vocabulary.faint[atoms] * self._norm.float()[line]
         if t:
             steps = torch.arange(t, device=atoms.device)
-            c = self._coefficients[atoms[:, :, None], steps, problems[:, None, None]].float()
+            c = self._coefficients[atoms[:, :, None], steps, line[:, :, None]].float()
             y = torch.baddbmm(y, c, self._shadows[problems, :t].float(), alpha=-1)
-            span = torch.linalg.vector_norm(c, dim=2)
-            error += self._shadow_norm[problems][:, None] * (
-                span * (3 * self._unit + 1e-5) + t**0.5 * self._column_error
-            )
+            length = torch.linalg.vector_norm(c, dim=2)
+            relative = 3 * self._unit + accumulation(t + 4, y.device) * t**0.5
+            error += self._shadow_norm[line] * (length * relative + t**0.5 * self._column_error)
         return y, error
 
     def exact(
@@ -166,10 +173,13 @@ class WideField:
         c.abs_()
         b.abs_()
         self._doubt.add_(b, alpha=2 * doubt_c)
-        b.mul_(5 * self._unit).addcmul_(c, weight, value=5 * self._unit + 1e-6).add_(2 * (doubt_b + weight * doubt_c))
+        b.mul_(5 * self._unit + 2e-6).addcmul_(c, weight, value=5 * self._unit + 1e-6).add_(
+            2 * (doubt_b + weight * doubt_c)
+        )
         self._doubt.addcmul_(b, c).add_(doubt_c * (2 * doubt_b + weight * doubt_c))
         self._doubt.add_(self._energy, alpha=1e-6)
-        return u, c.mul_(1 + 3 * self._unit).add_(doubt_c + self._vocabulary.rounded).T.contiguous()
+        reach = c.mul_(1 + 3 * self._unit).add_(doubt_c + self._vocabulary.rounded)
+        return u, reach.add_(self._vocabulary.faint[:, None]).T.contiguous()
 
     def _columns(
         self, q: Float[Tensor, "h d"], u: Float[Tensor, "h e"]
@@ -196,16 +206,16 @@ class WideField:
         length = torch.linalg.vector_norm(u, dim=1)
         operator = 2 * self._cut + 4 * self._unit * self._norm + (self._sum_e + self._sum) * self._size
         doubt = length * (operator + self._sum * self._norm)
-        return c, b, (doubt * (1 + 2 * self._unit)).float()
+        return c, b, (doubt * (1 + self._vocabulary.rounded) * (1 + 8 * self._unit)).float()
 
     @property
     def _column_error(self) -> float:
         """What a coefficient may miss besides a relative rounding: accumulators, and the tail of q."""
-        return (2 * self._sum + 2 * self._unit**2) * (1 + self._vocabulary.rounded) + 1e-6
+        return (2 * self._sum + 2 * self._unit**2) * (1 + self._vocabulary.rounded) * (1 + 4 * self._unit) + 1e-6
 
     def _update_errors(self) -> None:
         """What any ``ŷ`` may miss of its ``y`` at this step: rounding of dictionary and operator, and accumulators."""
-        error = (self._cut + self._sum * self._size) * (1 + self._vocabulary.rounded)
+        error = (self._cut + self._sum * self._size * (1 + 2 * self._unit)) * (1 + self._vocabulary.rounded)
         shadows = self._shadows[:, : self._step]
         if self._vocabulary.rounded:
             error = error + spectral_bound(self._gram - torch.bmm(shadows.mT, shadows)) * self._vocabulary.rounded
