@@ -299,8 +299,9 @@ def main() -> None:
         gc.collect()
         print(table(made), flush=True)
     print(f"\n{table(rows)}")
-    name = "quick" if options.quick else device.type
-    out = options.out or RESULTS / f"{name}.json"
+    if options.quick and not options.out:
+        return
+    out = options.out or RESULTS / f"{device.type}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     results = [asdict(row) | {"ratio": row.ratio} for row in rows]
     out.write_text(json.dumps({"machine": machine(device), "rows": results}, indent=1, ensure_ascii=False) + "\n")

@@ -62,3 +62,14 @@ def test_what_does_not_fit_is_refused() -> None:
         hp.Dictionary(torch.eye(3), ["x", "y", "z"]).restricted([3])
     with pytest.raises(HeadPursuitError, match="gain"):
         hp.Dictionary.from_unembedding(torch.eye(3), FakeTokenizer(), gain=torch.ones(2))
+
+
+def test_a_dictionary_is_prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headpursuit.pursuit.batches.SMALL", 0)
+    dictionary = hp.Dictionary(torch.randn(9, 4), [str(i) for i in range(9)])
+    first = hp.somp(torch.randn(6, 4), dictionary, n_atoms=2)
+    assert len(first) == 2
+    (prepared,) = dictionary.prepared.values()
+    hp.somp(torch.randn(6, 4), dictionary, n_atoms=2)
+    assert next(iter(dictionary.prepared.values())) is prepared
+    assert dictionary.restricted([1, 2]).prepared == {}

@@ -65,7 +65,7 @@ def pursue_dictionary(
         everything = torch.arange(len(D), device=D.device)[None]
         return pursue_lists(source, projection, D, everything, options)
     with stated_precision():
-        vocabulary = Vocabulary(D, dtype=screening_dtype(D.device, D.dtype))
+        vocabulary = _vocabulary(atoms)
         h, e, d = projection.shape
         steps = min(options.n_atoms, len(D))
         half = vocabulary.screened.element_size()
@@ -79,6 +79,16 @@ def pursue_dictionary(
             support, explained = pursue(field, frame, n_atoms=steps, gains=gains)
             parts.append(Found(support[None], explained[None], frame.silent))
     return _joined(parts, options.n_atoms)
+
+
+def _vocabulary(atoms: Float[Tensor, "v d"] | Dictionary) -> Vocabulary:
+    """The prepared rows; those of a `Dictionary` are prepared once, for the layers of a model share them."""
+    D = rows_of(atoms)
+    dtype = screening_dtype(D.device, D.dtype)
+    held = atoms.prepared if isinstance(atoms, Dictionary) else {}
+    if dtype not in held:
+        held[dtype] = Vocabulary(D, dtype=dtype)
+    return held[dtype]
 
 
 def pursue_lists(

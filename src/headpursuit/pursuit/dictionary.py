@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
 import torch
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 class Dictionary:
     """Atoms with their labels; any tensor with one label a row will do.
 
-    The atoms stay as they are stored, in their own dtype and length; a pursuit gives them unit length at use.
+    The atoms stay as they are stored, in their own dtype and length; a pursuit gives them unit length at use. What a
+    pursuit over a whole vocabulary has to work out about them first is kept with the dictionary (for float32 atoms half
+    as much memory again), so use one dictionary for all layers of a model and do not change its atoms in place.
 
     Attributes:
         atoms: one direction of the residual stream a row, shape ``(v, d)``.
@@ -31,6 +33,7 @@ class Dictionary:
 
     atoms: Float[Tensor, "v d"]
     labels: Sequence[str]
+    prepared: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.atoms.ndim != 2 or not self.atoms.is_floating_point():

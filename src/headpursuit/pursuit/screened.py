@@ -300,7 +300,9 @@ def _best(
         left = waiting.nonzero()[:, 0]
         if len(left):
             problems = problems[left]
-            widths = (min(later[0], max(8, int(waiting.max()))), later[1], later[2])
+            # A sharp field pays for each atom in full, so it takes a few more at a time as long as some are waiting.
+            most = max(8, int(waiting.max())) if field.approximate else 2 * widths[0]
+            widths = (min(later[0], most), later[1], later[2])
         else:
             problems = left
     for problems, atoms, score in settled:
