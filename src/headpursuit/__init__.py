@@ -20,6 +20,7 @@ _PLACES = {
     "HeadDescription": "pursuit.describe",
     "HeadEdit": "editing.edit",
     "HeadModel": "model.head_model",
+    "HeadMoments": "activations.moments",
     "HeadRanking": "ranking.ranking",
     "HeadSignal": "pursuit",
     "Pursuit": "pursuit",
@@ -30,12 +31,15 @@ _PLACES = {
     "load": "model.load",
     "load_concept": "concepts",
     "load_heads": "ranking.ranking",
+    "merge_moments": "activations.moments",
     "open_capture": "activations.store",
     "random_controls": "ranking.controls",
     "rank": "ranking.scores",
     "somp": "pursuit",
     "somp_heads": "pursuit",
     "somp_literal": "pursuit",
+    "somp_many": "pursuit",
+    "somp_moments": "pursuit",
     "wrap": "model.load",
 }
 __all__ = ["HeadPursuitError", "__version__", *_PLACES]
@@ -43,6 +47,7 @@ __all__ = ["HeadPursuitError", "__version__", *_PLACES]
 if TYPE_CHECKING:
     from headpursuit.activations.capture import capture
     from headpursuit.activations.head_activations import HeadActivations
+    from headpursuit.activations.moments import HeadMoments, merge_moments
     from headpursuit.activations.store import open_capture
     from headpursuit.concepts import Concept, concept, load_concept
     from headpursuit.editing.edit import HeadEdit
@@ -50,7 +55,16 @@ if TYPE_CHECKING:
     from headpursuit.model.heads import Head
     from headpursuit.model.load import load, wrap
     from headpursuit.model.samples import Sample
-    from headpursuit.pursuit import Dictionary, HeadSignal, Pursuit, somp, somp_heads, somp_literal
+    from headpursuit.pursuit import (
+        Dictionary,
+        HeadSignal,
+        Pursuit,
+        somp,
+        somp_heads,
+        somp_literal,
+        somp_many,
+        somp_moments,
+    )
     from headpursuit.pursuit.describe import HeadDescription, describe
     from headpursuit.ranking.controls import random_controls
     from headpursuit.ranking.ranking import HeadRanking, load_heads

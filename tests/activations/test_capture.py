@@ -105,7 +105,7 @@ def test_a_capture_that_was_cut_off_goes_on(llama, tmp_path, monkeypatch):
     samples = [f"{text} {number}" for number in range(5) for text in tiny.TEXTS]
     monkeypatch.setattr("headpursuit.activations.store.SHARD_ROWS", 4)
     calls = []
-    real = capture_module.capture_batch
+    real = capture_module.read_batch
 
     def counting(*args):
         calls.append(1)
@@ -113,7 +113,7 @@ def test_a_capture_that_was_cut_off_goes_on(llama, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(capture_module, "capture_batch", counting)
+    monkeypatch.setattr(capture_module, "read_batch", counting)
     with pytest.raises(KeyboardInterrupt):
         hp.capture(llama, samples, out=tmp_path / "acts", batch_size=4, progress=False)
     with pytest.raises(hp.HeadPursuitError, match="cut off after 12 samples"):

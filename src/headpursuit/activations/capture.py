@@ -1,7 +1,7 @@
-"""Capture: what every head writes, reduced to one row per sample inside the hook.
+"""Capture: what every head writes, reduced inside the hook to one row per sample or to moments.
 
-The tap is a forward pre-hook on the output projection. Its input holds the heads side by side, whatever attention kernel
-filled it; behind the projection they are already mixed.
+The tap is a forward pre-hook on the output projection. Its input holds the heads side by side, whatever attention
+kernel filled it; behind the projection they are already mixed.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm.auto import tqdm
 
-from headpursuit.activations.head_activations import HeadActivations
-from headpursuit.activations.positions import Positions, check_positions, position_mask
-from headpursuit.activations.store import CaptureFolder, open_capture
+from headpursuit.activations.positions import ALL, Positions, check_positions, position_mask
+from headpursuit.activations.reading import Reading, Reducer, joined, mean_rows, token_moments
+from headpursuit.activations.store import CaptureFolder, as_captured, open_capture
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.batching import Batch, Prompt, collate, make_prompt
 from headpursuit.model.head_model import evaluating
@@ -25,15 +25,19 @@ from headpursuit.model.samples import Sample, as_samples, fingerprint
 from headpursuit.model.weights import LiveWeights
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
     from torch import Tensor, nn
 
+    from headpursuit.activations.head_activations import HeadActivations
+    from headpursuit.activations.moments import HeadMoments
+    from headpursuit.model.anatomy import LayerAnatomy
     from headpursuit.model.head_model import HeadModel
+
+    Samples = str | Path | Iterable[str | Sample]
 
 
 def capture(
     model: HeadModel,
-    samples: str | Path | Iterable[str | Sample],
+    samples: Samples,
     *,
     positions: Positions = "mean",
     out: str | Path | None = None,
@@ -41,21 +45,22 @@ def capture(
     limit: int | None = None,
     skip_bad: bool = False,
     progress: bool = True,
-) -> HeadActivations:
+) -> HeadActivations | HeadMoments:
     """Read what every head writes for every sample (Head Pursuit, section 3).
 
     Args:
         model: the model.
         samples: strings, samples, or the path of a file or an image folder.
-        positions: which tokens become a sample's row, see :func:`headpursuit.activations.positions.position_mask`.
-        out: a folder to keep the result in, shard by shard; a capture that was cut off goes on where it stopped.
+        positions: which tokens become a sample's row, see :func:`headpursuit.activations.positions.position_mask`; ``all``
+            makes every token a row of its own and keeps only moments, in memory that does not grow with the samples.
+        out: a folder to keep the result in, part by part; a capture that was cut off goes on where it stopped.
         batch_size: samples run together, padded on the right.
         limit: only the first so many samples.
         skip_bad: go on past samples that cannot be used, and count them, instead of stopping at the first.
         progress: show a progress bar.
 
     Returns:
-        The activations; those in ``out`` are read from there, memory-mapped.
+        The activations, or for ``all`` their moments; those in ``out`` are read from there.
 
     Raises:
         HeadPursuitError: a sample cannot be used, ``out`` holds something else, values are not finite or do not vary.
@@ -72,27 +77,27 @@ def capture(
     }
     folder = None if out is None else CaptureFolder.create(Path(out), model=model, about=about)
     start = 0 if folder is None else folder.samples_done
-    rows: dict[int, list[Tensor]] = {layer.index: [] for layer in model.anatomy.layers}
+    readings: list[Reading] = []
     skipped: list[str] = []
     bar = tqdm(total=len(chosen), initial=start, desc="capture", unit="sample", disable=not progress, leave=False)
     with bar:
         for first in range(start, len(chosen), batch_size):
             part = chosen[first : first + batch_size]
             bad: list[str] = []
-            means = _capture_part(model, part, positions=positions, bad=bad if skip_bad else None)
+            read = _read_part(model, part, positions=positions, bad=bad if skip_bad else None)
             if folder is not None:
-                folder.append(means, skipped=bad, samples_done=first + len(part))
-            for layer, mean in means.items():
-                rows[layer].append(mean)
+                folder.append(read, skipped=bad, samples_done=first + len(part))
+            elif read:
+                readings = [joined([*readings, *read], add=True)] if positions == ALL else [*readings, *read]
             skipped.extend(bad)
             bar.update(len(part))
     if folder is not None:
         folder.finish()
         return open_capture(folder.path)
-    if not any(mean.shape[0] for mean in rows[model.anatomy.layers[0].index]):
+    if not readings:
         raise HeadPursuitError(f"every sample was skipped: {skipped[0]}")
-    acts = HeadActivations(
-        z={layer: torch.cat(means) for layer, means in rows.items()},
+    acts = as_captured(
+        joined(readings, add=positions == ALL),
         positions=positions,
         weights=LiveWeights(model),
         tokenizer=model.tokenizer,
@@ -103,38 +108,20 @@ def capture(
     return acts
 
 
-def capture_batch(model: HeadModel, batch: Batch, mask: Bool[Tensor, "b t"]) -> dict[int, Float[Tensor, "b h e"]]:
-    """Mean head activation over the masked tokens, for every head.
+def read_batch(model: HeadModel, batch: Batch, reducer: Reducer) -> Reading:
+    """Run the model once and reduce what enters every output projection, inside the hook."""
+    reading: Reading = {}
 
-    Args:
-        model: the model.
-        batch: tokenized prompts.
-        mask: the tokens to average, at least one in each row, shape ``(b, t)``.
-
-    Returns:
-        For each layer a float32 tensor ``(b, h, e)`` on the CPU.
-    """
-    weights = mask.float() / mask.sum(dim=1, keepdim=True)
-    means: dict[int, Tensor] = {}
-
-    def reduce(layer: int, n_heads: int) -> Any:
+    def tap(layer: LayerAnatomy) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-            z = args[0].float()
-            mean = torch.einsum("bt,btc->bc", weights.to(z.device), z)
-            means[layer] = mean.unflatten(1, (n_heads, -1)).cpu()
+            reading.update(reducer(layer, args[0]))
 
         return hook
 
-    with (
-        _hooks(
-            model.module(layer.projection).register_forward_pre_hook(reduce(layer.index, layer.n_heads))
-            for layer in model.anatomy.layers
-        ),
-        torch.no_grad(),
-        evaluating(model.hf),
-    ):
+    taps = (model.module(layer.projection).register_forward_pre_hook(tap(layer)) for layer in model.anatomy.layers)
+    with _hooks(taps), torch.no_grad(), evaluating(model.hf):
         model.hf(**batch.inputs, use_cache=False, logits_to_keep=1)
-    return means
+    return reading
 
 
 def versions() -> dict[str, str]:
@@ -161,10 +148,10 @@ def _hooks(handles: Iterable[Any]) -> Iterator[None]:
             handle.remove()
 
 
-def _capture_part(
+def _read_part(
     model: HeadModel, samples: Sequence[Sample], *, positions: Positions, bad: list[str] | None
-) -> dict[int, Tensor]:
-    """Capture a few samples; with a list for ``bad`` ones, fall back to one by one and note those that fail there."""
+) -> list[Reading]:
+    """Read a few samples; with a list for ``bad`` ones, fall back to one by one and note those that fail there."""
     try:
         prompts = [make_prompt(model, sample) for sample in samples]
         batch, mask = _tokenize(model, prompts, positions)
@@ -172,11 +159,10 @@ def _capture_part(
         if bad is None:
             raise
         if len(samples) > 1:
-            parts = [_capture_part(model, [sample], positions=positions, bad=bad) for sample in samples]
-            return {layer: torch.cat([part[layer] for part in parts]) for layer in parts[0]}
+            return [one for sample in samples for one in _read_part(model, [sample], positions=positions, bad=bad)]
         bad.append(str(error))
-        return {layer.index: torch.empty(0, layer.n_heads, layer.head_width) for layer in model.anatomy.layers}
-    return capture_batch(model, batch, mask)
+        return []
+    return [read_batch(model, batch, (token_moments if positions == ALL else mean_rows)(mask))]
 
 
 def _tokenize(model: HeadModel, prompts: Sequence[Prompt], positions: Positions) -> tuple[Batch, Tensor]:

@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
+from headpursuit.activations.captured import Captured
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from jaxtyping import Float
     from torch import Tensor
 
-    from headpursuit.model.weights import HeadWeights
 
-
-@dataclass(frozen=True)
-class HeadActivations:
+@dataclass(frozen=True, kw_only=True)
+class HeadActivations(Captured):
     """Head activations ``z`` of every head, one row per sample.
 
     Attributes:
         z: for each layer index a tensor ``(n, h, e)`` in float32.
-        positions: which tokens each row is the mean of.
-        weights: output projections and unembedding.
-        tokenizer: names the rows of the unembedding and resolves concepts.
-        model: ``{"id", "revision", "architecture", "fingerprint"}``.
-        about: what is needed to capture again: data fingerprint, versions, options, samples that were skipped.
     """
 
     z: Mapping[int, Float[Tensor, "n h e"]] = field(repr=False)
-    positions: str
-    weights: HeadWeights = field(repr=False)
-    tokenizer: Any = field(repr=False)
-    model: Mapping[str, Any]
-    about: Mapping[str, Any]
 
     @property
     def n(self) -> int:
@@ -45,31 +33,13 @@ class HeadActivations:
         return next(iter(self.z.values())).shape[0]
 
     @property
-    def layers(self) -> tuple[int, ...]:
-        """Indices of the layers that have heads."""
-        return tuple(self.z)
+    def head_counts(self) -> dict[int, int]:
+        """Number of heads of each layer."""
+        return {layer: z.shape[1] for layer, z in self.z.items()}
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of a layer × head table."""
-        return max(self.z) + 1, max(z.shape[1] for z in self.z.values())
-
-    def heads(self) -> tuple[Head, ...]:
-        """Every head, layer by layer."""
-        return tuple(Head(layer, head) for layer, z in self.z.items() for head in range(z.shape[1]))
-
-    def require(self, heads: Iterable[Head]) -> None:
-        """Check that every head was captured.
-
-        Raises:
-            HeadPursuitError: naming the first that was not.
-        """
-        for head in heads:
-            if head.layer not in self.z or not 0 <= head.head < self.z[head.layer].shape[1]:
-                known = self.heads()
-                raise HeadPursuitError(
-                    f"there is no head {head} in this capture: its heads lie in {known[0]} to {known[-1]}"
-                )
+    def mean(self, layer: int) -> Float[Tensor, "h e"]:
+        """Mean of ``z`` over the samples."""
+        return self.z[layer].mean(dim=0)
 
     def check(self) -> None:
         """Check that the activations can be explained.

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from headpursuit.model.batching import Batch, Prompt
 
-Positions = Literal["mean", "last", "image", "answer"]
+Positions = Literal["mean", "last", "image", "answer", "all"]
+ALL: Literal["all"] = "all"
 POSITIONS: tuple[str, ...] = get_args(Positions)
 
 
@@ -32,7 +33,8 @@ def position_mask(positions: Positions, batch: Batch, prompts: Sequence[Prompt])
     """The tokens whose activations are averaged.
 
     Args:
-        positions: ``mean`` all tokens but padding; ``last`` the last of them; ``image`` the patch tokens; ``answer`` the
+        positions: ``mean`` and ``all``: all tokens but padding; ``last`` the last of them; ``image`` the patch tokens;
+            ``answer`` the
             tokens that predict the sample's target under teacher forcing (the last of the prompt up to the one before the
             end), since that is where a head writes what is said next.
         batch: the tokenized prompts, with targets for ``answer``.
@@ -43,7 +45,7 @@ def position_mask(positions: Positions, batch: Batch, prompts: Sequence[Prompt])
     """
     check_positions(positions)
     last = batch.real & (batch.real.flip(1).cumsum(1).flip(1) == 1)
-    if positions == "mean":
+    if positions in ("mean", ALL):
         mask = batch.real
     elif positions == "last":
         mask = last

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from headpursuit.activations.head_activations import HeadActivations
+from headpursuit.activations.moments import HeadMoments
+from headpursuit.activations.positions import ALL
+from headpursuit.activations.reading import COUNT, SECOND, TOTAL, Reading, joined
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.weights import FileWeights, locate_weights
 
@@ -39,7 +40,7 @@ class CaptureFolder:
 
     path: Path
     index: dict[str, Any]
-    _pending: dict[int, list[Tensor]] = field(default_factory=dict, repr=False)
+    _pending: list[Reading] = field(default_factory=list, repr=False)
     _pending_skipped: list[str] = field(default_factory=list, repr=False)
     _pending_done: int = 0
 
@@ -80,13 +81,24 @@ class CaptureFolder:
         """How many samples lie safely on disk."""
         return self.index["samples_done"]
 
-    def append(self, means: Mapping[int, Tensor], *, skipped: Sequence[str], samples_done: int) -> None:
-        """Add the rows of some samples, shape ``(b, h, e)`` a layer."""
-        for layer, mean in means.items():
-            self._pending.setdefault(layer, []).append(mean)
+    @property
+    def adds_up(self) -> bool:
+        """Whether parts are added up, as moments are, or follow one another, as rows do."""
+        return self.index["about"]["positions"] == ALL
+
+    def append(self, readings: Sequence[Reading], *, skipped: Sequence[str], samples_done: int) -> None:
+        """Add what was read of some samples."""
+        self._pending = (
+            [joined([*self._pending, *readings], add=True)]
+            if self.adds_up and readings
+            else [
+                *self._pending,
+                *readings,
+            ]
+        )
         self._pending_skipped.extend(skipped)
         self._pending_done = samples_done
-        if sum(mean.shape[0] for mean in next(iter(self._pending.values()))) >= SHARD_ROWS:
+        if samples_done - self.samples_done >= SHARD_ROWS:
             self._flush()
 
     def finish(self) -> None:
@@ -98,23 +110,25 @@ class CaptureFolder:
         self._flush()
         if not self.index["shards"]:
             raise HeadPursuitError(f"every sample was skipped: {self.index['skipped'][0]}")
-        _read_activations(self.path, self.index).check()
+        _read(self.path, self.index).check()
         self.index["complete"] = True
         self._write_index()
 
     def _flush(self) -> None:
-        if not self._pending:
-            return
-        rows = {f"L{layer}": torch.cat(means) for layer, means in self._pending.items()}
-        count = next(iter(rows.values())).shape[0]
-        if count:
-            name = f"activations-{len(self.index['shards']):05d}.safetensors"
-            save_file(rows, self.path / name)
-            self.index["shards"].append({"file": name, "rows": count})
+        earlier = list(self.index["shards"])
+        if self._pending:
+            parts = self._pending
+            if self.adds_up and earlier:
+                parts = [*parts, load_file(self.path / earlier[-1])]
+            name = f"activations-{self._pending_done:09d}.safetensors"
+            save_file(joined(parts, add=self.adds_up), self.path / name)
+            self.index["shards"] = [name] if self.adds_up else [*earlier, name]
         self.index["skipped"].extend(self._pending_skipped)
-        self.index["samples_done"] = self._pending_done
+        self.index["samples_done"] = max(self._pending_done, self.samples_done)
         self._write_index()
-        self._pending, self._pending_skipped = {}, []
+        self._pending, self._pending_skipped = [], []
+        for old in set(earlier) - set(self.index["shards"]):
+            (self.path / old).unlink()
 
     def _write_index(self) -> None:
         draft = self.path / f"{INDEX}.part"
@@ -122,7 +136,7 @@ class CaptureFolder:
         draft.replace(self.path / INDEX)
 
 
-def open_capture(path: str | Path) -> HeadActivations:
+def open_capture(path: str | Path) -> HeadActivations | HeadMoments:
     """Open a capture folder.
 
     Raises:
@@ -140,24 +154,41 @@ def open_capture(path: str | Path) -> HeadActivations:
         raise HeadPursuitError(
             f"{path} was cut off after {index['samples_done']} samples: run the same capture again to go on"
         )
-    return _read_activations(path, index)
+    return _read(path, index)
 
 
-def _read_activations(path: Path, index: Mapping[str, Any]) -> HeadActivations:
-    parts: dict[int, list[Tensor]] = {layer: [] for layer in index["layers"]}
-    for shard in index["shards"]:
-        with safe_open(_inside(path, shard["file"]), framework="pt") as opened:
-            for layer, rows in parts.items():
-                rows.append(opened.get_tensor(f"L{layer}"))
+def as_captured(reading: Reading, *, positions: str, **common: Any) -> HeadActivations | HeadMoments:
+    """Give a whole reading its meaning: rows, or moments for ``positions="all"``."""
+    if positions != ALL:
+        z = {int(name.removeprefix("L")): rows for name, rows in reading.items()}
+        return HeadActivations(z=z, positions=positions, **common)
+
+    def layers(kind: str) -> dict[int, Tensor]:
+        return {int(name[1:].split(".")[0]): value for name, value in reading.items() if name.endswith(f".{kind}")}
+
+    return HeadMoments(
+        count=int(reading[COUNT]), total=layers(TOTAL), second=layers(SECOND), positions=positions, **common
+    )
+
+
+def _read(path: Path, index: Mapping[str, Any]) -> HeadActivations | HeadMoments:
+    positions = index["about"]["positions"]
+    parts = [load_file(_inside(path, name)) for name in index["shards"]]
+    whole = joined(parts, add=positions == ALL)
     tensors = {name: {**entry, "file": _weights_file(path, entry["file"])} for name, entry in index["weights"].items()}
-    return HeadActivations(
-        z={layer: rows[0] if len(rows) == 1 else torch.cat(rows) for layer, rows in parts.items()},
-        positions=index["about"]["positions"],
+    return as_captured(
+        {name: whole[name] for name in sorted(whole, key=_layer_of)},
+        positions=positions,
         weights=FileWeights(tensors),
         tokenizer=AutoTokenizer.from_pretrained(path / "tokenizer"),
         model=index["model"],
         about={**index["about"], "skipped": index["skipped"]},
     )
+
+
+def _layer_of(name: str) -> int:
+    # safetensors sorts names as text, which puts L10 before L2.
+    return -1 if name == COUNT else int(name[1:].split(".")[0])
 
 
 def _read_index(path: Path) -> dict[str, Any]:

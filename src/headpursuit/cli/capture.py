@@ -25,7 +25,7 @@ def capture(
     samples: Annotated[Path, typer.Option(help="A .txt, .jsonl, .csv or .parquet file, or a folder of images.")],
     out: Annotated[Path, typer.Option(help="New folder for the capture; one that was cut off goes on.")],
     positions: Annotated[
-        str, typer.Option(help="Tokens that make a sample's row: mean, last, image or answer.")
+        str, typer.Option(help="Tokens that make a sample's row: mean, last, image, answer or all.")
     ] = "mean",
     limit: Annotated[int | None, typer.Option(min=1, help="Use only so many samples, drawn with --seed.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples run together.")] = 16,

@@ -20,6 +20,7 @@ from headpursuit.ranking.scores import rank
 
 if TYPE_CHECKING:
     from headpursuit.activations.head_activations import HeadActivations
+    from headpursuit.activations.moments import HeadMoments
     from headpursuit.activations.positions import Positions
     from headpursuit.concepts import Concept
     from headpursuit.model.head_model import HeadModel
@@ -115,7 +116,7 @@ class Outcome:
     """
 
     experiment: Experiment
-    acts: HeadActivations = field(repr=False)
+    acts: HeadActivations | HeadMoments = field(repr=False)
     rankings: Mapping[Selection, HeadRanking] = field(repr=False)
     k: int
     scale_up: float | None
@@ -186,7 +187,7 @@ def run_experiment(
     selection: Bench,
     test: Bench,
     ks: Sequence[int],
-    acts: HeadActivations | None = None,
+    acts: HeadActivations | HeadMoments | None = None,
     scale: float = -1.0,
     draws: int = 10,
     seed: int = 0,

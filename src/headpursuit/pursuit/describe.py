@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tqdm.auto import tqdm
 
+from headpursuit.activations.moments import HeadMoments
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head, parse_heads
 from headpursuit.pursuit.dictionary import Dictionary
-from headpursuit.pursuit.heads import somp_heads
 from headpursuit.pursuit.logit_lens import frequent_tokens
+from headpursuit.pursuit.of_capture import somp_capture
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from headpursuit.activations.head_activations import HeadActivations
 
 METHODS = ("somp", "logit-lens")
@@ -55,7 +54,7 @@ class HeadDescription:
 
 
 def describe(
-    acts: HeadActivations,
+    acts: HeadActivations | HeadMoments,
     *,
     heads: Iterable[str | Head] | None = None,
     n_atoms: int = 5,
@@ -89,13 +88,11 @@ def describe(
     by_layer: dict[int, list[int]] = {}
     for head in wanted:
         by_layer.setdefault(head.layer, []).append(head.head)
+    explain = _somp if method == "somp" else _lens
     found: dict[Head, HeadDescription] = {}
     for layer, columns in tqdm(by_layer.items(), desc="describe", unit="layer", disable=not progress, leave=False):
-        z, projection = acts.z[layer][:, columns], acts.weights.projection(layer)[columns]
-        explain = _somp if method == "somp" else _lens
-        for column, (ids, variance, frequency) in zip(
-            columns, explain(z, projection, dictionary, n_atoms), strict=True
-        ):
+        described = explain(acts, layer, columns, dictionary, n_atoms)
+        for column, (ids, variance, frequency) in zip(columns, described, strict=True):
             head = Head(layer, column)
             found[head] = HeadDescription(
                 head=head,
@@ -109,14 +106,23 @@ def describe(
     return [found[head] for head in wanted]
 
 
-def _somp(z: Tensor, projection: Tensor, dictionary: Dictionary, n_atoms: int) -> Iterable[tuple[Any, Any, None]]:
-    result = somp_heads(z, projection, dictionary, n_atoms=n_atoms)
-    for head in range(z.shape[1]):
+def _somp(
+    acts: HeadActivations | HeadMoments, layer: int, heads: list[int], dictionary: Dictionary, n_atoms: int
+) -> Iterable[tuple[Any, Any, None]]:
+    result = somp_capture(acts, layer, dictionary, heads=heads, n_atoms=n_atoms)
+    for head in range(len(heads)):
         pursuit = result.head(head)
         yield pursuit.support.tolist(), tuple(pursuit.explained_variance.tolist()), None
 
 
-def _lens(z: Tensor, projection: Tensor, dictionary: Dictionary, n_atoms: int) -> Iterable[tuple[Any, None, Any]]:
-    for head in range(z.shape[1]):
-        ids, share = frequent_tokens(z[:, head], projection[head], dictionary.atoms, n_tokens=n_atoms)
+def _lens(
+    acts: HeadActivations | HeadMoments, layer: int, heads: list[int], dictionary: Dictionary, n_atoms: int
+) -> Iterable[tuple[Any, None, Any]]:
+    if isinstance(acts, HeadMoments):
+        raise HeadPursuitError(
+            "the logit lens looks at samples, and positions='all' kept none: capture other positions"
+        )
+    projection = acts.weights.projection(layer)
+    for head in heads:
+        ids, share = frequent_tokens(acts.z[layer][:, head], projection[head], dictionary.atoms, n_tokens=n_atoms)
         yield ids.tolist(), None, tuple(share.tolist())

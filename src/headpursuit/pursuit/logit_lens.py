@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def mean_logits(
-    z: Float[Tensor, "n h e"], projection: Float[Tensor, "h e d"], rows: Float[Tensor, "c d"]
+    mean: Float[Tensor, "h e"], projection: Float[Tensor, "h e d"], rows: Float[Tensor, "c d"]
 ) -> Float[Tensor, "h c"]:
     """Mean logit over samples that each head gives to each row of the unembedding, shape ``(h, c)``, float32.
 
-    The mean over samples is taken first: logits are linear in ``z``.
+    Logits are linear in ``z``, so its mean over samples is enough.
     """
-    outputs = torch.einsum("he,hed->hd", z.float().mean(dim=0), projection.float())
+    outputs = torch.einsum("he,hed->hd", mean.float(), projection.float())
     return outputs @ rows.float().T
 
 

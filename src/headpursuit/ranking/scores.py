@@ -10,20 +10,21 @@ from tqdm.auto import tqdm
 
 from headpursuit.concepts import resolve
 from headpursuit.errors import HeadPursuitError
-from headpursuit.pursuit.heads import somp_heads
 from headpursuit.pursuit.logit_lens import mean_logits
+from headpursuit.pursuit.of_capture import somp_capture
 from headpursuit.pursuit.results import EarlyStopWarning
 from headpursuit.ranking.ranking import HeadRanking
 
 if TYPE_CHECKING:
     from headpursuit.activations.head_activations import HeadActivations
+    from headpursuit.activations.moments import HeadMoments
     from headpursuit.concepts import Concept
 
 METHODS = ("somp", "logit_lens")
 
 
 def rank(
-    acts: HeadActivations,
+    acts: HeadActivations | HeadMoments,
     concept: Concept,
     *,
     method: Literal["somp", "logit_lens"] = "somp",
@@ -63,16 +64,19 @@ def rank(
     atoms = resolved.atoms(unembedding)
     token_rows = unembedding[list(resolved.token_ids)]
     scores = np.full(acts.shape, np.nan)
-    for layer, z in tqdm(acts.z.items(), desc=f"rank {concept.name}", unit="layer", disable=not progress, leave=False):
-        projection = acts.weights.projection(layer)
+    counts = acts.head_counts
+    for layer, count in tqdm(
+        counts.items(), desc=f"rank {concept.name}", unit="layer", disable=not progress, leave=False
+    ):
         if method == "somp":
             with warnings.catch_warnings():
                 # A head whose variance a few atoms explain to the end has its score; nothing is amiss.
                 warnings.simplefilter("ignore", EarlyStopWarning)
-                found = somp_heads(z, projection, atoms, n_atoms=min(n_atoms, len(atoms))).explained_variance[:, -1]
+                steps = min(n_atoms, len(atoms))
+                found = somp_capture(acts, layer, atoms, heads=range(count), n_atoms=steps).explained_variance[:, -1]
         else:
-            found = mean_logits(z, projection, token_rows).mean(dim=1)
-        scores[layer, : z.shape[1]] = found.cpu().numpy()
+            found = mean_logits(acts.mean(layer), acts.weights.projection(layer), token_rows).mean(dim=1)
+        scores[layer, :count] = found.cpu().numpy()
     return HeadRanking(
         scores=scores,
         concept=concept.name,

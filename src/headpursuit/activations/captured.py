@@ -1,0 +1,85 @@
+"""What every capture has in common, whether it keeps rows or only their moments."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from headpursuit.errors import HeadPursuitError
+from headpursuit.model.heads import Head
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from headpursuit.model.weights import HeadWeights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captured(ABC):
+    """Heads of one model, seen on some samples.
+
+    Attributes:
+        positions: which tokens each row is the mean of.
+        weights: output projections and unembedding.
+        tokenizer: names the rows of the unembedding and resolves concepts.
+        model: ``{"id", "revision", "architecture", "fingerprint"}``.
+        about: what is needed to capture again: data fingerprint, versions, options, samples that were skipped.
+    """
+
+    positions: str
+    weights: HeadWeights = field(repr=False)
+    tokenizer: Any = field(repr=False)
+    model: Mapping[str, Any]
+    about: Mapping[str, Any]
+
+    @property
+    @abstractmethod
+    def n(self) -> int:
+        """Number of rows."""
+
+    @property
+    @abstractmethod
+    def head_counts(self) -> dict[int, int]:
+        """Number of heads of each layer that has some."""
+
+    @abstractmethod
+    def mean(self, layer: int) -> Float[Tensor, "h e"]:
+        """Mean of ``z`` over the rows."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Check that there is something to explain.
+
+        Raises:
+            HeadPursuitError: values that are not finite, or nothing that varies.
+        """
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Indices of the layers that have heads."""
+        return tuple(self.head_counts)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of a layer × head table."""
+        return max(self.head_counts) + 1, max(self.head_counts.values())
+
+    def heads(self) -> tuple[Head, ...]:
+        """Every head, layer by layer."""
+        return tuple(Head(layer, head) for layer, count in self.head_counts.items() for head in range(count))
+
+    def require(self, heads: Iterable[Head]) -> None:
+        """Check that every head was captured.
+
+        Raises:
+            HeadPursuitError: naming the first that was not.
+        """
+        known = self.heads()
+        for head in heads:
+            if head not in known:
+                raise HeadPursuitError(
+                    f"there is no head {head} in this capture: its heads lie in {known[0]} to {known[-1]}"
+                )

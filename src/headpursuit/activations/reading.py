@@ -1,0 +1,59 @@
+"""What the hooks hand over for a batch, by name, and how batches are put together: rows are joined, moments are added."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+    from torch import Tensor
+
+    from headpursuit.model.anatomy import LayerAnatomy
+
+# Tensors by name: "L3" (b, h, e) for rows; "L3.total" (h, e), "L3.second" (h, e, e) and "count" () for moments.
+Reading = dict[str, "Tensor"]
+Reducer = Callable[["LayerAnatomy", "Tensor"], Reading]
+
+COUNT = "count"
+TOTAL = "total"
+SECOND = "second"
+
+
+def mean_rows(mask: Bool[Tensor, "b t"]) -> Reducer:
+    """Reduce a layer's ``z`` to its mean over the masked tokens, ``(b, h, e)`` in float32."""
+    weights = mask.float() / mask.sum(dim=1, keepdim=True)
+
+    def reduce(layer: LayerAnatomy, z: Float[Tensor, "b t c"]) -> Reading:
+        mean = torch.einsum("bt,btc->bc", weights.to(z.device), z.float())
+        return {f"L{layer.index}": mean.unflatten(1, (layer.n_heads, layer.head_width)).cpu()}
+
+    return reduce
+
+
+def token_moments(mask: Bool[Tensor, "b t"]) -> Reducer:
+    """Reduce a layer's ``z`` to the sums of ``z`` and ``zᵀz`` over the masked tokens, in float64."""
+
+    def reduce(layer: LayerAnatomy, z: Float[Tensor, "b t c"]) -> Reading:
+        rows = z[mask.to(z.device)].unflatten(-1, (layer.n_heads, layer.head_width)).double()
+        return {
+            f"L{layer.index}.{TOTAL}": rows.sum(dim=0).cpu(),
+            f"L{layer.index}.{SECOND}": torch.einsum("mhe,mhf->hef", rows, rows).cpu(),
+            COUNT: mask.sum().cpu(),
+        }
+
+    return reduce
+
+
+def joined(readings: Sequence[Reading], *, add: bool) -> Reading:
+    """One reading of several: rows one below the other, or moments added up."""
+    if len(readings) == 1:
+        return readings[0]
+    return {
+        name: torch.stack([one[name] for one in readings]).sum(dim=0)
+        if add
+        else torch.cat([one[name] for one in readings])
+        for name in readings[0]
+    }
