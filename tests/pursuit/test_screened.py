@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from agreement import FIELDS, assert_same_as_literal, use_field
 from benchmarks.data import bursty_layer, clustered_atoms
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 import headpursuit.pursuit as hp
 from headpursuit.errors import HeadPursuitError
@@ -18,7 +18,6 @@ from headpursuit.pursuit import batches
 from headpursuit.pursuit.results import HeadPursuits
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
-FIELDS = {"gram": 10**9, "wide-bfloat16": 0, "wide-float32": 0}
 
 
 @pytest.fixture(params=list(FIELDS))
@@ -26,65 +25,6 @@ def field(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     """Each way to hold a dictionary, whatever its size and whatever this machine would choose."""
     use_field(request.param, monkeypatch)
     return request.param
-
-
-def use_field(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "SMALL", FIELDS[name])
-    dtype = torch.bfloat16 if name.endswith("bfloat16") else torch.float32
-    monkeypatch.setattr(batches, "screening_dtype", lambda *_: dtype)
-
-
-def assert_same_as_literal(
-    found: HeadPursuits,
-    z: Tensor,
-    projection: Tensor,
-    atoms: Tensor,
-    *,
-    n_atoms: int,
-    criterion: str = "l1",
-    center: bool = True,
-    normalize: bool = True,
-) -> None:
-    """Equal supports up to the first tie of the literal scores, and equal explained variances up to there."""
-    for head in range(z.shape[1]):
-        signal = hp.HeadSignal(z[:, head].double(), projection[head].double())
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", hp.EarlyStopWarning)
-            literal = hp.somp_literal(
-                signal, atoms.double(), n_atoms=n_atoms, criterion=criterion, center=center, normalize=normalize
-            )
-        fast = found.head(head)
-        same = len(literal) if len(literal) == len(fast) else min(len(literal), len(fast))
-        differing = (literal.support[:same] != fast.support[:same]).nonzero()
-        if len(differing):
-            same = int(differing[0])
-            assert_tie(signal, atoms, literal.support, fast.support, same, criterion, center, normalize)
-        else:
-            assert len(literal) == len(fast)
-        gap = (literal.explained_variance[:same] - fast.explained_variance[:same]).abs()
-        assert not same or float(gap.max()) < 1e-5
-
-
-def assert_tie(
-    signal: hp.HeadSignal,
-    atoms: Tensor,
-    ours: Tensor,
-    theirs: Tensor,
-    step: int,
-    criterion: str,
-    center: bool,
-    normalize: bool,
-) -> None:
-    H = signal.dense()
-    H = H - H.mean(0) if center else H
-    D = atoms.double()
-    D = D / D.norm(dim=1, keepdim=True).clamp_min(1e-300) if normalize else D
-    if step:
-        D_S = D[ours[:step]]
-        H = H - torch.linalg.lstsq(D_S.T, H.T).solution.T @ D_S
-    scores = [(H @ D[int(s[step])]).abs() for s in (ours, theirs)]
-    totals = [float(s.sum() if criterion == "l1" else s.norm()) for s in scores]
-    assert totals[0] == pytest.approx(totals[1], rel=1e-6)
 
 
 def test_clustered_dictionary_and_bursty_samples(field: str) -> None:
