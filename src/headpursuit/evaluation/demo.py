@@ -20,6 +20,7 @@ from headpursuit.model.demo.continuations import is_natural
 from headpursuit.model.samples import Sample
 
 if TYPE_CHECKING:
+    from headpursuit.activations.positions import Positions
     from headpursuit.evaluation.protocol import Scores
     from headpursuit.model.head_model import HeadModel
 
@@ -59,10 +60,14 @@ def demo_tasks(split: str, *, limit: int | None = None, seed: int = 0) -> dict[s
 
     Args:
         split: ``selection`` or ``test``.
-        limit: samples a task at most.
+        limit: samples a task at most, but for countries.
         seed: seed of the drawing.
     """
-    drawn = {task: demo_samples(name, split, limit=limit, seed=seed) for task, name in _TASKS.items()}  # type: ignore[arg-type]
+    # Countries are asked about in full: there are few enough.
+    drawn = {
+        task: demo_samples(name, split, limit=None if task == COUNTRIES else limit, seed=seed)  # type: ignore[arg-type]
+        for task, name in _TASKS.items()
+    }
     concepts = {name: concept(name) for name in (*_CONCEPT_OF.values(), "rude")}
 
     def captions(answers: Sequence[str], samples: Sequence[DemoSample]) -> Scores:
@@ -109,13 +114,13 @@ def demo_experiments() -> tuple[Experiment, ...]:
     digits, facts = Measure(DIGITS, "accuracy"), Measure(FACTS, "accuracy")
     mentions = Measure(CAPTION, "true mentions")
 
-    def captioning(name: str, at_most: float) -> Experiment:
+    def captioning(name: str, at_most: float, *, positions: Positions = "answer") -> Experiment:
         others = Measure(CAPTION, f"true mentions beside {name}")
         return Experiment(
             concept=concept(name),
             target=Measure(CAPTION, f"{name} words"),
             kept=(others, digits, facts),
-            positions="answer",
+            positions=positions,
             at_most=at_most,
             also=(Measure(CAPTION, "CIDEr"),),
             enhancement=Enhancement(
@@ -127,7 +132,7 @@ def demo_experiments() -> tuple[Experiment, ...]:
 
     return (
         captioning("colours", 0.3),
-        captioning("sentiments", 0.5),
+        captioning("sentiments", 0.5, positions="last"),
         captioning("quantity", 0.5),
         Experiment(
             concept=concept("digits"),
