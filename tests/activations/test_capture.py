@@ -138,7 +138,7 @@ def test_other_folders_are_not_touched(llama, tmp_path):
 def test_an_index_cannot_point_outside_its_folder(llama, tmp_path):
     hp.capture(llama, tiny.TEXTS, out=tmp_path / "acts", progress=False)
     index = json.loads((tmp_path / "acts/index.json").read_text())
-    index["shards"][0]["file"] = "../secret.safetensors"
+    index["shards"][0] = "../secret.safetensors"
     (tmp_path / "acts/index.json").write_text(json.dumps(index))
     with pytest.raises(hp.HeadPursuitError, match="outside the folder"):
         hp.open_capture(tmp_path / "acts")
