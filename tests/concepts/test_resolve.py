@@ -46,6 +46,14 @@ def test_byte_level_keeps_both_forms_cases_and_plurals():
     assert labels(["red", "idiot"], kinds.byte_level()) >= {" red", "red", " Red", " RED", " reds", " idiot", " idiots"}
 
 
+def test_capitals_inside_an_acronym_are_not_the_word():
+    tokenizer = kinds.byte_level(("TITAN BATAN a tan tan ",) * 200)
+    assert tokenizer.tokenize("TAN") == ["TAN"]
+    assert len(tokenizer.tokenize(" TAN")) > 1
+    assert "TAN" not in labels(["tan"], tokenizer)
+    assert "TAN" in labels(["TAN"], tokenizer), "asked for in capitals, it counts"
+
+
 def test_without_variants_only_the_word_as_given():
     assert labels(["red"], kinds.byte_level(), variants=False) == {" red", "red"}
 

@@ -32,7 +32,7 @@ def _trained_bpe(**options: object) -> Tokenizer:
 
 
 @cache
-def byte_level() -> PreTrainedTokenizerFast:
+def byte_level(more: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
     """GPT-2, Qwen, Llama 3: blanks are Ġ, nothing is unknown."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -41,7 +41,7 @@ def byte_level() -> PreTrainedTokenizerFast:
     trainer = trainers.BpeTrainer(
         vocab_size=450, initial_alphabet=alphabet, special_tokens=["<|end|>"], show_progress=False
     )
-    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.train_from_iterator([*CORPUS, *more], trainer)
     return _wrapped(tokenizer, eos_token="<|end|>")
 
 

@@ -183,9 +183,9 @@ def resolve(
     """Find the tokens that a concept's words are for one tokenizer.
 
     Every word is tried with and without a leading space and, with ``variants``, in lower case, Capitalised, in UPPER
-    case and in the plural of the first two. A word written with a capital keeps it, so that "May" and "Turkey" do not
-    bring "may" and "turkey"; its lower case is tried only where the tokenizer has no other form of it. A form counts if
-    it is exactly one ordinary token that reads like the form. Pieces that are only a blank do not count.
+    case (after a space only) and in the plural of the first two. A word written with a capital keeps it, so that "May" and
+    "Turkey" do not bring "may" and "turkey"; its lower case is tried only where the tokenizer has no other form of it. A
+    form counts if it is exactly one ordinary token that reads like the form. Pieces that are only a blank do not count.
 
     Args:
         concept: the word list.
@@ -213,7 +213,7 @@ def resolve(
     atoms: dict[tuple[int, ...], str] = {}
     owners: list[str] = []
     for word, word_tiers in tiers.items():
-        found = next((hits for tier in word_tiers if (hits := _single_tokens(reader, tier))), None)
+        found = next((hits for tier in word_tiers if (hits := _single_tokens(reader, word, tier))), None)
         if found is None:
             found, reason = _by_policy(reader, word, multi_token)
             if reason:
@@ -268,12 +268,15 @@ def _inflect_engine() -> Any:
     return library("inflect", package="inflect", purpose=purpose).engine()
 
 
-def _single_tokens(reader: _Reader, forms: Sequence[str]) -> list[tuple[str, list[tuple[int, ...]]]]:
+def _single_tokens(reader: _Reader, word: str, forms: Sequence[str]) -> list[tuple[str, list[tuple[int, ...]]]]:
     found = []
     for form in forms:
+        # Capitals without a blank before them are more often a piece of an acronym ("ASSIS·TAN·T") than the word.
+        shouted = form.isupper() and len(form) > 1 and form != word
         for written, texts in ((" " + form, [" " + form]), (form, [form, _LINE_BREAK + form])):
             rows = [reader.pieces(text) for text in texts]
-            rows = list(dict.fromkeys(row for row in rows if len(row) == 1 and not reader.fault(row, form)))
+            rows = [row for row in rows if len(row) == 1 and not reader.fault(row, form)]
+            rows = list(dict.fromkeys(row for row in rows if not shouted or reader.label(row).startswith(" ")))
             if rows:
                 found.append((written, rows))
     return found
