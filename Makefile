@@ -28,6 +28,7 @@ lint: $(STAMP) ## ruff and mypy
 
 bench: $(STAMP) ## measure the pursuit against the literal algorithm
 	$(PY) -m benchmarks.pursuit
+	$(PY) -m benchmarks.capture
 
 docs: $(STAMP) ## write docs/cli.md from the commands' own help
 	$(VENV)/bin/typer headpursuit.cli.main utils docs --name headpursuit --title "The command line" --output docs/cli.md

@@ -7,96 +7,24 @@ support grows (the refit), so a part from its first steps flatters it.
 
 from __future__ import annotations
 
-import argparse
-import gc
-import json
-import platform
 import statistics
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import headpursuit.pursuit as hp
 from benchmarks.data import Layer, bursty_layer, clustered_atoms
-
-RESULTS = Path(__file__).parent / "results"
-
-
-@dataclass
-class Row:
-    """One line of the table; times in seconds, memory in GiB."""
-
-    case: str
-    seconds: float
-    baseline: str = ""
-    baseline_seconds: float | None = None
-    extra_gib: float | None = None
-    target: str = ""
-    note: str = ""
-    shape: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def ratio(self) -> float | None:
-        return None if self.baseline_seconds is None else self.baseline_seconds / self.seconds
+from benchmarks.measure import Bench, Row, run_cases
 
 
-@dataclass(frozen=True)
-class Bench:
-    """How to measure."""
-
-    device: torch.device
-    repeats: int
-    quick: bool
-
-    def time(self, run: Callable[[], object], *, repeats: int | None = None, warm: bool = True) -> float:
-        """Median wall time; one run before the clock starts unless it would take too long."""
-        if warm:
-            run()
-        times = []
-        for _ in range(repeats or self.repeats):
-            self.wait()
-            start = time.perf_counter()
-            run()
-            self.wait()
-            times.append(time.perf_counter() - start)
-        return statistics.median(times)
-
-    def wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-
-    def extra_memory(self, run: Callable[[], object]) -> float | None:
-        """Peak memory of a run above what was held before it, in GiB."""
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
-            run()
-            return (torch.cuda.max_memory_allocated() - before) / 2**30
-        try:
-            Path("/proc/self/clear_refs").write_text("5")
-        except OSError:
-            return None
-        before = _status("VmRSS")
-        run()
-        return (_status("VmHWM") - before) / 2**30
-
-    def layer(self, *, v: int, d: int, n: int, h: int, e: int, topics: int = 512, dtype: torch.dtype) -> Layer:
-        if self.quick:
-            v, d, h = v // 8, d // 4, max(h // 4, 1)
-        atoms = clustered_atoms(v, d)
-        made = bursty_layer(atoms, n=n, h=h, e=e, topics=topics)
-        del atoms
-        return Layer(*(t.to(self.device, dtype) for t in (made.z, made.projection, made.atoms)))
-
-
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+def make_layer(bench: Bench, *, v: int, d: int, n: int, h: int, e: int, topics: int = 512, dtype: torch.dtype) -> Layer:
+    if bench.quick:
+        v, d, h = v // 8, d // 4, max(h // 4, 1)
+    atoms = clustered_atoms(v, d)
+    made = bursty_layer(atoms, n=n, h=h, e=e, topics=topics)
+    del atoms
+    return Layer(*(t.to(bench.device, dtype) for t in (made.z, made.projection, made.atoms)))
 
 
 def literal_seconds(bench: Bench, layer: Layer, *, n_atoms: int, heads: int = 2) -> float:
@@ -128,7 +56,7 @@ def float64_step_seconds(bench: Bench, layer: Layer) -> float:
 
 def layer_case(bench: Bench, n: int) -> list[Row]:
     """One layer of Mistral-7B's shape over its whole vocabulary."""
-    layer = bench.layer(v=32000, d=4096, n=n, h=32, e=128, dtype=torch.float32)
+    layer = make_layer(bench, v=32000, d=4096, n=n, h=32, e=128, dtype=torch.float32)
     shape = dict(zip("nhe", layer.z.shape, strict=True)) | {"v": len(layer.atoms), "d": layer.atoms.shape[1], "k": 50}
     flat = layer.projection.reshape(-1, layer.projection.shape[2])
 
@@ -171,7 +99,7 @@ def layer_case(bench: Bench, n: int) -> list[Row]:
 
 def no_topic_case(bench: Bench) -> list[Row]:
     """The hardest input for a screening bound: heads that write nothing in particular."""
-    layer = bench.layer(v=32000, d=4096, n=1000, h=32, e=128, topics=4, dtype=torch.float32)
+    layer = make_layer(bench, v=32000, d=4096, n=1000, h=32, e=128, topics=4, dtype=torch.float32)
     flat = layer.projection.reshape(-1, layer.projection.shape[2])
     seconds = bench.time(lambda: hp.somp_heads(layer.z, layer.projection, layer.atoms, n_atoms=50), repeats=1)
     product = bench.time(lambda: layer.atoms @ flat.T)
@@ -224,7 +152,7 @@ def null_case(bench: Bench) -> list[Row]:
 
 def wide_case(bench: Bench) -> list[Row]:
     """A layer of Gemma-3-12B's shape, in its checkpoint's bfloat16."""
-    layer = bench.layer(v=262144, d=3840, n=1000, h=16, e=256, dtype=torch.bfloat16)
+    layer = make_layer(bench, v=262144, d=3840, n=1000, h=16, e=256, dtype=torch.bfloat16)
     shape = dict(zip("nhe", layer.z.shape, strict=True)) | {"v": len(layer.atoms), "d": layer.atoms.shape[1], "k": 50}
 
     def ours() -> object:
@@ -248,65 +176,5 @@ CASES: dict[str, Callable[[Bench], list[Row]]] = {
 }
 
 
-def machine(device: torch.device) -> dict[str, str | int]:
-    cpuinfo = Path("/proc/cpuinfo")
-    models = (
-        [x.split(":")[1].strip() for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
-        if cpuinfo.exists()
-        else []
-    )
-    found: dict[str, str | int] = {
-        "cpu": models[0] if models else platform.processor(),
-        "cores": len(models),
-        "threads": torch.get_num_threads(),
-        "amx": str(torch.cpu._is_amx_tile_supported()),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-    if device.type == "cuda":
-        found["device"] = torch.cuda.get_device_name()
-    return found
-
-
-def table(rows: list[Row]) -> str:
-    lines = [
-        "| case | seconds | against | its seconds | ratio | extra GiB | target | note |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        ratio = "" if row.ratio is None else f"{row.ratio:.2f}×" if row.ratio < 10 else f"{row.ratio:.0f}×"
-        base = "" if row.baseline_seconds is None else f"{row.baseline_seconds:.1f}"
-        memory = "" if row.extra_gib is None else f"{row.extra_gib:.2f}"
-        cells = [row.case, f"{row.seconds:.2f}", row.baseline, base, ratio, memory, row.target, row.note]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small shapes, one repeat: does it run?")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--only", choices=CASES, action="append", help="a case; may be given several times")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="the JSON file (default: benchmarks/results/DEVICE.json)")
-    options = parser.parse_args()
-    device = torch.device(options.device)
-    bench = Bench(device, 1 if options.quick else options.repeats, options.quick)
-    rows: list[Row] = []
-    for name in options.only or CASES:
-        made = CASES[name](bench)
-        rows += made
-        gc.collect()
-        print(table(made), flush=True)
-    print(f"\n{table(rows)}")
-    if options.quick and not options.out:
-        return
-    out = options.out or RESULTS / f"{device.type}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    results = [asdict(row) | {"ratio": row.ratio} for row in rows]
-    out.write_text(json.dumps({"machine": machine(device), "rows": results}, indent=1, ensure_ascii=False) + "\n")
-    print(f"written to {out}")
-
-
 if __name__ == "__main__":
-    main()
+    run_cases("pursuit", CASES, about=__doc__.splitlines()[0])

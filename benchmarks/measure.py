@@ -1,0 +1,143 @@
+"""What all benchmarks share: how time and memory are taken, and how a table of ratios is printed and kept."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass
+class Row:
+    """One line of the table; times in seconds, memory in GiB."""
+
+    case: str
+    seconds: float
+    baseline: str = ""
+    baseline_seconds: float | None = None
+    extra_gib: float | None = None
+    target: str = ""
+    note: str = ""
+    shape: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float | None:
+        return None if self.baseline_seconds is None else self.baseline_seconds / self.seconds
+
+
+@dataclass(frozen=True)
+class Bench:
+    """How to measure."""
+
+    device: torch.device
+    repeats: int
+    quick: bool
+
+    def time(self, run: Callable[[], object], *, repeats: int | None = None, warm: bool = True) -> float:
+        """Median wall time; one run before the clock starts unless it would take too long."""
+        if warm:
+            run()
+        times = []
+        for _ in range(repeats or self.repeats):
+            self.wait()
+            start = time.perf_counter()
+            run()
+            self.wait()
+            times.append(time.perf_counter() - start)
+        return statistics.median(times)
+
+    def wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def extra_memory(self, run: Callable[[], object]) -> float | None:
+        """Peak memory of a run above what was held before it, in GiB."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            run()
+            return (torch.cuda.max_memory_allocated() - before) / 2**30
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            return None
+        before = _status("VmRSS")
+        run()
+        return (_status("VmHWM") - before) / 2**30
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+
+def machine(device: torch.device) -> dict[str, str | int]:
+    cpuinfo = Path("/proc/cpuinfo")
+    models = (
+        [x.split(":")[1].strip() for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
+        if cpuinfo.exists()
+        else []
+    )
+    found: dict[str, str | int] = {
+        "cpu": models[0] if models else platform.processor(),
+        "cores": len(models),
+        "threads": torch.get_num_threads(),
+        "amx": str(torch.cpu._is_amx_tile_supported()),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    if device.type == "cuda":
+        found["device"] = torch.cuda.get_device_name()
+    return found
+
+
+def table(rows: list[Row]) -> str:
+    lines = [
+        "| case | seconds | against | its seconds | ratio | extra GiB | target | note |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f}×" if row.ratio < 10 else f"{row.ratio:.0f}×"
+        base = "" if row.baseline_seconds is None else f"{row.baseline_seconds:.1f}"
+        memory = "" if row.extra_gib is None else f"{row.extra_gib:.3f}"
+        cells = [row.case, f"{row.seconds:.2f}", row.baseline, base, ratio, memory, row.target, row.note]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def run_cases(name: str, cases: Mapping[str, Callable[[Bench], list[Row]]], *, about: str) -> None:
+    """The command line of a benchmark: run its cases, print the table, keep it as ``results/NAME-DEVICE.json``."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--quick", action="store_true", help="small shapes, one repeat: does it run?")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", choices=cases, action="append", help="a case; may be given several times")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="the JSON file")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    bench = Bench(device, 1 if options.quick else options.repeats, options.quick)
+    rows: list[Row] = []
+    for case in options.only or cases:
+        made = cases[case](bench)
+        rows += made
+        gc.collect()
+        print(table(made), flush=True)
+    print(f"\n{table(rows)}")
+    if options.quick and not options.out:
+        return
+    out = options.out or RESULTS / f"{name}-{device.type}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    results = [asdict(row) | {"ratio": row.ratio} for row in rows]
+    out.write_text(json.dumps({"machine": machine(device), "rows": results}, indent=1, ensure_ascii=False) + "\n")
+    print(f"written to {out}")
