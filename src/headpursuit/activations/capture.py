@@ -20,7 +20,7 @@ from headpursuit.activations.reading import Reading, Reducer, joined, mean_rows,
 from headpursuit.activations.store import CaptureFolder, as_captured, open_capture
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.batching import Batch, Prompt, collate, make_prompt
-from headpursuit.model.head_model import evaluating
+from headpursuit.model.head_model import accepted, evaluating
 from headpursuit.model.samples import Sample, as_samples, fingerprint
 from headpursuit.model.weights import LiveWeights
 
@@ -120,7 +120,7 @@ def read_batch(model: HeadModel, batch: Batch, reducer: Reducer) -> Reading:
 
     taps = (model.module(layer.projection).register_forward_pre_hook(tap(layer)) for layer in model.anatomy.layers)
     with _hooks(taps), torch.no_grad(), evaluating(model.hf):
-        model.hf(**batch.inputs, use_cache=False, logits_to_keep=1)
+        model.hf(**batch.inputs, **accepted(model.hf.forward, {"use_cache": False, "logits_to_keep": 1}))
     return reading
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast, overload
@@ -12,7 +13,7 @@ import torch
 from tqdm.auto import tqdm
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.batching import collate, make_prompt
+from headpursuit.model.batching import Batch, Prompt, collate, make_prompt
 from headpursuit.model.projection import weight_of
 from headpursuit.model.samples import Sample
 
@@ -141,25 +142,37 @@ class HeadModel:
                     f"{len(samples)} prompts but {len(given)} images: give one image (or None) a prompt"
                 )
             samples = [replace(sample, image=image) for sample, image in zip(samples, given, strict=True)]
-        answers: list[str] = []
-        starts = tqdm(
-            range(0, len(samples), batch_size), desc="generate", unit="batch", disable=not progress, leave=False
-        )
-        with torch.no_grad(), evaluating(self.hf), torch.random.fork_rng(enabled=bool(options.get("do_sample"))):
+        answers: dict[int, str] = {}
+        bar = tqdm(total=len(samples), desc="generate", unit="text", disable=not progress, leave=False)
+        with bar, torch.no_grad(), evaluating(self.hf), torch.random.fork_rng(enabled=bool(options.get("do_sample"))):
             if options.get("do_sample"):
                 torch.manual_seed(seed)
-            for start in starts:
+            for start in range(0, len(samples), batch_size):
                 chosen = [make_prompt(self, sample) for sample in samples[start : start + batch_size]]
-                batch = collate(self, chosen, side="left")
-                written = cast("Any", self.hf).generate(
-                    **batch.inputs,
-                    max_new_tokens=max_new_tokens,
-                    pad_token_id=self.tokenizer.pad_token_id,
-                    **options,
-                )
-                new = written[:, batch.inputs["input_ids"].shape[1] :]
-                answers.extend(self.tokenizer.batch_decode(new, skip_special_tokens=True))
-        return answers
+                for rows, batch in self._batches(chosen):
+                    written = cast("Any", self.hf).generate(
+                        **batch.inputs,
+                        max_new_tokens=max_new_tokens,
+                        pad_token_id=self.tokenizer.pad_token_id,
+                        **options,
+                    )
+                    new = written[:, batch.inputs["input_ids"].shape[1] :]
+                    texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
+                    answers.update({start + row: text for row, text in zip(rows, texts, strict=True)})
+                bar.update(len(chosen))
+        return [answers[row] for row in range(len(samples))]
+
+    def _batches(self, prompts: Sequence[Prompt]) -> Iterator[tuple[list[int], Batch]]:
+        """Prompts that may be generated from together: all of them, or those of one length where padding would tell."""
+        batch = collate(self, prompts, side="left")
+        if self.anatomy.pads_left or bool(batch.real.all()):
+            yield list(range(len(prompts))), batch
+            return
+        groups: dict[int, list[int]] = {}
+        for row, length in enumerate(batch.real.sum(dim=1).tolist()):
+            groups.setdefault(length, []).append(row)
+        for rows in groups.values():
+            yield rows, collate(self, [prompts[row] for row in rows], side="left")
 
 
 @contextmanager
@@ -173,3 +186,10 @@ def evaluating(hf: PreTrainedModel) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+def accepted(function: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Those options that a function takes by name, since not every architecture knows every one."""
+    parameters = inspect.signature(function).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return options if takes_any else {name: value for name, value in options.items() if name in parameters}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +22,10 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.anatomy import find_anatomy
 from headpursuit.model.demo import demo_path
+from headpursuit.model.finding import find_anatomy
 from headpursuit.model.head_model import HeadModel, ModelSource
-from headpursuit.model.selfcheck import check_decomposition
+from headpursuit.model.selfcheck import proven
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -104,9 +105,8 @@ def _attach(hf: PreTrainedModel, processor: Any, *, source_id: str, folder: Path
         architecture=type(hf).__name__,
         folder=folder,
     )
-    model = HeadModel(hf=hf, processor=_with_padding(processor), anatomy=find_anatomy(hf), source=source)
-    check_decomposition(model)
-    return model
+    claimed = HeadModel(hf=hf, processor=_with_padding(processor), anatomy=find_anatomy(hf), source=source)
+    return replace(claimed, anatomy=proven(claimed))
 
 
 def _with_padding(processor: Any) -> Any:
