@@ -3,7 +3,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench docs train-demo
+.PHONY: help setup demo test lint bench docs architectures train-demo
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,9 @@ bench: $(STAMP) ## measure the pursuit against the literal algorithm
 
 docs: $(STAMP) ## write docs/cli.md from the commands' own help
 	$(VENV)/bin/typer headpursuit.cli.main utils docs --name headpursuit --title "The command line" --output docs/cli.md
+
+architectures: $(STAMP) ## examine every type of transformers' auto mappings and write docs/architectures.md
+	PYTHONPATH=tools $(PY) -m architectures
 
 train-demo: $(STAMP) ## train the embedded demo model again (an hour on two cores)
 	$(PY) tools/train_demo.py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 
 import torch
@@ -33,49 +34,71 @@ def check_all(model: HeadModel) -> None:
     generation_ignores_padding_and_cache(model)
 
 
-def tokens(rows: int = len(LENGTHS), length: int = max(LENGTHS)) -> Tensor:
-    """Ordinary token ids, none of them special in a tiny model, shape ``(rows, length)``."""
-    return torch.randint(5, 95, (rows, length), generator=torch.Generator().manual_seed(1))
+def texts(model: HeadModel, lengths: tuple[int, ...] = LENGTHS) -> list[list[int]]:
+    """Made-up texts of ordinary token ids, behind an image where the model does not run without one."""
+    ids = torch.randint(5, 95, (len(lengths), max(lengths)), generator=torch.Generator().manual_seed(1)).tolist()
+    return [_image_tokens(model) + row[:length] for row, length in zip(ids, lengths, strict=True)]
 
 
-def padded(*, side: str) -> dict[str, Tensor]:
-    """Three texts of different lengths in one batch."""
-    ids, mask = tokens(), torch.zeros(len(LENGTHS), max(LENGTHS), dtype=torch.long)
-    for row, length in enumerate(LENGTHS):
-        mask[row, -length if side == "left" else 0 : None if side == "left" else length] = 1
-    return {"input_ids": ids.masked_fill(mask == 0, 0), "attention_mask": mask}
+def inputs_of(model: HeadModel, rows: list[list[int]], *, side: str = "right") -> dict[str, Tensor]:
+    """What the model takes: token ids and mask, padded on one side, and what some want beside them."""
+    longest = max(map(len, rows))
+    ids, mask = torch.zeros(2, len(rows), longest, dtype=torch.long)
+    for row, own in enumerate(rows):
+        start = longest - len(own) if side == "left" else 0
+        ids[row, start : start + len(own)] = torch.tensor(own)
+        mask[row, start : start + len(own)] = 1
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if _takes(model, "token_type_ids"):
+        inputs["token_type_ids"] = torch.zeros_like(ids)
+    if _image_tokens(model) or _requires(model, "pixel_values"):
+        side_length = model.hf.config.vision_config.image_size
+        shape = (
+            (4, 3, side_length, side_length)
+            if "video_token_index" in vars(model.hf.config)
+            else (3, side_length, side_length)
+        )
+        picture = torch.randn(1, *shape, generator=torch.Generator().manual_seed(2))
+        inputs["pixel_values"] = picture.expand(len(rows), *shape)
+    if _takes(model, "qformer_input_ids"):
+        inputs["qformer_input_ids"] = torch.full((len(rows), 3), 7)
+    if _takes(model, "image_embeds_position_mask"):
+        count = len(_image_tokens(model))
+        first = mask.cumsum(1) - 1
+        inputs["image_embeds_position_mask"] = mask.bool() & (first < count)
+    return inputs
 
 
-def alone(row: int, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """One row of a batch without its padding."""
-    keep = batch["attention_mask"][row].bool()
-    return {"input_ids": batch["input_ids"][row, keep][None], "attention_mask": torch.ones(1, int(keep.sum())).long()}
+def _takes(model: HeadModel, name: str) -> bool:
+    return name in inspect.signature(model.hf.forward).parameters
 
 
-def images(model: HeadModel, rows: int) -> dict[str, Tensor]:
-    """One image beside each text, for a model that does not run without."""
-    required = [
-        name
-        for name, parameter in inspect.signature(model.hf.forward).parameters.items()
-        if parameter.default is parameter.empty
-    ]
-    given: dict[str, Tensor] = {}
-    if "pixel_values" in required:
-        side = model.hf.config.vision_config.image_size
-        picture = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(2))
-        given["pixel_values"] = picture.expand(rows, -1, -1, -1)
-    if "qformer_input_ids" in required:
-        given["qformer_input_ids"] = tokens(1).expand(rows, -1)
-    return given
+def _requires(model: HeadModel, name: str) -> bool:
+    parameter = inspect.signature(model.hf.forward).parameters.get(name)
+    return parameter is not None and parameter.default is parameter.empty
+
+
+def _image_tokens(model: HeadModel) -> list[int]:
+    config = model.hf.config
+    if _requires(model, "qformer_input_ids") or (
+        _requires(model, "pixel_values") and hasattr(config, "num_query_tokens")
+    ):
+        frames = 4 if hasattr(config, "video_token_index") else 1
+        return [100] * config.num_query_tokens * frames
+    return (
+        [100] * config.latent_query_num
+        if _takes(model, "pixel_values") and _takes(model, "image_embeds_position_mask")
+        else []
+    )
 
 
 def scale_one_is_identity(model: HeadModel) -> None:
     """An edit with scale 1 changes no bit, another scale changes the logits, and leaving restores them bit for bit."""
-    batch = padded(side="right")
+    batch = inputs_of(model, texts(model))
 
     def logits() -> Tensor:
         with torch.no_grad():
-            return model.hf(**images(model, len(LENGTHS)), **batch).logits
+            return model.hf(**batch).logits
 
     before = logits()
     if not torch.isfinite(before).all():
@@ -94,10 +117,10 @@ def scale_one_is_identity(model: HeadModel) -> None:
 
 def capture_ignores_padding(model: HeadModel) -> None:
     """What a capture reads of a text is the same beside longer texts as alone."""
-    batch = padded(side="right")
-    together = _read(model, batch)
-    for row in range(len(LENGTHS)):
-        single = _read(model, alone(row, batch))
+    chosen = texts(model)
+    together = _read(model, inputs_of(model, chosen))
+    for row, own in enumerate(chosen):
+        single = _read(model, inputs_of(model, [own]))
         for name, rows in single.items():
             error = float((rows[0] - together[name][row]).norm() / rows.norm().clamp_min(1e-12))
             if error > TOLERANCE:
@@ -109,11 +132,11 @@ def generation_ignores_padding_and_cache(model: HeadModel) -> None:
 
     The batch is padded on the left, unless the anatomy says that the model cannot: then texts of one length run together.
     """
-    full = torch.ones(len(LENGTHS), max(LENGTHS), dtype=torch.long)
-    batch = padded(side="left") if model.anatomy.pads_left else {"input_ids": tokens(), "attention_mask": full}
+    chosen = texts(model, LENGTHS if model.anatomy.pads_left else (max(LENGTHS),) * len(LENGTHS))
+    batch = inputs_of(model, chosen, side="left")
     with _edit(model).applied(model):
         cached, uncached = _generate(model, batch, cache=True), _generate(model, batch, cache=False)
-        singles = [_generate(model, alone(row, batch), cache=True) for row in range(len(LENGTHS))]
+        singles = [_generate(model, inputs_of(model, [own]), cache=True) for own in chosen]
     _compare(cached, uncached, "with and without a cache")
     for row, single in enumerate(singles):
         _compare([step[row : row + 1] for step in cached], single, "left-padded and alone")
@@ -127,22 +150,19 @@ def _edit(model: HeadModel) -> HeadEdit:
 def _read(model: HeadModel, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     real = inputs["attention_mask"].bool()
     none = torch.zeros_like(real)
-    inputs = {**images(model, len(inputs["input_ids"])), **inputs}
     return read_batch(model, Batch(inputs=inputs, real=real, image=none, answer=none), mean_rows(real))
 
 
 def _generate(model: HeadModel, inputs: dict[str, Tensor], *, cache: bool) -> list[Tensor]:
+    config = copy.deepcopy(model.hf.generation_config)
+    config.update(pad_token_id=0, eos_token_id=-1, output_logits=True, return_dict_in_generate=True)
     with torch.no_grad():
         out = model.hf.generate(
-            **images(model, len(inputs["input_ids"])),
             **inputs,
             max_new_tokens=NEW_TOKENS,
             do_sample=False,
             use_cache=cache,
-            pad_token_id=0,
-            eos_token_id=-1,
-            output_logits=True,
-            return_dict_in_generate=True,
+            generation_config=config,
         )
     return list(out.logits)
 

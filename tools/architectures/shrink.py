@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForImageTextToText, SiglipVisionConfig
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
@@ -43,7 +43,7 @@ _SIZES: tuple[tuple[str, int], ...] = (
         r"(.*hidden_size|d_model|n_embd|emb_dim|embed_dim|.*embedding_size|.*embed_dim|embedding_dim|.*projection_dim)",
         WIDTH,
     ),
-    (r"word_embed_proj_dim", WIDTH),
+    (r"(word_embed_proj_dim|hidden_size_global)", WIDTH),
     (r"rotary_dim", HEAD_WIDTH),
     (r"(projector_(input|output)_dim|vision_output_dim|output_dim|lru_width|mamba_d_ssm|.*hidden_dim)", WIDTH),
     (r"(num_layers|.*num_hidden_layers|n_layers?|depth|.*_layers|layers)", 3),
@@ -71,7 +71,12 @@ def small_config(model_type: str) -> Any:
     fields = _shrink(default.to_dict(), ids={})
     special = SPECIAL.get(model_type, {})
     _merge(fields, special)
-    return type(default).from_dict(fields)
+    config = type(default).from_dict(fields)
+    if model_type == "gemma3n":  # its own class of vision configuration can only describe a tower of timm's
+        config.__dict__["vision_config"] = SiglipVisionConfig(
+            **_TOWER, vocab_size=16, vocab_offset=140, rms_norm_eps=1e-6
+        )
+    return config
 
 
 def small_model(model_type: str, mapping: str, **options: Any) -> Any:
@@ -123,10 +128,19 @@ def _shrink(fields: dict[str, Any], ids: dict[int, int]) -> dict[str, Any]:
         elif isinstance(value, list) and len(value) in kept and value and not name.startswith("architectures"):
             layers = kept[len(value)]
             chosen = [value[layer] for layer in layers]
+            if "size" in name and all(type(one) is int for one in chosen):
+                chosen = [_small_number(name, one, fields) for one in chosen]
             small[name] = list(range(len(layers))) if value == list(range(len(value))) else chosen
         elif isinstance(value, list) and counts and re.fullmatch(r".*(indexes|indices|_idxs|_layers|layer_ids)", name):
             last = len(next(iter(kept.values()))) - 1
             small[name] = sorted({min(layer, last) for layer in value if isinstance(layer, int)}) or value
+        elif (
+            name == "head_dim"
+            and "qk_nope_head_dim" in fields
+            and "qk_rope_head_dim" not in fields
+            and value > fields["qk_nope_head_dim"]
+        ):
+            small[name] = 24
         elif name == "head_dim" and value is not None and value == fields.get("qk_rope_head_dim"):
             small[name] = 8
         elif name == "num_experts_per_tok" and value is None:
@@ -135,6 +149,8 @@ def _shrink(fields: dict[str, Any], ids: dict[int, int]) -> dict[str, Any]:
             small[name] = HEAD_WIDTH
         elif name == "is_decoder":
             small[name] = True
+        elif isinstance(value, list) and value and all(type(one) is int for one in value) and "size" in name:
+            small[name] = [_small_number(name, one, fields) for one in value]
         elif type(value) is int:
             small[name] = _small_number(name, value, fields)
         else:
@@ -191,6 +207,15 @@ def _merge(fields: dict[str, Any], special: dict[str, Any]) -> None:
 
 # Only how to build: fields that hang together in a way that their names do not say.
 _MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_n_groups": 1}
+# Stands in for a vision tower of the timm library, which we do not depend on; the language backbone is the type's own.
+_TOWER = {
+    "hidden_size": 64,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "image_size": 32,
+    "patch_size": 8,
+}
 _MROPE_TEXT = {"text_config": {"rope_parameters": {"mrope_section": [4, 2, 2]}}}
 _VOCABULARY = {"<image>": 100, "<|extra_200|>": 101, **{f"IMGIMG{letter}Z": 102 + i for i, letter in enumerate("ABCD")}}
 _VISUAL = {"<image>": 100, "<|extra_200|>": 101, **{f"<|visual token {i:06d}|>": 102 + i for i in range(8)}}
@@ -204,6 +229,8 @@ _INDEXER = {
 SPECIAL: dict[str, dict[str, Any]] = {
     "bamba": {**_MAMBA, "attn_layer_indices": [1]},
     "big_bird": {"attention_type": "original_full"},
+    "blenderbot": {"encoder_layers": 3},
+    "blip-2": {"image_token_index": 100, "num_query_tokens": 4},
     "blt": {"encoder_hash_byte_group_vocab": 64},
     "chameleon": {"vocabulary_map": _VOCABULARY, "vq_config": {"base_channels": 32, "channel_multiplier": [1, 2]}},
     "cohere_compass": {
@@ -221,11 +248,19 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "deepseek_v2": {"num_experts_per_tok": 2},
     "diffusion_gemma": {"text_config": {"num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 24}},
     "dots1": {"num_local_experts": 4, "n_routed_experts": 4, "n_shared_experts": 1},
-    "emu3": {"vocabulary_map": _VISUAL},
-    "ernie4_5_vl_moe": {"text_config": {"moe_intermediate_size": [48, 24]}, "vision_config": {"hidden_size": 128}},
+    "dots3_note": {
+        "text_config": {"head_dim": 24},
+        "vision_config": {"adapter_in_dim": 64, "adapter_out_dim": 64},
+        "audio_config": {"adapter_input_size": 64, "adapter_out_dim": 64},
+    },
+    "dots3_note_text": {"head_dim": 24},
+    "emu3": {"vocabulary_map": _VISUAL, "vq_config": {"base_channels": 32, "channel_multiplier": [1, 2]}},
+    "ernie4_5_vl_moe": {"text_config": {"rope_parameters": {"mrope_section": [3, 3, 2]}}},
+    "fast_vlm": {"vision_config": {"model_type": "siglip_vision_model", **_TOWER}},
     "falcon_h1": {**_MAMBA, "mamba_d_ssm": 128},
+    "florence2": {"vision_config": {"embed_dim": [32, 32, 32, 64], "num_heads": [2, 2, 2, 4], "depths": [1, 1, 1, 1]}},
+    "gemma3n": {"text_config": {"num_kv_shared_layers": 0}},
     "gemma3n_text": {"num_kv_shared_layers": 0},
-    "gemma4_unified_assistant": {},
     "glm46v": _MROPE_TEXT,
     "glm4v": _MROPE_TEXT,
     "glm4v_moe": {"text_config": {"rope_parameters": {"mrope_section": [2, 1, 1]}}},
@@ -234,26 +269,46 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "granite4_vision": {"deepstack_layer_map": [[1, 0]], "downsample_rate": "1/4", "qformer_config": None},
     "granitemoehybrid": {**_MAMBA, "layer_types": ["mamba", "attention", "mamba"]},
     "hunyuan_vl": {"text_config": {"rope_parameters": {"mrope_section": [2, 2, 2, 2]}}},
+    "instructblip": {"image_token_index": 100, "num_query_tokens": 4},
+    "instructblipvideo": {"video_token_index": 100, "num_query_tokens": 4},
+    "kosmos-2": {"latent_query_num": 4},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "janus": {"vq_config": {"base_channels": 32, "channel_multiplier": [1, 2]}},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},
     "mamba2": {"num_heads": 8, "head_dim": 16},
     "molmo2": {"adapter_config": {"vision_feature_layer": [1, 2]}},
-    "nemotron": {"head_dim": 16},
+    "nemotron": {"num_key_value_heads": 2, "head_dim": 16},
     "paddleocr_vl": _MROPE_TEXT,
-    "qwen2_5_omni_thinker": _MROPE_TEXT,
+    "muse_spark": {
+        "audio_config": {
+            "hidden_sizes": [32, 32, 32, 64],
+            "depths": [1, 1, 1, 1],
+            "patch_sizes": [16, 6, 5, 4],
+            "num_hidden_layers": 4,
+        }
+    },
+    "perception_lm": {
+        "vision_config": {"model_type": "siglip_vision_model", **_TOWER, "model_args": {"embed_dim": 64}}
+    },
+    "qwen2_5_omni_thinker": {**_MROPE_TEXT, "vision_start_token_id": 110},
     "qwen2_5_vl": _MROPE_TEXT,
     "qwen2_vl": _MROPE_TEXT,
     "qwen3_omni_moe_thinker": {"vision_start_token_id": 110},
     "qwen4_exp": {"text_config": _INDEXER},
     "qwen4_exp_text": _INDEXER,
-    "reformer": {"axial_pos_embds_dim": [16, 48], "attn_layers": ["local", "lsh"]},
+    "reformer": {"axial_pos_embds_dim": [16, 48], "attn_layers": ["local", "lsh", "local"]},
     "step3p7": {"text_config": {"sliding_window": 4}},
     "xmod": {"default_language": "en_XX"},
     "zamba": {
-        "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"],
+        "layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"],
         "num_hidden_layers": 4,
+        "attention_hidden_size": 128,
         "attention_head_dim": 32,
     },
-    "zamba2": {"layers_block_type": ["mamba", "hybrid", "mamba"], "n_mamba_heads": 8},
+    "zamba2": {
+        "layers_block_type": ["linear_attention", "hybrid", "hybrid"],
+        "attention_hidden_size": 128,
+        "hybrid_layer_ids": [1, 2],
+        "n_mamba_heads": 8,
+    },
 }

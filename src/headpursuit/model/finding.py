@@ -82,7 +82,8 @@ def find_anatomy(hf: PreTrainedModel) -> Anatomy:
     layers, skipped = _read_stack(hf, stack, width=width)
     if not layers:
         raise HeadPursuitError(
-            f"{architecture} has no softmax attention: its layers are {_kinds(skipped)}, which have no heads"
+            f"{architecture} has no softmax attention whose heads could be read: "
+            f"{', '.join(sorted({layer.reason for layer in skipped}))}"
         )
     decoder = _reads_tokens(hf, stack)
     final_norm = _last_norm(hf.get_submodule(stack.rpartition(".")[0]))
@@ -169,7 +170,7 @@ def _read_stack(
             if one not in own
         )
         if not own:
-            skipped.append(SkippedLayer(index, path, _mixer(hf.get_submodule(path))))
+            skipped.append(SkippedLayer(index, path, f"no attention ({_mixer(hf.get_submodule(path))})"))
         layers.extend(
             LayerAnatomy(
                 index=index,
@@ -248,12 +249,9 @@ def _head_count(attention: nn.Module) -> int | None:
 
 
 def _mixer(layer: nn.Module) -> str:
-    kinds = [type(child).__name__ for child in layer.children()]
-    return next((kind for kind in kinds if not _NOT_A_MIXER.search(kind)), type(layer).__name__)
-
-
-def _kinds(skipped: tuple[SkippedLayer, ...]) -> str:
-    return ", ".join(sorted({layer.reason for layer in skipped}))
+    """Class of what stands in an attention module's place."""
+    kinds = [type(child).__name__ for name, child in layer.named_children() if not _NOT_A_MIXER.search(name)]
+    return next(iter(kinds), type(layer).__name__)
 
 
 def _numbers(widths: set[int | None]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -59,6 +60,10 @@ class HeadModel:
     processor: Any
     anatomy: Anatomy
     source: ModelSource
+
+    def with_anatomy(self, anatomy: Anatomy) -> HeadModel:
+        """The same model seen with another anatomy."""
+        return replace(self, anatomy=anatomy)
 
     @property
     def tokenizer(self) -> Any:
@@ -143,6 +148,8 @@ class HeadModel:
                 )
             samples = [replace(sample, image=image) for sample, image in zip(samples, given, strict=True)]
         answers: dict[int, str] = {}
+        config = copy.deepcopy(cast("Any", self.hf).generation_config)
+        config.pad_token_id = self.tokenizer.pad_token_id
         bar = tqdm(total=len(samples), desc="generate", unit="text", disable=not progress, leave=False)
         with bar, torch.no_grad(), evaluating(self.hf), torch.random.fork_rng(enabled=bool(options.get("do_sample"))):
             if options.get("do_sample"):
@@ -152,8 +159,8 @@ class HeadModel:
                 for rows, batch in self._batches(chosen):
                     written = cast("Any", self.hf).generate(
                         **batch.inputs,
+                        generation_config=config,
                         max_new_tokens=max_new_tokens,
-                        pad_token_id=self.tokenizer.pad_token_id,
                         **options,
                     )
                     new = written[:, batch.inputs["input_ids"].shape[1] :]

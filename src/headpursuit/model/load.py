@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +106,18 @@ def _attach(hf: PreTrainedModel, processor: Any, *, source_id: str, folder: Path
         folder=folder,
     )
     claimed = HeadModel(hf=hf, processor=_with_padding(processor), anatomy=find_anatomy(hf), source=source)
-    return replace(claimed, anatomy=proven(claimed))
+    model = claimed.with_anatomy(proven(claimed))
+    if model.anatomy.skipped:
+        warnings.warn(_skipped_in_words(model), stacklevel=3)
+    return model
+
+
+def _skipped_in_words(model: HeadModel) -> str:
+    reasons: dict[str, list[str]] = {}
+    for layer in model.anatomy.skipped:
+        reasons.setdefault(layer.reason, []).append(f"L{layer.index}")
+    named = "; ".join(f"{', '.join(layers)}: {reason}" for reason, layers in reasons.items())
+    return f"{model.source.architecture} is taken apart in part; skipped are {named}"
 
 
 def _with_padding(processor: Any) -> Any:

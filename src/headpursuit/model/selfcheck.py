@@ -75,7 +75,7 @@ def proven(model: HeadModel, *, n_tokens: int = 4) -> Anatomy:
         skipped=tuple(sorted(skipped, key=lambda one: one.index)),
         pads_left=_pads_left(model, kept[-1], seen, n_tokens=n_tokens),
     )
-    claimed = replace(model, anatomy=anatomy)
+    claimed = model.with_anatomy(anatomy)
     _check_sums(claimed, seen)
     if can_watch(model.hf):
         _check_slices(claimed, n_tokens=n_tokens)
@@ -142,10 +142,17 @@ def _run(
         tokens = torch.cat([torch.zeros_like(tokens[:, :n_padding]), tokens], dim=1)
         real = torch.arange(tokens.shape[1], device=tokens.device)[None] >= n_padding
         options["attention_mask"] = real.long()
-        options["position_ids"] = (real.long().cumsum(1) - 1).clamp_min(0)
+        if "position_ids" in inspect.signature(model.hf.forward).parameters:  # else generation cannot give any either
+            options["position_ids"] = (real.long().cumsum(1) - 1).clamp_min(0)
     try:
         with torch.no_grad(), evaluating(model.hf), watched(model, silent) as watch:
             decoder(input_ids=tokens, **accepted(decoder.forward, options))
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise HeadPursuitError(
+            f"{model.source.architecture} cannot be run on text alone ({type(error).__name__}: {reason}), so its heads "
+            "cannot be checked; this architecture is not supported"
+        ) from error
     finally:
         for handle in handles:
             handle.remove()
