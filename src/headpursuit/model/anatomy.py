@@ -76,6 +76,55 @@ class Anatomy:
     skipped: tuple[SkippedLayer, ...] = ()
     pads_left: bool = True
 
+    @classmethod
+    def repeated(
+        cls,
+        *,
+        layers: Iterable[int],
+        attention: str,
+        projection: str,
+        n_heads: int,
+        head_width: int,
+        width: int,
+        unembedding: str = "lm_head",
+        decoder: str = "model",
+        final_norm: str | None = None,
+        image_token_id: int | None = None,
+        context: int | None = None,
+    ) -> Anatomy:
+        """Say where the heads are, for a model of equal layers whose structure is not recognised.
+
+        Args:
+            layers: indices of the layers that have heads.
+            attention: module path of the attention modules, with ``{}`` where the index stands.
+            projection: the same of their output projections.
+            n_heads: number of query heads ``h`` of each.
+            head_width: width ``e`` of one head.
+            width: width ``d`` of the residual stream.
+            unembedding: see :class:`Anatomy`, as the remaining ones.
+
+        Returns:
+            A claim; ``hp.load(…, anatomy=…)`` and ``hp.wrap(…, anatomy=…)`` prove it before they use it.
+        """
+        return cls(
+            layers=tuple(
+                LayerAnatomy(
+                    index=index,
+                    attention=attention.format(index),
+                    projection=projection.format(index),
+                    n_heads=n_heads,
+                    head_width=head_width,
+                )
+                for index in layers
+            ),
+            width=width,
+            unembedding=unembedding,
+            final_norm=final_norm,
+            decoder=decoder,
+            image_token_id=image_token_id,
+            context=context,
+        )
+
     @property
     def n_layers(self) -> int:
         """Number of rows of a layer × head table: the last layer with heads, plus one."""

@@ -100,6 +100,22 @@ def find_anatomy(hf: PreTrainedModel) -> Anatomy:
     )
 
 
+def how_to_say(hf: PreTrainedModel) -> str:
+    """How a user says where the heads are, filled in as far as the model tells."""
+    lists = {name: module for name, module in hf.named_modules() if isinstance(module, nn.ModuleList) and len(module)}
+    stack = max(lists, key=lambda name: len(lists[name]), default="model.layers")
+    n_layers = len(lists[stack]) if stack in lists else 1
+    config = hf.config.get_text_config(decoder=True)
+    width, n_heads = getattr(config, "hidden_size", "…"), getattr(config, "num_attention_heads", "…")
+    inside = [name for name, _ in lists[stack][0].named_children()] if stack in lists else []
+    return (
+        "If heads can be read from it all the same, say where: hp.wrap(model, anatomy=hp.Anatomy.repeated("
+        f"layers=range({n_layers}), attention='{stack}.{{}}.attention', projection='{stack}.{{}}.attention.output', "
+        f"n_heads={n_heads}, head_width=…, width={width}, unembedding='lm_head', decoder='model')), with the names that its "
+        f"modules have ({stack}.0 holds {', '.join(inside) or 'nothing'})"
+    )
+
+
 def _find_unembedding(hf: PreTrainedModel) -> nn.Module:
     inner = (module for module in hf.modules() if hasattr(module, "get_output_embeddings"))
     for module in inner:

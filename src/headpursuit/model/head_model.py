@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -64,6 +65,23 @@ class HeadModel:
     def with_anatomy(self, anatomy: Anatomy) -> HeadModel:
         """The same model seen with another anatomy."""
         return replace(self, anatomy=anatomy)
+
+    def check_paths(self) -> None:
+        """Check that every module that the anatomy names exists.
+
+        Raises:
+            HeadPursuitError: naming the first that does not.
+        """
+        known = dict(self.hf.named_modules())
+        named = [self.anatomy.unembedding, self.anatomy.decoder, self.anatomy.final_norm or ""]
+        named += [path for layer in self.anatomy.layers for path in (layer.attention, layer.projection)]
+        for path in named:
+            if path not in known:
+                close = difflib.get_close_matches(path, known, n=3)
+                raise HeadPursuitError(
+                    f"the anatomy names {path!r}, which {self.source.architecture} does not have; "
+                    f"it has {', '.join(close) or ', '.join(list(known)[1:6])}"
+                )
 
     @property
     def tokenizer(self) -> Any:

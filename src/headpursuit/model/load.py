@@ -23,12 +23,14 @@ from transformers.models.auto.modeling_auto import (
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.demo import demo_path
-from headpursuit.model.finding import find_anatomy
+from headpursuit.model.finding import find_anatomy, how_to_say
 from headpursuit.model.head_model import HeadModel, ModelSource
 from headpursuit.model.selfcheck import proven
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+
+    from headpursuit.model.anatomy import Anatomy
 
 
 def load(
@@ -39,6 +41,7 @@ def load(
     dtype: str | torch.dtype = "auto",
     attn_implementation: str | None = None,
     trust_remote_code: bool = False,
+    anatomy: Anatomy | None = None,
     **options: Any,
 ) -> HeadModel:
     """Open a checkpoint and find its heads.
@@ -50,6 +53,7 @@ def load(
         dtype: ``auto`` keeps the checkpoint's own.
         attn_implementation: ``eager``, ``sdpa``, …; heads are read behind the kernel, so any is right.
         trust_remote_code: run code that comes with the checkpoint. Off unless asked.
+        anatomy: where its heads are, for a model whose structure is not recognised; it is checked like any other.
         **options: anything else for ``from_pretrained`` (``device_map``, ``quantization_config``, …).
 
     Returns:
@@ -71,15 +75,16 @@ def load(
     if "device_map" not in options:
         hf.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     folder = Path(path) if Path(path).is_dir() else _cached_folder(path, revision)
-    return _attach(hf.eval(), processor, source_id=str(model), folder=folder)
+    return _attach(hf.eval(), processor, anatomy, source_id=str(model), folder=folder)
 
 
-def wrap(hf: PreTrainedModel, processor: Any = None) -> HeadModel:
+def wrap(hf: PreTrainedModel, processor: Any = None, *, anatomy: Anatomy | None = None) -> HeadModel:
     """See a model that is already in memory as a set of heads; the model itself is not changed.
 
     Args:
         hf: a transformers model with a language-model head.
         processor: its processor or tokenizer; looked up under the model's own name when left out.
+        anatomy: where its heads are, for a model whose structure is not recognised; it is checked like any other.
 
     Raises:
         HeadPursuitError: no processor was given or found, the model has no language-model head, or its heads do not add up.
@@ -95,17 +100,25 @@ def wrap(hf: PreTrainedModel, processor: Any = None) -> HeadModel:
                 f"no processor for {type(hf).__name__}: give it, hp.wrap(model, processor=AutoTokenizer.from_pretrained(…))"
             )
     folder = Path(name) if name and Path(name).is_dir() else None
-    return _attach(hf, processor, source_id=name or type(hf).__name__, folder=folder)
+    return _attach(hf, processor, anatomy, source_id=name or type(hf).__name__, folder=folder)
 
 
-def _attach(hf: PreTrainedModel, processor: Any, *, source_id: str, folder: Path | None) -> HeadModel:
+def _attach(
+    hf: PreTrainedModel, processor: Any, anatomy: Anatomy | None, *, source_id: str, folder: Path | None
+) -> HeadModel:
     source = ModelSource(
         id=source_id,
         revision=getattr(hf.config, "_commit_hash", None),
         architecture=type(hf).__name__,
         folder=folder,
     )
-    claimed = HeadModel(hf=hf, processor=_with_padding(processor), anatomy=find_anatomy(hf), source=source)
+    if anatomy is None:
+        try:
+            anatomy = find_anatomy(hf)
+        except HeadPursuitError as error:
+            raise HeadPursuitError(f"{error}. {how_to_say(hf)}") from error
+    claimed = HeadModel(hf=hf, processor=_with_padding(processor), anatomy=anatomy, source=source)
+    claimed.check_paths()
     model = claimed.with_anatomy(proven(claimed))
     if model.anatomy.skipped:
         warnings.warn(_skipped_in_words(model), stacklevel=3)
