@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -150,6 +151,8 @@ def _edit(model: HeadModel) -> HeadEdit:
 def _read(model: HeadModel, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     real = inputs["attention_mask"].bool()
     none = torch.zeros_like(real)
+    on_text = tuple(layer for layer in model.anatomy.layers if layer.kind == "self")
+    model = model.with_anatomy(replace(model.anatomy, layers=on_text))
     return read_batch(model, Batch(inputs=inputs, real=real, image=none, answer=none), mean_rows(real))
 
 

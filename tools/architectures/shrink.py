@@ -65,12 +65,13 @@ _LAYER_COUNT = re.compile(
 )
 
 
-def small_config(model_type: str) -> Any:
-    """The configuration of a tiny model of that type."""
+def small_config(model_type: str, **own: Any) -> Any:
+    """The configuration of a tiny model of that type; ``own`` fields, nested ones too, have the last word."""
     default = CONFIG_MAPPING[model_type]()
     fields = _shrink(default.to_dict(), ids={})
     special = SPECIAL.get(model_type, {})
     _merge(fields, special)
+    _merge(fields, own)
     config = type(default).from_dict(fields)
     if model_type == "gemma3n":  # its own class of vision configuration can only describe a tower of timm's
         config.__dict__["vision_config"] = SiglipVisionConfig(
@@ -94,14 +95,18 @@ def small_model(model_type: str, mapping: str, **options: Any) -> Any:
         raise ValueError(f"{count:,} parameters; the largest is {largest[0]} {tuple(largest[1].shape)}")
     del outline
     torch.manual_seed(0)
-    model = AUTO[mapping].from_config(config, **options).eval()
+    return liven(AUTO[mapping].from_config(config, **options).eval())
+
+
+def liven(model: Any) -> Any:
+    """Draw weights that move something: the usual 0.02 makes flat logits, and zero biases hide a forgotten one."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if not parameter.is_floating_point() or not torch.isfinite(parameter).all():
                 torch.nn.init.normal_(parameter, std=0.1)
-            elif parameter.ndim >= 2:  # the usual 0.02 makes logits that nothing moves
+            elif parameter.ndim >= 2:
                 parameter.normal_(std=0.15)
-            elif name.endswith("bias"):  # zero at first, which would hide a forgotten one
+            elif name.endswith("bias"):
                 parameter.normal_(std=0.2)
     return model
 

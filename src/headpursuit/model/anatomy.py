@@ -135,6 +135,11 @@ class Anatomy:
         """Number of columns of a layer × head table: the most heads that any layer has."""
         return max(layer.n_heads for layer in self.layers)
 
+    @property
+    def attends_across(self) -> bool:
+        """Whether layers attend to the image from outside the text, so that no token stands for a patch."""
+        return any(layer.kind == "cross" for layer in self.layers)
+
     def heads(self) -> tuple[Head, ...]:
         """Every head, layer by layer."""
         return tuple(Head(layer.index, head) for layer in self.layers for head in range(layer.n_heads))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from headpursuit.model.anatomy import Anatomy
+    from headpursuit.model.images import ImageStyle
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,14 @@ class HeadModel:
         processor: its processor, or its tokenizer when it has no processor.
         anatomy: where its heads are.
         source: where it came from.
+        images: how the processor takes images, or None for a text model.
     """
 
     hf: PreTrainedModel
     processor: Any
     anatomy: Anatomy
     source: ModelSource
+    images: ImageStyle | None = None
 
     def with_anatomy(self, anatomy: Anatomy) -> HeadModel:
         """The same model seen with another anatomy."""

@@ -25,6 +25,7 @@ from headpursuit.errors import HeadPursuitError
 from headpursuit.model.demo import demo_path
 from headpursuit.model.finding import find_anatomy, how_to_say
 from headpursuit.model.head_model import HeadModel, ModelSource
+from headpursuit.model.images import find_image_style
 from headpursuit.model.selfcheck import proven
 
 if TYPE_CHECKING:
@@ -117,7 +118,9 @@ def _attach(
             anatomy = find_anatomy(hf)
         except HeadPursuitError as error:
             raise HeadPursuitError(f"{error}. {how_to_say(hf)}") from error
-    claimed = HeadModel(hf=hf, processor=_with_padding(processor), anatomy=anatomy, source=source)
+    processor = _with_padding(processor)
+    images = find_image_style(processor, anatomy.image_token_id)
+    claimed = HeadModel(hf=hf, processor=processor, anatomy=anatomy, source=source, images=images)
     claimed.check_paths()
     model = claimed.with_anatomy(proven(claimed))
     if model.anatomy.skipped:
