@@ -50,7 +50,7 @@ def inputs_of(model: HeadModel, rows: list[list[int]], *, side: str = "right") -
         ids[row, start : start + len(own)] = torch.tensor(own)
         mask[row, start : start + len(own)] = 1
     inputs = {"input_ids": ids, "attention_mask": mask}
-    if _takes(model, "token_type_ids"):
+    if model.takes("token_type_ids"):
         inputs["token_type_ids"] = torch.zeros_like(ids)
     if _image_tokens(model) or _requires(model, "pixel_values"):
         side_length = model.hf.config.vision_config.image_size
@@ -61,17 +61,13 @@ def inputs_of(model: HeadModel, rows: list[list[int]], *, side: str = "right") -
         )
         picture = torch.randn(1, *shape, generator=torch.Generator().manual_seed(2))
         inputs["pixel_values"] = picture.expand(len(rows), *shape)
-    if _takes(model, "qformer_input_ids"):
+    if model.takes("qformer_input_ids"):
         inputs["qformer_input_ids"] = torch.full((len(rows), 3), 7)
-    if _takes(model, "image_embeds_position_mask"):
+    if model.takes("image_embeds_position_mask"):
         count = len(_image_tokens(model))
         first = mask.cumsum(1) - 1
         inputs["image_embeds_position_mask"] = mask.bool() & (first < count)
     return inputs
-
-
-def _takes(model: HeadModel, name: str) -> bool:
-    return name in inspect.signature(model.hf.forward).parameters
 
 
 def _requires(model: HeadModel, name: str) -> bool:
@@ -88,7 +84,7 @@ def _image_tokens(model: HeadModel) -> list[int]:
         return [100] * config.num_query_tokens * frames
     return (
         [100] * config.latent_query_num
-        if _takes(model, "pixel_values") and _takes(model, "image_embeds_position_mask")
+        if model.takes("pixel_values") and model.takes("image_embeds_position_mask")
         else []
     )
 

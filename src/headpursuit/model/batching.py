@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -119,7 +118,7 @@ def _encode(model: HeadModel, prompts: Sequence[Prompt], texts: list[str], *, si
         encoded = model.tokenizer(texts, **options)
     inputs = {name: value.to(model.device) for name, value in encoded.items() if isinstance(value, torch.Tensor)}
     inputs.pop("labels", None)  # PaliGemma's processor adds some
-    if "token_type_ids" not in inspect.signature(model.hf.forward).parameters:
+    if not model.takes("token_type_ids"):
         inputs.pop("token_type_ids", None)
     else:  # Gemma 3 and PaliGemma see images (and PaliGemma the whole prompt) in both directions, by token type
         inputs.setdefault("token_type_ids", torch.zeros_like(inputs["input_ids"]))

@@ -110,8 +110,15 @@ class HeadModel:
 
     @property
     def device(self) -> torch.device:
-        """Where inputs go."""
-        return self.hf.device
+        """Where inputs go; where weights are offloaded, what runs them moves them on."""
+        places = (weight.device for weight in self.hf.parameters() if not weight.is_meta)
+        return next(places, torch.device("cpu"))
+
+    def takes(self, name: str) -> bool:
+        """Whether the model's ``forward`` has an argument of that name, adapters around it aside."""
+        inner = cast("Any", self.hf)
+        inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+        return name in inspect.signature(inner.forward).parameters
 
     def module(self, path: str) -> nn.Module:
         """The submodule with that path, such as an anatomy names it."""

@@ -69,9 +69,10 @@ def head_outputs_sum(projection: nn.Module, z: Float[Tensor, "... he"], n_heads:
 
 
 def _is_plain(module: nn.Module) -> bool:
-    weight = getattr(module, "weight", None)
-    known = isinstance(module, nn.Embedding) or stores_input_first(module) or type(module).forward is nn.Linear.forward
-    return known and isinstance(weight, torch.Tensor) and weight.is_floating_point() and not weight.is_meta
+    weight: Any = getattr(module, "weight", None)
+    if type(weight) not in (torch.Tensor, nn.Parameter) or not weight.is_floating_point() or weight.is_meta:
+        return False  # packed, quantised (a tensor of another class), or offloaded
+    return isinstance(module, nn.Embedding) or stores_input_first(module) or type(module).forward is nn.Linear.forward
 
 
 def _bias_of(module: nn.Module) -> Tensor:

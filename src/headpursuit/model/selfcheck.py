@@ -142,7 +142,7 @@ def _run(
         tokens = torch.cat([torch.zeros_like(tokens[:, :n_padding]), tokens], dim=1)
         real = torch.arange(tokens.shape[1], device=tokens.device)[None] >= n_padding
         options["attention_mask"] = real.long()
-        if "position_ids" in inspect.signature(model.hf.forward).parameters:  # else generation cannot give any either
+        if model.takes("position_ids"):  # else generation cannot give any either
             options["position_ids"] = (real.long().cumsum(1) - 1).clamp_min(0)
     try:
         with torch.no_grad(), evaluating(model.hf), watched(model, silent) as watch:
