@@ -164,7 +164,6 @@ _CONFIGS: dict[str, dict[str, Any]] = {
     "blip-2": {"vision_config": {"image_size": 32, "patch_size": 8}},
     "kosmos-2": {"latent_query_num": 64, "vision_config": {"image_size": 32, "patch_size": 8}},
 }
-NEEDS_TORCHVISION = ("mistral3",)
 FAMILIES = (*_CONFIGS, "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v")
 
 

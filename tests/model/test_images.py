@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 from PIL import Image
 
 import headpursuit as hp
@@ -22,8 +22,10 @@ WITH_LINE_ENDS = ("llava_onevision",)
 
 @pytest.fixture(params=vlm.FAMILIES)
 def family(request) -> str:
-    if request.param in vlm.NEEDS_TORCHVISION and importlib.util.find_spec("torchvision") is None:
-        pytest.skip("its processor needs torchvision")
+    try:
+        vlm.processor(request.param)
+    except ImportError as error:  # torchvision, for some families and versions of transformers
+        pytest.skip(str(error).strip().partition("\n")[0])
     return request.param
 
 
@@ -72,7 +74,9 @@ def test_heads_add_up_with_images(model):
     assert max(check_decomposition(model).values()) < 1e-5
 
 
-def test_a_left_padded_batch_of_images_equals_one_by_one(model):
+def test_a_left_padded_batch_of_images_equals_one_by_one(model, family):
+    if family == "paligemma" and Version(transformers.__version__) < Version("5.13"):
+        pytest.skip("these versions of transformers pad PaliGemma wrongly on the left")
     chosen = samples()
     options = {"max_new_tokens": 4, "min_new_tokens": 4}
     edit = hp.HeadEdit([model.anatomy.heads()[1], model.anatomy.heads()[-1]], scale=-1.0)

@@ -277,7 +277,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "instructblip": {"image_token_index": 100, "num_query_tokens": 4},
     "instructblipvideo": {"video_token_index": 100, "num_query_tokens": 4},
     "kosmos-2": {"latent_query_num": 4},
-    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "jamba": {"use_mamba_kernels": False, "attn_layer_period": 2, "attn_layer_offset": 1},
     "janus": {"vq_config": {"base_channels": 32, "channel_multiplier": [1, 2]}},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"]},
     "mamba2": {"num_heads": 8, "head_dim": 16},

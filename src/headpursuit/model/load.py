@@ -67,12 +67,24 @@ def load(
     common = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(path, **common)
-        hf = _auto_class(config).from_pretrained(
-            path, dtype=dtype, attn_implementation=attn_implementation, use_safetensors=True, **common, **options
+        hf, loading = _auto_class(config).from_pretrained(
+            path,
+            dtype=dtype,
+            attn_implementation=attn_implementation,
+            use_safetensors=True,
+            output_loading_info=True,
+            **common,
+            **options,
         )
         processor = _load_processor(path, config, common)
     except (OSError, ValueError, KeyError) as error:
         raise HeadPursuitError(_explain(model, error)) from error
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        raise HeadPursuitError(
+            f"{model} lacks {len(missing)} weights of {type(hf).__name__} ({', '.join(missing[:3])}, …), which would be "
+            "random: it was saved by another version of transformers than this one, or its files are not complete"
+        )
     if "device_map" not in options:
         hf.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     folder = Path(path) if Path(path).is_dir() else _cached_folder(path, revision)
