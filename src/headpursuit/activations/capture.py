@@ -115,6 +115,11 @@ def read_batch(model: HeadModel, batch: Batch, reducer: Reducer) -> Reading:
 
     def tap(layer: LayerAnatomy) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            if args[0].shape[:2] != batch.real.shape:
+                raise HeadPursuitError(
+                    f"{layer.projection} reads {tuple(args[0].shape[:2])} tokens, the batch has {tuple(batch.real.shape)}: "
+                    f"{model.source.architecture} adds tokens of its own, so which are the text's cannot be told"
+                )
             reading.update(reducer(layer, args[0]))
             ran[model.anatomy.layers.index(layer)] = True
 

@@ -10,7 +10,7 @@ from pathlib import Path
 SUPPORTED, PARTLY, REFUSED, UNTESTED = "supported", "partly", "refused", "untested"
 STATES = {
     SUPPORTED: "every attention layer is taken apart into heads, and the contracts hold",
-    PARTLY: "the same for the attention layers; what is named is skipped with a warning",
+    PARTLY: "the same for the attention layers; what is named is skipped, or is the contract that does not hold",
     REFUSED: "loading it fails with the reason that is given",
     UNTESTED: "no tiny model could be built or run offline; loading it still checks the heads, or refuses",
 }
