@@ -3,7 +3,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench docs train-demo
+.PHONY: help setup demo test lint bench docs architectures compat train-demo
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,16 @@ bench: $(STAMP) ## measure the pursuit against the literal algorithm
 
 docs: $(STAMP) ## write docs/cli.md from the commands' own help
 	$(VENV)/bin/typer headpursuit.cli.main utils docs --name headpursuit --title "The command line" --output docs/cli.md
+
+architectures: $(STAMP) ## examine every type of transformers' auto mappings and write docs/architectures.md
+	PYTHONPATH=tools $(PY) -m architectures
+
+compat: ## run the tests of models with the lowest version of transformers that pyproject.toml allows
+	test -x .venv-compat/bin/python || python3 -m venv .venv-compat
+	grep -Ev '^(transformers|tokenizers|huggingface_hub|huggingface-hub)==' constraints.txt > .venv-compat/constraints.txt
+	.venv-compat/bin/python -m pip install -q --disable-pip-version-check -c .venv-compat/constraints.txt -e '.[dev]' \
+	  "$$(grep -o 'transformers>=[0-9.]*' pyproject.toml | sed 's/>=/==/').*"
+	.venv-compat/bin/python -m pytest -n auto tests/model tests/activations tests/editing tests/cli
 
 train-demo: $(STAMP) ## train the embedded demo model again (an hour on two cores)
 	$(PY) tools/train_demo.py

@@ -13,6 +13,7 @@ from headpursuit.errors import HeadPursuitError
 __version__ = "0.1.0"
 
 _PLACES = {
+    "Anatomy": "model.anatomy",
     "Concept": "concepts",
     "Dictionary": "pursuit",
     "Head": "model.heads",
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from headpursuit.activations.store import open_capture
     from headpursuit.concepts import Concept, concept, load_concept
     from headpursuit.editing.edit import HeadEdit
+    from headpursuit.model.anatomy import Anatomy
     from headpursuit.model.head_model import HeadModel
     from headpursuit.model.heads import Head
     from headpursuit.model.load import load, wrap

@@ -201,3 +201,15 @@ def test_the_documented_help_is_current(tmp_path):
     )
     stored = Path(__file__).parents[2] / "docs" / "cli.md"
     assert (tmp_path / "cli.md").read_text() == stored.read_text(), "run `make docs`"
+
+
+def test_the_table_of_architectures(capsys):
+    assert call("models", "--json", "--state", "supported") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"type": "llama", "mapping": "causal-lm", "state": "supported", "reason": ""} in found["models"]
+    assert all(row["state"] == "supported" for row in found["models"])
+    assert call("models", "mamba") == 0
+    shown = capsys.readouterr().out
+    assert "MambaMixer" in shown
+    assert "llama" not in shown
+    assert call("models", "--state", "perhaps") == 1

@@ -9,8 +9,8 @@ from PIL import Image
 
 import headpursuit as hp
 import tiny
-from headpursuit.model.anatomy import stores_input_first
 from headpursuit.model.batching import collate, make_prompt
+from headpursuit.model.projection import stores_input_first
 from headpursuit.model.selfcheck import check_decomposition
 
 IMAGE_SIZES = ((16, 16), (32, 16), (20, 40), (64, 48))

@@ -90,3 +90,14 @@ def test_the_chat_template_is_used_and_can_be_left_out():
     model = hp.wrap(tiny.hf_model("llama"), processor=tokens)
     assert make_prompt(model, hp.Sample(text="two cats")).text == "<s>[two cats]>"
     assert make_prompt(model, hp.Sample(text="two cats", chat=False)).text == "two cats"
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path):
+    hf = tiny.hf_model("qwen2")
+    state = {name: weight for name, weight in hf.state_dict().items() if "layers.1.self_attn.o_proj" not in name}
+    hf.save_pretrained(tmp_path, state_dict=state)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(
+        hp.HeadPursuitError, match=r"lacks 1 weights of Qwen2ForCausalLM \(model\.layers\.1\.self_attn\.o_proj"
+    ):
+        hp.load(tmp_path, device="cpu")

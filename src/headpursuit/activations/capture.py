@@ -20,7 +20,7 @@ from headpursuit.activations.reading import Reading, Reducer, joined, mean_rows,
 from headpursuit.activations.store import CaptureFolder, as_captured, open_capture
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.batching import Batch, Prompt, collate, make_prompt
-from headpursuit.model.head_model import evaluating
+from headpursuit.model.head_model import accepted, evaluating
 from headpursuit.model.samples import Sample, as_samples, fingerprint
 from headpursuit.model.weights import LiveWeights
 
@@ -111,16 +111,26 @@ def capture(
 def read_batch(model: HeadModel, batch: Batch, reducer: Reducer) -> Reading:
     """Run the model once and reduce what enters every output projection, inside the hook."""
     reading: Reading = {}
+    ran = [False] * len(model.anatomy.layers)
 
     def tap(layer: LayerAnatomy) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            if args[0].shape[:2] != batch.real.shape:
+                raise HeadPursuitError(
+                    f"{layer.projection} reads {tuple(args[0].shape[:2])} tokens, the batch has {tuple(batch.real.shape)}: "
+                    f"{model.source.architecture} adds tokens of its own, so which are the text's cannot be told"
+                )
             reading.update(reducer(layer, args[0]))
+            ran[model.anatomy.layers.index(layer)] = True
 
         return hook
 
     taps = (model.module(layer.projection).register_forward_pre_hook(tap(layer)) for layer in model.anatomy.layers)
     with _hooks(taps), torch.no_grad(), evaluating(model.hf):
-        model.hf(**batch.inputs, use_cache=False, logits_to_keep=1)
+        model.hf(**batch.inputs, **accepted(model.hf.forward, {"use_cache": False, "logits_to_keep": 1}))
+    unread = [f"L{layer.index}" for layer, seen in zip(model.anatomy.layers, ran, strict=True) if not seen]
+    if unread:
+        raise HeadPursuitError(f"{', '.join(unread)} attend to an image and did not run: give every sample an image")
     return reading
 
 
@@ -166,5 +176,10 @@ def _read_part(
 
 
 def _tokenize(model: HeadModel, prompts: Sequence[Prompt], positions: Positions) -> tuple[Batch, Tensor]:
+    if positions == "image" and model.anatomy.attends_across:
+        raise HeadPursuitError(
+            f"{model.source.architecture} attends to the image from outside the text, so that no token stands for a patch; "
+            "choose other positions"
+        )
     batch = collate(model, prompts, side="right", with_target=positions == "answer")
     return batch, position_mask(positions, batch, prompts)

@@ -14,6 +14,7 @@ from headpursuit.cli.concepts import concepts
 from headpursuit.cli.demo import demo
 from headpursuit.cli.describe import describe
 from headpursuit.cli.generate import generate
+from headpursuit.cli.models import models
 from headpursuit.cli.rank import rank
 from headpursuit.cli.report import report
 from headpursuit.errors import HeadPursuitError
@@ -26,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Find, explain and edit the attention heads of Hugging Face language and vision-language models.",
 )
-for command in (demo, capture, describe, rank, generate, concepts, report):
+for command in (demo, capture, describe, rank, generate, concepts, models, report):
     app.command()(command)
 
 

@@ -1,15 +1,9 @@
-"""Where the heads of a model are, found by structure and not by a list of model names.
-
-The text decoder is what writes into the unembedding; an attention module is a module of the decoder that owns an output
-projection (the last linear map before the residual stream). What is found is only believed after the self-check of
-:mod:`headpursuit.model.selfcheck` has reproduced the attention module's own output from it.
-"""
+"""Where the heads of a model are: the one description that everything behind this room reads."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head
@@ -17,23 +11,19 @@ from headpursuit.model.heads import Head
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from torch import nn
-    from transformers import PreTrainedModel
-
-# Names that transformers gives to the map from concatenated heads to the residual stream, most specific first.
-OUTPUT_PROJECTION_NAMES = ("o_proj", "out_proj", "c_proj", "dense", "wo", "out")
-
 
 @dataclass(frozen=True)
 class LayerAnatomy:
     """One decoder layer whose attention can be taken apart into heads.
 
     Attributes:
-        index: the layer's position in the decoder, from zero.
+        index: the layer's position in the decoder, from zero; where a decoder layer holds several attention modules, the
+            attention module's position instead.
         attention: module path of the attention module.
         projection: module path of its output projection.
         n_heads: number of query heads.
         head_width: width ``e`` of one head, ``in_features / n_heads`` (not ``d / n_heads``).
+        kind: ``self``, or ``cross`` for a layer that attends to an image and does not run on text alone.
     """
 
     index: int
@@ -41,6 +31,22 @@ class LayerAnatomy:
     projection: str
     n_heads: int
     head_width: int
+    kind: Literal["self", "cross"] = "self"
+
+
+@dataclass(frozen=True)
+class SkippedLayer:
+    """A part of the decoder that has no heads to speak of.
+
+    Attributes:
+        index: the layer's position in the decoder, from zero.
+        module: module path.
+        reason: why, for messages.
+    """
+
+    index: int
+    module: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,9 @@ class Anatomy:
         decoder: module path of the text decoder ("" when it is the whole model).
         image_token_id: id of the token that stands for one image patch, or None for a text model.
         context: number of positions that the decoder was built for, or None when it states none.
+        skipped: parts of the decoder that were passed over, and why.
+        pads_left: whether padding on the left changes nothing; false where positions are counted from the padding on, so
+            that only texts of one length can be generated from together.
     """
 
     layers: tuple[LayerAnatomy, ...]
@@ -64,6 +73,57 @@ class Anatomy:
     decoder: str
     image_token_id: int | None
     context: int | None
+    skipped: tuple[SkippedLayer, ...] = ()
+    pads_left: bool = True
+
+    @classmethod
+    def repeated(
+        cls,
+        *,
+        layers: Iterable[int],
+        attention: str,
+        projection: str,
+        n_heads: int,
+        head_width: int,
+        width: int,
+        unembedding: str = "lm_head",
+        decoder: str = "model",
+        final_norm: str | None = None,
+        image_token_id: int | None = None,
+        context: int | None = None,
+    ) -> Anatomy:
+        """Say where the heads are, for a model of equal layers whose structure is not recognised.
+
+        Args:
+            layers: indices of the layers that have heads.
+            attention: module path of the attention modules, with ``{}`` where the index stands.
+            projection: the same of their output projections.
+            n_heads: number of query heads ``h`` of each.
+            head_width: width ``e`` of one head.
+            width: width ``d`` of the residual stream.
+            unembedding: see :class:`Anatomy`, as the remaining ones.
+
+        Returns:
+            A claim; ``hp.load(…, anatomy=…)`` and ``hp.wrap(…, anatomy=…)`` prove it before they use it.
+        """
+        return cls(
+            layers=tuple(
+                LayerAnatomy(
+                    index=index,
+                    attention=attention.format(index),
+                    projection=projection.format(index),
+                    n_heads=n_heads,
+                    head_width=head_width,
+                )
+                for index in layers
+            ),
+            width=width,
+            unembedding=unembedding,
+            final_norm=final_norm,
+            decoder=decoder,
+            image_token_id=image_token_id,
+            context=context,
+        )
 
     @property
     def n_layers(self) -> int:
@@ -74,6 +134,11 @@ class Anatomy:
     def n_heads(self) -> int:
         """Number of columns of a layer × head table: the most heads that any layer has."""
         return max(layer.n_heads for layer in self.layers)
+
+    @property
+    def attends_across(self) -> bool:
+        """Whether layers attend to the image from outside the text, so that no token stands for a patch."""
+        return any(layer.kind == "cross" for layer in self.layers)
 
     def heads(self) -> tuple[Head, ...]:
         """Every head, layer by layer."""
@@ -105,95 +170,3 @@ class Anatomy:
         """First and last head, for messages."""
         first, last = self.layers[0], self.layers[-1]
         return f"{Head(first.index, 0)} to {Head(last.index, last.n_heads - 1)}"
-
-
-def find_anatomy(hf: PreTrainedModel) -> Anatomy:
-    """Find the heads of the module that writes text.
-
-    Args:
-        hf: a transformers model with a language-model head; a vision-language model's language backbone is used.
-
-    Returns:
-        The anatomy, not yet proven: :func:`headpursuit.model.selfcheck.check_decomposition` does that.
-
-    Raises:
-        HeadPursuitError: there is no unembedding, no decoder layer, or an output projection that no head count divides.
-    """
-    architecture = type(hf).__name__
-    unembedding = hf.get_output_embeddings()
-    if unembedding is None:
-        raise HeadPursuitError(
-            f"{architecture} has no language-model head, so its heads have no vocabulary to be named in: "
-            "load a causal language model or an image-text-to-text model"
-        )
-    decoder = hf.get_decoder()
-    names = {id(module): name for name, module in hf.named_modules()}
-    layers = tuple(_find_layers(decoder, prefix=names[id(decoder)]))
-    if not layers:
-        raise HeadPursuitError(
-            f"no attention layer with an output projection was found in {architecture}: headpursuit looks for modules "
-            f"named like attention that own one of {', '.join(OUTPUT_PROJECTION_NAMES)}"
-        )
-    final_norm = _last_norm(decoder)
-    text_config = hf.config.get_text_config(decoder=True)
-    return Anatomy(
-        layers=layers,
-        width=text_config.hidden_size,
-        unembedding=names[id(unembedding)],
-        final_norm=None if final_norm is None else names[id(final_norm)],
-        decoder=names[id(decoder)],
-        image_token_id=getattr(hf.config, "image_token_id", None) or getattr(hf.config, "image_token_index", None),
-        context=getattr(text_config, "max_position_embeddings", None),
-    )
-
-
-def input_width(projection: Any) -> int | None:
-    """Width of what enters a linear map (``nn.Linear`` or GPT-2's ``Conv1D``), or None for another module."""
-    if hasattr(projection, "in_features"):
-        return int(projection.in_features)
-    return int(projection.nx) if hasattr(projection, "nx") else None
-
-
-def stores_input_first(projection: nn.Module) -> bool:
-    """Whether the weight is ``(in, out)``, as in GPT-2's ``Conv1D``, and not ``(out, in)``, as in ``nn.Linear``."""
-    return hasattr(projection, "nx")
-
-
-def _find_layers(decoder: nn.Module, *, prefix: str) -> Iterable[LayerAnatomy]:
-    for name, module in decoder.named_modules(prefix=prefix):
-        inner = name[len(prefix) :]
-        index = re.match(r"\.?\w+\.(\d+)\.", inner)
-        if index is None or not re.search("attention|attn", type(module).__name__, re.IGNORECASE) or "cross" in inner:
-            continue
-        child = next(
-            (own for own in OUTPUT_PROJECTION_NAMES if input_width(getattr(module, own, None)) is not None), None
-        )
-        if child is None:
-            continue
-        width = input_width(getattr(module, child))
-        n_heads = _head_count(module)
-        if width is None or n_heads is None or width % n_heads:
-            raise HeadPursuitError(
-                f"{name}.{child} takes {width} numbers, which {n_heads} heads do not divide: its heads cannot be told apart"
-            )
-        yield LayerAnatomy(
-            index=int(index[1]),
-            attention=name,
-            projection=f"{name}.{child}",
-            n_heads=n_heads,
-            head_width=width // n_heads,
-        )
-
-
-def _head_count(attention: nn.Module) -> int | None:
-    for holder in (attention, getattr(attention, "config", None)):
-        for name in ("num_heads", "num_attention_heads", "n_heads", "n_head"):
-            count = getattr(holder, name, None)
-            if isinstance(count, int):
-                return count
-    return None
-
-
-def _last_norm(decoder: nn.Module) -> nn.Module | None:
-    norms = [child for child in decoder.children() if "norm" in type(child).__name__.lower()]
-    return norms[-1] if norms else None

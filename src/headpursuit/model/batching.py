@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from headpursuit.errors import HeadPursuitError
+from headpursuit.model.images import patch_tokens
 
 if TYPE_CHECKING:
     from jaxtyping import Bool
@@ -60,12 +61,11 @@ def make_prompt(model: HeadModel, sample: Sample) -> Prompt:
         HeadPursuitError: the image cannot be read, or the model takes none.
     """
     image = sample.open_image()
-    if image is not None and model.anatomy.image_token_id is None:
+    if image is not None and model.images is None:
         raise HeadPursuitError(f"{sample.where or 'sample'}: {model.source.id} takes no images; leave the image out")
     text = _apply_template(model, sample) if sample.chat and model.has_chat_template else sample.text
-    if image is not None:
-        placeholder = str(model.tokenizer.convert_ids_to_tokens(model.anatomy.image_token_id))
-        text = text if placeholder in text else f"{placeholder}\n{text}"
+    if image is not None and model.images is not None and model.images.placeholder not in text:
+        text = f"{model.images.placeholder}\n{text}"
     target = sample.target
     if target is not None and not text.endswith((" ", "\n")) and not target.startswith((" ", "\n")):
         target = f" {target}"
@@ -97,7 +97,7 @@ def collate(
     inputs = _encode(model, prompts, texts, side=side)
     real = inputs["attention_mask"].bool()
     _check_lengths(model, prompts, real.sum(dim=1).tolist())
-    image = inputs["input_ids"] == (-1 if model.anatomy.image_token_id is None else model.anatomy.image_token_id)
+    image = patch_tokens(inputs, None if model.anatomy.attends_across else model.anatomy.image_token_id)
     answer = torch.zeros_like(real) if lengths is None else real & (real.cumsum(dim=1) > lengths[:, None])
     return Batch(inputs=inputs, real=real, image=image & real, answer=answer)
 
@@ -111,14 +111,18 @@ def _encode(model: HeadModel, prompts: Sequence[Prompt], texts: list[str], *, si
         "return_tensors": "pt",
         "add_special_tokens": not (start and texts[0].startswith(start)),
     }
-    images = [prompt.image for prompt in prompts if prompt.image is not None]
-    encoded = model.processor(text=texts, images=images, **options) if images else model.tokenizer(texts, **options)
-    device = model.device
-    return {
-        name: value.to(device)
-        for name, value in encoded.items()
-        if isinstance(value, torch.Tensor) and name != "token_type_ids"
-    }
+    images = [prompt.image for prompt in prompts]
+    if model.images is not None and any(image is not None for image in images):
+        encoded = model.processor(text=texts, images=model.images.arrange(images), **options)
+    else:
+        encoded = model.tokenizer(texts, **options)
+    inputs = {name: value.to(model.device) for name, value in encoded.items() if isinstance(value, torch.Tensor)}
+    inputs.pop("labels", None)  # PaliGemma's processor adds some
+    if not model.takes("token_type_ids"):
+        inputs.pop("token_type_ids", None)
+    else:  # Gemma 3 and PaliGemma see images (and PaliGemma the whole prompt) in both directions, by token type
+        inputs.setdefault("token_type_ids", torch.zeros_like(inputs["input_ids"]))
+    return inputs
 
 
 def _check_lengths(model: HeadModel, prompts: Sequence[Prompt], lengths: list[int]) -> None:

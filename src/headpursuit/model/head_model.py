@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import difflib
 import hashlib
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast, overload
@@ -12,7 +15,7 @@ import torch
 from tqdm.auto import tqdm
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.batching import collate, make_prompt
+from headpursuit.model.batching import Batch, Prompt, collate, make_prompt
 from headpursuit.model.projection import weight_of
 from headpursuit.model.samples import Sample
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from headpursuit.model.anatomy import Anatomy
+    from headpursuit.model.images import ImageStyle
 
 
 @dataclass(frozen=True)
@@ -52,12 +56,35 @@ class HeadModel:
         processor: its processor, or its tokenizer when it has no processor.
         anatomy: where its heads are.
         source: where it came from.
+        images: how the processor takes images, or None for a text model.
     """
 
     hf: PreTrainedModel
     processor: Any
     anatomy: Anatomy
     source: ModelSource
+    images: ImageStyle | None = None
+
+    def with_anatomy(self, anatomy: Anatomy) -> HeadModel:
+        """The same model seen with another anatomy."""
+        return replace(self, anatomy=anatomy)
+
+    def check_paths(self) -> None:
+        """Check that every module that the anatomy names exists.
+
+        Raises:
+            HeadPursuitError: naming the first that does not.
+        """
+        known = dict(self.hf.named_modules())
+        named = [self.anatomy.unembedding, self.anatomy.decoder, self.anatomy.final_norm or ""]
+        named += [path for layer in self.anatomy.layers for path in (layer.attention, layer.projection)]
+        for path in named:
+            if path not in known:
+                close = difflib.get_close_matches(path, known, n=3)
+                raise HeadPursuitError(
+                    f"the anatomy names {path!r}, which {self.source.architecture} does not have; "
+                    f"it has {', '.join(close) or ', '.join(list(known)[1:6])}"
+                )
 
     @property
     def tokenizer(self) -> Any:
@@ -83,8 +110,15 @@ class HeadModel:
 
     @property
     def device(self) -> torch.device:
-        """Where inputs go."""
-        return self.hf.device
+        """Where inputs go; where weights are offloaded, what runs them moves them on."""
+        places = (weight.device for weight in self.hf.parameters() if not weight.is_meta)
+        return next(places, torch.device("cpu"))
+
+    def takes(self, name: str) -> bool:
+        """Whether the model's ``forward`` has an argument of that name, adapters around it aside."""
+        inner = cast("Any", self.hf)
+        inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+        return name in inspect.signature(inner.forward).parameters
 
     def module(self, path: str) -> nn.Module:
         """The submodule with that path, such as an anatomy names it."""
@@ -141,25 +175,39 @@ class HeadModel:
                     f"{len(samples)} prompts but {len(given)} images: give one image (or None) a prompt"
                 )
             samples = [replace(sample, image=image) for sample, image in zip(samples, given, strict=True)]
-        answers: list[str] = []
-        starts = tqdm(
-            range(0, len(samples), batch_size), desc="generate", unit="batch", disable=not progress, leave=False
-        )
-        with torch.no_grad(), evaluating(self.hf), torch.random.fork_rng(enabled=bool(options.get("do_sample"))):
+        answers: dict[int, str] = {}
+        config = copy.deepcopy(cast("Any", self.hf).generation_config)
+        config.pad_token_id = self.tokenizer.pad_token_id
+        bar = tqdm(total=len(samples), desc="generate", unit="text", disable=not progress, leave=False)
+        with bar, torch.no_grad(), evaluating(self.hf), torch.random.fork_rng(enabled=bool(options.get("do_sample"))):
             if options.get("do_sample"):
                 torch.manual_seed(seed)
-            for start in starts:
+            for start in range(0, len(samples), batch_size):
                 chosen = [make_prompt(self, sample) for sample in samples[start : start + batch_size]]
-                batch = collate(self, chosen, side="left")
-                written = cast("Any", self.hf).generate(
-                    **batch.inputs,
-                    max_new_tokens=max_new_tokens,
-                    pad_token_id=self.tokenizer.pad_token_id,
-                    **options,
-                )
-                new = written[:, batch.inputs["input_ids"].shape[1] :]
-                answers.extend(self.tokenizer.batch_decode(new, skip_special_tokens=True))
-        return answers
+                for rows, batch in self._batches(chosen):
+                    written = cast("Any", self.hf).generate(
+                        **batch.inputs,
+                        generation_config=config,
+                        max_new_tokens=max_new_tokens,
+                        **options,
+                    )
+                    new = written[:, batch.inputs["input_ids"].shape[1] :]
+                    texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
+                    answers.update({start + row: text for row, text in zip(rows, texts, strict=True)})
+                bar.update(len(chosen))
+        return [answers[row] for row in range(len(samples))]
+
+    def _batches(self, prompts: Sequence[Prompt]) -> Iterator[tuple[list[int], Batch]]:
+        """Prompts that may be generated from together: all of them, or those of one length where padding would tell."""
+        batch = collate(self, prompts, side="left")
+        if self.anatomy.pads_left or bool(batch.real.all()):
+            yield list(range(len(prompts))), batch
+            return
+        groups: dict[int, list[int]] = {}
+        for row, length in enumerate(batch.real.sum(dim=1).tolist()):
+            groups.setdefault(length, []).append(row)
+        for rows in groups.values():
+            yield rows, collate(self, [prompts[row] for row in rows], side="left")
 
 
 @contextmanager
@@ -173,3 +221,10 @@ def evaluating(hf: PreTrainedModel) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+def accepted(function: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Those options that a function takes by name, since not every architecture knows every one."""
+    parameters = inspect.signature(function).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return options if takes_any else {name: value for name, value in options.items() if name in parameters}

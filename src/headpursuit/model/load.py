@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +22,16 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.anatomy import find_anatomy
 from headpursuit.model.demo import demo_path
+from headpursuit.model.finding import find_anatomy, how_to_say
 from headpursuit.model.head_model import HeadModel, ModelSource
-from headpursuit.model.selfcheck import check_decomposition
+from headpursuit.model.images import find_image_style
+from headpursuit.model.selfcheck import proven
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+
+    from headpursuit.model.anatomy import Anatomy
 
 
 def load(
@@ -38,6 +42,7 @@ def load(
     dtype: str | torch.dtype = "auto",
     attn_implementation: str | None = None,
     trust_remote_code: bool = False,
+    anatomy: Anatomy | None = None,
     **options: Any,
 ) -> HeadModel:
     """Open a checkpoint and find its heads.
@@ -49,6 +54,7 @@ def load(
         dtype: ``auto`` keeps the checkpoint's own.
         attn_implementation: ``eager``, ``sdpa``, …; heads are read behind the kernel, so any is right.
         trust_remote_code: run code that comes with the checkpoint. Off unless asked.
+        anatomy: where its heads are, for a model whose structure is not recognised; it is checked like any other.
         **options: anything else for ``from_pretrained`` (``device_map``, ``quantization_config``, …).
 
     Returns:
@@ -61,24 +67,37 @@ def load(
     common = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(path, **common)
-        hf = _auto_class(config).from_pretrained(
-            path, dtype=dtype, attn_implementation=attn_implementation, use_safetensors=True, **common, **options
+        hf, loading = _auto_class(config).from_pretrained(
+            path,
+            dtype=dtype,
+            attn_implementation=attn_implementation,
+            use_safetensors=True,
+            output_loading_info=True,
+            **common,
+            **options,
         )
         processor = _load_processor(path, config, common)
     except (OSError, ValueError, KeyError) as error:
         raise HeadPursuitError(_explain(model, error)) from error
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        raise HeadPursuitError(
+            f"{model} lacks {len(missing)} weights of {type(hf).__name__} ({', '.join(missing[:3])}, …), which would be "
+            "random: it was saved by another version of transformers than this one, or its files are not complete"
+        )
     if "device_map" not in options:
         hf.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     folder = Path(path) if Path(path).is_dir() else _cached_folder(path, revision)
-    return _attach(hf.eval(), processor, source_id=str(model), folder=folder)
+    return _attach(hf.eval(), processor, anatomy, source_id=str(model), folder=folder)
 
 
-def wrap(hf: PreTrainedModel, processor: Any = None) -> HeadModel:
+def wrap(hf: PreTrainedModel, processor: Any = None, *, anatomy: Anatomy | None = None) -> HeadModel:
     """See a model that is already in memory as a set of heads; the model itself is not changed.
 
     Args:
         hf: a transformers model with a language-model head.
         processor: its processor or tokenizer; looked up under the model's own name when left out.
+        anatomy: where its heads are, for a model whose structure is not recognised; it is checked like any other.
 
     Raises:
         HeadPursuitError: no processor was given or found, the model has no language-model head, or its heads do not add up.
@@ -94,19 +113,39 @@ def wrap(hf: PreTrainedModel, processor: Any = None) -> HeadModel:
                 f"no processor for {type(hf).__name__}: give it, hp.wrap(model, processor=AutoTokenizer.from_pretrained(…))"
             )
     folder = Path(name) if name and Path(name).is_dir() else None
-    return _attach(hf, processor, source_id=name or type(hf).__name__, folder=folder)
+    return _attach(hf, processor, anatomy, source_id=name or type(hf).__name__, folder=folder)
 
 
-def _attach(hf: PreTrainedModel, processor: Any, *, source_id: str, folder: Path | None) -> HeadModel:
+def _attach(
+    hf: PreTrainedModel, processor: Any, anatomy: Anatomy | None, *, source_id: str, folder: Path | None
+) -> HeadModel:
     source = ModelSource(
         id=source_id,
         revision=getattr(hf.config, "_commit_hash", None),
         architecture=type(hf).__name__,
         folder=folder,
     )
-    model = HeadModel(hf=hf, processor=_with_padding(processor), anatomy=find_anatomy(hf), source=source)
-    check_decomposition(model)
+    if anatomy is None:
+        try:
+            anatomy = find_anatomy(hf)
+        except HeadPursuitError as error:
+            raise HeadPursuitError(f"{error}. {how_to_say(hf)}") from error
+    processor = _with_padding(processor)
+    images = find_image_style(processor, anatomy.image_token_id)
+    claimed = HeadModel(hf=hf, processor=processor, anatomy=anatomy, source=source, images=images)
+    claimed.check_paths()
+    model = claimed.with_anatomy(proven(claimed))
+    if model.anatomy.skipped:
+        warnings.warn(_skipped_in_words(model), stacklevel=3)
     return model
+
+
+def _skipped_in_words(model: HeadModel) -> str:
+    reasons: dict[str, list[str]] = {}
+    for layer in model.anatomy.skipped:
+        reasons.setdefault(layer.reason, []).append(f"L{layer.index}")
+    named = "; ".join(f"{', '.join(layers)}: {reason}" for reason, layers in reasons.items())
+    return f"{model.source.architecture} is taken apart in part; skipped are {named}"
 
 
 def _with_padding(processor: Any) -> Any:

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-
-from headpursuit.model.anatomy import stores_input_first
+from torch import nn
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-    from torch import Tensor, nn
+    from torch import Tensor
+
+_PROBE_ROWS = 256
+
+
+def input_width(projection: Any) -> int | None:
+    """Width of what enters a linear map (``nn.Linear`` or GPT-2's ``Conv1D``), or None for another module."""
+    if hasattr(projection, "in_features"):
+        return int(projection.in_features)
+    return int(projection.nx) if hasattr(projection, "nx") else None
+
+
+def output_width(projection: Any) -> int | None:
+    """Width of what leaves a linear map, or None for another module."""
+    if hasattr(projection, "out_features"):
+        return int(projection.out_features)
+    return int(projection.nf) if hasattr(projection, "nf") else None
+
+
+def stores_input_first(projection: nn.Module) -> bool:
+    """Whether the weight is ``(in, out)``, as in GPT-2's ``Conv1D``, and not ``(out, in)``, as in ``nn.Linear``."""
+    return hasattr(projection, "nx")
 
 
 def split_heads(weight: Float[Tensor, "a b"], *, n_heads: int, input_first: bool) -> Float[Tensor, "h e d"]:
@@ -29,8 +49,11 @@ def split_heads(weight: Float[Tensor, "a b"], *, n_heads: int, input_first: bool
 
 
 def weight_of(module: nn.Module) -> Tensor:
-    """The weight of a linear map or an embedding, detached."""
-    return cast("Tensor", module.weight).detach()
+    """The weight of a linear map or an embedding, detached.
+
+    Where the weight is packed or adapted (int8, LoRA, offloaded to disk), the map that the module computes is measured.
+    """
+    return cast("Tensor", module.weight).detach() if _is_plain(module) else _measured(module)
 
 
 def module_heads(projection: nn.Module, n_heads: int) -> Float[Tensor, "h e d"]:
@@ -42,6 +65,32 @@ def head_outputs_sum(projection: nn.Module, z: Float[Tensor, "... he"], n_heads:
     """Σ_h z_h W_h + bias, head by head in float64, shape ``(..., d)``."""
     heads = module_heads(projection, n_heads).double()
     outputs = torch.einsum("...he,hed->...hd", z.double().unflatten(-1, heads.shape[:2]), heads)
-    total = outputs.sum(dim=-2)
-    bias = cast("Tensor | None", getattr(projection, "bias", None))
-    return total if bias is None else total + bias.detach().double()
+    return outputs.sum(dim=-2) + _bias_of(projection).double()
+
+
+def _is_plain(module: nn.Module) -> bool:
+    weight: Any = getattr(module, "weight", None)
+    if type(weight) not in (torch.Tensor, nn.Parameter) or not weight.is_floating_point() or weight.is_meta:
+        return False  # packed, quantised (a tensor of another class), or offloaded
+    return isinstance(module, nn.Embedding) or stores_input_first(module) or type(module).forward is nn.Linear.forward
+
+
+def _bias_of(module: nn.Module) -> Tensor:
+    if not _is_plain(module):
+        return _apply(module, torch.zeros(1, cast("int", input_width(module))))[0]
+    bias = cast("Tensor | None", getattr(module, "bias", None))
+    return torch.zeros((), device=weight_of(module).device) if bias is None else bias.detach()
+
+
+def _measured(module: nn.Module) -> Tensor:
+    """Weight ``(out, in)`` of a linear map, from what it makes of unit vectors."""
+    units = torch.eye(cast("int", input_width(module))).split(_PROBE_ROWS)
+    bias = _bias_of(module)
+    return torch.cat([_apply(module, part) - bias for part in units]).T.contiguous()
+
+
+def _apply(module: nn.Module, rows: Tensor) -> Tensor:
+    reference = next((one for one in module.parameters() if one.is_floating_point()), rows)
+    device = rows.device if reference.is_meta else reference.device
+    with torch.no_grad():
+        return cast("Tensor", module(rows.to(device, reference.dtype)))

@@ -16,8 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.anatomy import stores_input_first
-from headpursuit.model.projection import module_heads, split_heads, weight_of
+from headpursuit.model.projection import module_heads, split_heads, stores_input_first, weight_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,0 +1,93 @@
+"""Models that do not lie in memory as they were saved: offloaded, quantised, adapted."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import headpursuit as hp
+import tiny
+from headpursuit.model.projection import module_heads, weight_of
+from headpursuit.model.weights import LiveWeights
+
+TEXTS = list(tiny.TEXTS)
+EDIT = hp.HeadEdit(["L0.H1", "L2.H3"], scale=-1.0)
+
+
+def same_results(model: hp.HeadModel, reference: hp.HeadModel, *, tolerance: float = 1e-5) -> None:
+    found, expected = (hp.capture(one, TEXTS, progress=False) for one in (model, reference))
+    for layer in expected.layers:
+        torch.testing.assert_close(found.z[layer], expected.z[layer], rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(
+            LiveWeights(model).projection(layer),
+            LiveWeights(reference).projection(layer),
+            rtol=tolerance,
+            atol=tolerance,
+        )
+    torch.testing.assert_close(LiveWeights(model).unembedding(), LiveWeights(reference).unembedding())
+    with EDIT.applied(model), EDIT.applied(reference):
+        assert model.generate(TEXTS, max_new_tokens=4) == reference.generate(TEXTS, max_new_tokens=4)
+
+
+@pytest.mark.parametrize("place", ["cpu", "disk"])
+def test_an_offloaded_model_is_the_same_model(place, tmp_path):
+    pytest.importorskip("accelerate")
+    tiny.hf_model("llama").save_pretrained(tmp_path / "model")
+    tiny.tokenizer().save_pretrained(tmp_path / "model")
+    places = {"model.embed_tokens": "cpu", "model.rotary_emb": "cpu", "model.norm": place, "lm_head": place}
+    places |= {"model.layers.0": "cpu", "model.layers.1": place, "model.layers.2": place}
+    model = hp.load(tmp_path / "model", device_map=places, offload_folder=str(tmp_path / "weights"))
+    assert any(weight.is_meta for weight in model.hf.parameters()) == (place == "disk")
+    same_results(model, hp.load(tmp_path / "model", device="cpu"))
+
+
+def test_an_adapted_model_writes_through_its_adapter():
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=2, target_modules=["o_proj", "v_proj"], init_lora_weights=False)
+    adapted = peft.get_peft_model(tiny.hf_model("llama"), config).eval()
+    model = hp.wrap(adapted, processor=tiny.tokenizer())
+    assert model.anatomy.pads_left
+    merged = tiny.hf_model("llama")
+    torch.manual_seed(0)
+    state = {name: weight.clone() for name, weight in adapted.state_dict().items()}
+    other = peft.get_peft_model(merged, config)
+    other.load_state_dict(state)
+    same_results(model, hp.wrap(other.merge_and_unload().eval(), processor=tiny.tokenizer()), tolerance=1e-4)
+
+
+def test_a_quantised_model_is_measured():
+    quantization = pytest.importorskip("torchao.quantization")
+    hf = tiny.hf_model("llama")
+    quantization.quantize_(hf, quantization.Int8WeightOnlyConfig())
+    model = hp.wrap(hf, processor=tiny.tokenizer())
+    projection = hf.model.layers[1].self_attn.o_proj
+    assert type(projection.weight) is not nn.Parameter or type(projection.weight.data) is not torch.Tensor
+    exact = module_heads(tiny.hf_model("llama").model.layers[1].self_attn.o_proj, 4)
+    assert 0 < (module_heads(projection, 4) - exact).abs().max() < 0.05 * exact.abs().max()
+    with EDIT.applied(model):
+        assert len(model.generate(TEXTS, max_new_tokens=4)) == len(TEXTS)
+
+
+class Packed(nn.Module):
+    """Eight-bit weights that are unpacked on the fly, as quantising libraries do it."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features, self.bias = linear.in_features, linear.out_features, linear.bias
+        self.register_buffer("scale", linear.weight.detach().abs().amax(dim=1, keepdim=True) / 127)
+        self.register_buffer("weight", (linear.weight.detach() / self.scale).round().to(torch.int8))
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight.float() * self.scale, self.bias)
+
+
+def test_a_packed_weight_is_measured_by_what_it_does():
+    hf = tiny.hf_model("llama")
+    for layer in hf.model.layers:
+        layer.self_attn.o_proj = Packed(layer.self_attn.o_proj)
+    model = hp.wrap(hf, processor=tiny.tokenizer())
+    packed = hf.model.layers[0].self_attn.o_proj
+    torch.testing.assert_close(weight_of(packed), packed.weight.float() * packed.scale, rtol=1e-5, atol=1e-6)
+    acts = hp.capture(model, TEXTS, progress=False)
+    assert hp.describe(acts, heads=["L0.H0"], n_atoms=2)
