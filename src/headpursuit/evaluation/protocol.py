@@ -299,9 +299,12 @@ def _control_row(experiment: Experiment, bench: Bench, measure: Measure, edits: 
 
 
 def _choose_k(experiment: Experiment, bench: Bench, ranking: HeadRanking, *, ks: Sequence[int], scale: float) -> int:
-    """The k that lowers the target most among those that keep what must be kept; else the least harmful one."""
+    """The fewest heads that reach the goal and keep what must be kept.
 
-    def judged(k: int) -> tuple[bool, float]:
+    Where none does both, the k that lowers the target most while keeping; where none keeps, the least harmful one.
+    """
+
+    def judged(k: int) -> tuple[bool, float, int]:
         edit = HeadEdit(ranking.top(k), scale=scale)
         kept = min((bench.ratio(measure, edit) or 0.0 for measure in experiment.kept), default=1.0)
         target = bench.ratio(experiment.target, edit)
@@ -311,39 +314,46 @@ def _choose_k(experiment: Experiment, bench: Bench, ranking: HeadRanking, *, ks:
                 "lowered; choose samples on which it speaks of the concept"
             )
         kept_enough = kept >= experiment.keep
-        return (not kept_enough, target if kept_enough else -kept)
+        return (not kept_enough, max(target, experiment.at_most) if kept_enough else -kept, k)
 
     return min(ks, key=judged)
 
 
 def _choose_scale(experiment: Experiment, bench: Bench, heads: Sequence[Head]) -> float | None:
-    """The enhancing scale that raises the target most while quality stays; else the one that hurts quality least."""
+    """The smallest enhancing scale that reaches the goal while quality stays.
 
+    Where none does both, the one that raises the target most while keeping; where none keeps, the one that hurts least.
+    """
     wanted = experiment.enhancement
     if wanted is None:
         return None
 
-    def judged(scale: float) -> tuple[bool, float]:
+    def judged(scale: float) -> tuple[bool, float, float]:
         edit = HeadEdit(heads, scale=scale)
         quality = bench.ratio(wanted.quality, edit) or 0.0
         kept_enough = quality >= wanted.keep
-        return (not kept_enough, -(bench.ratio(wanted.target, edit) or 0.0) if kept_enough else -quality)
+        raised = min(bench.ratio(wanted.target, edit) or 0.0, wanted.at_least)
+        return (not kept_enough, -raised if kept_enough else -quality, scale)
 
     return min(wanted.scales, key=judged)
 
 
 def _misses(experiment: Experiment, rows: Sequence[Row], *, k: int, scale: float, scale_up: float | None) -> list[str]:
-    def found(measure: Measure, selection: str, factor: float) -> float:
+    def found(measure: Measure, selection: str, factor: float, size: int = k) -> float:
         for row in rows:
             place = (row.task, row.metric, row.selection, row.k, row.scale)
-            if place == (measure.task, measure.metric, selection, k, factor):
+            if place == (measure.task, measure.metric, selection, size, factor):
                 return float("nan") if row.normalized is None else row.normalized
         raise KeyError(measure)
 
     misses = []
     reached = found(experiment.target, "somp", scale)
     if not reached <= experiment.at_most:
-        misses.append(f"suppression reached {reached:.2f} of the unedited value, {experiment.at_most} was wanted")
+        sizes = {row.k for row in rows if row.selection == "somp" and row.scale == scale}
+        lowest, size = min((found(experiment.target, "somp", scale, size), size) for size in sizes)
+        left = min((found(measure, "somp", scale, size) for measure in experiment.kept), default=1.0)
+        why = "" if size == k else f" ({size} heads reach {lowest:.2f}, but leave {left:.2f} of the rest)"
+        misses.append(f"suppression reached {reached:.2f} of the unedited value, {experiment.at_most} was wanted{why}")
     for measure in experiment.kept:
         left = found(measure, "somp", scale)
         if not left >= experiment.keep:
