@@ -45,8 +45,8 @@ _SAYS: dict[str, Callable[[str], Sequence[str]]] = {
 }
 NOTES = (
     "The model is small and its world is drawn: it shows that the method works, not how well it works on a large model.",
-    "k (the fewest heads that reach the goal and keep the rest) and the enhancing scale (the smallest that does) were chosen "
-    "on the selection split; every number here is from the test split.",
+    "k (the fewest heads that reach the goal and keep the rest) and the enhancing scale were chosen on the selection split; "
+    "every number here is from the test split.",
     "Where a target is missed, more heads share the concept than an edit of 6 % may touch: tones and capitals are gathered by "
     "heads of layer 0 that read for every question alike (docs/decisions.md, 12).",
     "Answers are greedy, but for enhancement: there captions are sampled at temperature 1 with one seed for every edit.",

@@ -56,6 +56,10 @@ class Measure:
     metric: str
 
 
+# What just holds on the selection split does not on another.
+_MARGIN = 0.05
+
+
 @dataclass(frozen=True)
 class Enhancement:
     """What is expected when the same heads are scaled up.
@@ -320,20 +324,16 @@ def _choose_k(experiment: Experiment, bench: Bench, ranking: HeadRanking, *, ks:
 
 
 def _choose_scale(experiment: Experiment, bench: Bench, heads: Sequence[Head]) -> float | None:
-    """The smallest enhancing scale that reaches the goal while quality stays.
-
-    Where none does both, the one that raises the target most while keeping; where none keeps, the one that hurts least.
-    """
+    """The enhancing scale that raises the target most while quality stays with a margin; else the one that hurts least."""
     wanted = experiment.enhancement
     if wanted is None:
         return None
 
-    def judged(scale: float) -> tuple[bool, float, float]:
+    def judged(scale: float) -> tuple[bool, float]:
         edit = HeadEdit(heads, scale=scale)
         quality = bench.ratio(wanted.quality, edit) or 0.0
-        kept_enough = quality >= wanted.keep
-        raised = min(bench.ratio(wanted.target, edit) or 0.0, wanted.at_least)
-        return (not kept_enough, -raised if kept_enough else -quality, scale)
+        kept_enough = quality >= wanted.keep + _MARGIN
+        return (not kept_enough, -(bench.ratio(wanted.target, edit) or 0.0) if kept_enough else -quality)
 
     return min(wanted.scales, key=judged)
 
@@ -352,7 +352,7 @@ def _misses(experiment: Experiment, rows: Sequence[Row], *, k: int, scale: float
         sizes = {row.k for row in rows if row.selection == "somp" and row.scale == scale}
         lowest, size = min((found(experiment.target, "somp", scale, size), size) for size in sizes)
         left = min((found(measure, "somp", scale, size) for measure in experiment.kept), default=1.0)
-        why = "" if size == k else f" ({size} heads reach {lowest:.2f}, but leave {left:.2f} of the rest)"
+        why = "" if lowest >= reached else f" (k = {size} reaches {lowest:.2f}, but leaves {left:.2f} of the rest)"
         misses.append(f"suppression reached {reached:.2f} of the unedited value, {experiment.at_most} was wanted{why}")
     for measure in experiment.kept:
         left = found(measure, "somp", scale)
