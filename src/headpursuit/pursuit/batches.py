@@ -28,7 +28,7 @@ SMALL = 2048
 MEMORY = 2**31
 
 # More small problems than this at once fall out of the cache.
-_TOGETHER = 256
+_TOGETHER = 128
 
 # Bytes of projections in float64 at a time: few enough to find them in the cache.
 _CONVERTED = 2**24

@@ -30,7 +30,7 @@ _MARGIN = 1e-4
 # How many atoms a round bounds anew, scores approximately, and scores exactly: in a step's first round, which only looks
 # for a good score to beat, and in the later ones. A sharp field needs no approximations.
 _FIRST, _LATER = (32, 8, 3), (2048, 256, 16)
-_FIRST_SHARP, _LATER_SHARP = (4, 0, 4), (32, 0, 32)
+_FIRST_SHARP, _LATER_SHARP = (12, 0, 12), (32, 0, 32)
 
 
 # (problems (m,), atoms (m, c)) to ŷ (m, c, e) and its errors (m, c).
