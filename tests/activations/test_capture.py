@@ -101,19 +101,24 @@ def test_final_norm_gain_is_found_by_probing(model):
     torch.testing.assert_close(found, gain, rtol=1e-4, atol=1e-5)
 
 
-def test_a_capture_that_was_cut_off_goes_on(llama, tmp_path, monkeypatch):
-    samples = [f"{text} {number}" for number in range(5) for text in tiny.TEXTS]
-    monkeypatch.setattr("headpursuit.activations.store.SHARD_ROWS", 4)
-    calls = []
-    real = capture_module.read_batch
+def cut_off(monkeypatch, *, at_batch):
+    """Interrupt captures once, when that batch is read; returns a list that has an entry a batch."""
+    calls, real = [], capture_module.read_batch
 
     def counting(*args):
         calls.append(1)
-        if len(calls) == 4:
+        if len(calls) == at_batch:
             raise KeyboardInterrupt
         return real(*args)
 
     monkeypatch.setattr(capture_module, "read_batch", counting)
+    return calls
+
+
+def test_a_capture_that_was_cut_off_goes_on(llama, tmp_path, monkeypatch):
+    samples = [f"{text} {number}" for number in range(5) for text in tiny.TEXTS]
+    monkeypatch.setattr("headpursuit.activations.store.SHARD_ROWS", 4)
+    calls = cut_off(monkeypatch, at_batch=4)
     with pytest.raises(KeyboardInterrupt):
         hp.capture(llama, samples, out=tmp_path / "acts", batch_size=4, progress=False)
     with pytest.raises(hp.HeadPursuitError, match="cut off after 12 samples"):

@@ -7,7 +7,7 @@ import torch
 
 import headpursuit as hp
 import tiny
-from activations.test_capture import tokens_of
+from activations.test_capture import cut_off, tokens_of
 from model.test_contracts import prompts
 
 TEXTS = [f"{text} {number}" for number in ("red", "two", "tea", "on Monday") for text in tiny.TEXTS]
@@ -40,19 +40,9 @@ def test_four_parts_are_one_pass(llama):
 
 
 def test_on_disk_and_after_a_cut(llama, tmp_path, monkeypatch):
-    from headpursuit.activations import capture as capture_module
-
     monkeypatch.setattr("headpursuit.activations.store.SHARD_ROWS", 4)
     whole = hp.capture(llama, TEXTS, positions="all", batch_size=4, progress=False)
-    real, calls = capture_module.read_batch, []
-
-    def cut(*args):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(*args)
-
-    monkeypatch.setattr(capture_module, "read_batch", cut)
+    calls = cut_off(monkeypatch, at_batch=3)
     with pytest.raises(KeyboardInterrupt):
         hp.capture(llama, TEXTS, positions="all", batch_size=4, out=tmp_path / "acts", progress=False)
     stored = hp.capture(llama, TEXTS, positions="all", batch_size=4, out=tmp_path / "acts", progress=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -32,15 +34,14 @@ def renamed() -> LlamaForCausalLM:
     return hf
 
 
-OVERRIDE = hp.Anatomy.repeated(
+claimed = partial(
+    hp.Anatomy.repeated,
     layers=range(3),
     attention="model.layers.{}.self_attn",
     projection="model.layers.{}.self_attn.to_stream",
-    n_heads=4,
-    head_width=8,
     width=32,
-    final_norm="model.norm",
 )
+OVERRIDE = claimed(n_heads=4, head_width=8, final_norm="model.norm")
 
 
 def test_the_error_shows_how_to_fill_it_in():
@@ -65,14 +66,7 @@ def test_an_override_is_the_same_model(llama):
 
 
 def test_a_wrong_override_is_refused():
-    wrong_heads = hp.Anatomy.repeated(
-        layers=range(3),
-        attention="model.layers.{}.self_attn",
-        projection="model.layers.{}.self_attn.to_stream",
-        n_heads=8,
-        head_width=4,
-        width=32,
-    )
+    wrong_heads = claimed(n_heads=8, head_width=4)
     with pytest.raises(hp.HeadPursuitError, match=r"heads are mixed|of 8 slices"):
         hp.wrap(renamed(), processor=tiny.tokenizer(), anatomy=wrong_heads)
     with pytest.raises(hp.HeadPursuitError, match=r"names 'model\.layers\.0\.self_attn\.to_stream'.*does not have"):
