@@ -138,7 +138,11 @@ def _find_stack(hf: PreTrainedModel, names: dict[int, str], *, width: int, archi
             or any(name.startswith(f"{o}.") for o in stacks)
         ):
             continue
-        widths = {output_width(hf.get_submodule(found.projection)) for found in _find_attention(hf, name)}
+        widths = {
+            output_width(hf.get_submodule(found.projection))
+            for path in _layer_paths(hf, name)
+            for found in _attention_in(hf, path)
+        }
         if widths:
             stacks[name] = widths
     if not stacks:
@@ -176,8 +180,7 @@ def _read_stack(
 ) -> tuple[tuple[LayerAnatomy, ...], tuple[SkippedLayer, ...]]:
     layers: list[LayerAnatomy] = []
     skipped: list[SkippedLayer] = []
-    for index in range(len(list(hf.get_submodule(stack).children()))):
-        path = f"{stack}.{index}"
+    for index, path in enumerate(_layer_paths(hf, stack)):
         found = list(_attention_in(hf, path))
         own = [one for one in found if not one.cross] or found
         skipped.extend(
@@ -203,9 +206,8 @@ def _read_stack(
     return tuple(layers), tuple(skipped)
 
 
-def _find_attention(hf: PreTrainedModel, stack: str) -> Iterator[_Found]:
-    for index in range(len(list(hf.get_submodule(stack).children()))):
-        yield from _attention_in(hf, f"{stack}.{index}")
+def _layer_paths(hf: PreTrainedModel, stack: str) -> list[str]:
+    return [f"{stack}.{name}" for name, _ in hf.get_submodule(stack).named_children()]
 
 
 def _attention_in(hf: PreTrainedModel, path: str) -> Iterator[_Found]:
