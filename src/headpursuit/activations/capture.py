@@ -16,7 +16,7 @@ import torch
 from tqdm.auto import tqdm
 
 from headpursuit.activations.positions import ALL, Positions, check_positions, position_mask
-from headpursuit.activations.reading import Reading, Reducer, joined, mean_rows, token_moments
+from headpursuit.activations.reading import Reading, Reducer, gathered, joined, mean_rows, token_moments
 from headpursuit.activations.store import CaptureFolder, as_captured, open_capture
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.batching import Batch, Prompt, collate, make_prompt
@@ -87,8 +87,8 @@ def capture(
             read = _read_part(model, part, positions=positions, bad=bad if skip_bad else None)
             if folder is not None:
                 folder.append(read, skipped=bad, samples_done=first + len(part))
-            elif read:
-                readings = [joined([*readings, *read], add=True)] if positions == ALL else [*readings, *read]
+            else:
+                readings = gathered(readings, read, add=positions == ALL)
             skipped.extend(bad)
             bar.update(len(part))
     if folder is not None:
@@ -111,7 +111,7 @@ def capture(
 def read_batch(model: HeadModel, batch: Batch, reducer: Reducer) -> Reading:
     """Run the model once and reduce what enters every output projection, inside the hook."""
     reading: Reading = {}
-    ran = [False] * len(model.anatomy.layers)
+    ran: set[int] = set()
 
     def tap(layer: LayerAnatomy) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -121,14 +121,14 @@ def read_batch(model: HeadModel, batch: Batch, reducer: Reducer) -> Reading:
                     f"{model.source.architecture} adds tokens of its own, so which are the text's cannot be told"
                 )
             reading.update(reducer(layer, args[0]))
-            ran[model.anatomy.layers.index(layer)] = True
+            ran.add(layer.index)
 
         return hook
 
     taps = (model.module(layer.projection).register_forward_pre_hook(tap(layer)) for layer in model.anatomy.layers)
     with _hooks(taps), torch.no_grad(), evaluating(model.hf):
         model.hf(**batch.inputs, **accepted(model.hf.forward, {"use_cache": False, "logits_to_keep": 1}))
-    unread = [f"L{layer.index}" for layer, seen in zip(model.anatomy.layers, ran, strict=True) if not seen]
+    unread = [f"L{layer.index}" for layer in model.anatomy.layers if layer.index not in ran]
     if unread:
         raise HeadPursuitError(f"{', '.join(unread)} attend to an image and did not run: give every sample an image")
     return reading

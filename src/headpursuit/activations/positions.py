@@ -34,9 +34,8 @@ def position_mask(positions: Positions, batch: Batch, prompts: Sequence[Prompt])
 
     Args:
         positions: ``mean`` and ``all``: all tokens but padding; ``last`` the last of them; ``image`` the patch tokens;
-            ``answer`` the
-            tokens that predict the sample's target under teacher forcing (the last of the prompt up to the one before the
-            end), since that is where a head writes what is said next.
+            ``answer`` the tokens that predict the sample's target under teacher forcing (the last of the prompt up to the one
+            before the end), since that is where a head writes what is said next.
         batch: the tokenized prompts, with targets for ``answer``.
         prompts: the same prompts, for messages.
 

@@ -47,6 +47,13 @@ def token_moments(mask: Bool[Tensor, "b t"]) -> Reducer:
     return reduce
 
 
+def gathered(held: list[Reading], new: Sequence[Reading], *, add: bool) -> list[Reading]:
+    """What is held of a capture once new readings came: moments are added up at once, rows wait to be joined."""
+    if not new:
+        return held
+    return [joined([*held, *new], add=True)] if add else [*held, *new]
+
+
 def joined(readings: Sequence[Reading], *, add: bool) -> Reading:
     """One reading of several: rows one below the other, or moments added up."""
     if len(readings) == 1:

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
 from headpursuit.activations.positions import ALL
-from headpursuit.activations.reading import COUNT, SECOND, TOTAL, Reading, joined
+from headpursuit.activations.reading import COUNT, SECOND, TOTAL, Reading, gathered, joined
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.weights import FileWeights, locate_weights
 
@@ -88,14 +88,7 @@ class CaptureFolder:
 
     def append(self, readings: Sequence[Reading], *, skipped: Sequence[str], samples_done: int) -> None:
         """Add what was read of some samples."""
-        self._pending = (
-            [joined([*self._pending, *readings], add=True)]
-            if self.adds_up and readings
-            else [
-                *self._pending,
-                *readings,
-            ]
-        )
+        self._pending = gathered(self._pending, readings, add=self.adds_up)
         self._pending_skipped.extend(skipped)
         self._pending_done = samples_done
         if samples_done - self.samples_done >= SHARD_ROWS:
@@ -160,11 +153,11 @@ def open_capture(path: str | Path) -> HeadActivations | HeadMoments:
 def as_captured(reading: Reading, *, positions: str, **common: Any) -> HeadActivations | HeadMoments:
     """Give a whole reading its meaning: rows, or moments for ``positions="all"``."""
     if positions != ALL:
-        z = {int(name.removeprefix("L")): rows for name, rows in reading.items()}
+        z = {_layer_of(name): rows for name, rows in reading.items()}
         return HeadActivations(z=z, positions=positions, **common)
 
     def layers(kind: str) -> dict[int, Tensor]:
-        return {int(name[1:].split(".")[0]): value for name, value in reading.items() if name.endswith(f".{kind}")}
+        return {_layer_of(name): value for name, value in reading.items() if name.endswith(f".{kind}")}
 
     return HeadMoments(
         count=int(reading[COUNT]), total=layers(TOTAL), second=layers(SECOND), positions=positions, **common
