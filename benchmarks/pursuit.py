@@ -84,10 +84,9 @@ def layer_case(bench: Bench, n: int) -> list[Row]:
         moments = bench.time(lambda: hp.somp_moments(moment, layer.projection, layer.atoms, n_atoms=50))
         rows.append(Row(f"layer, n={n}, L2", l2, "product D Wₒᵀ", product, None, "", "", shape))
         rows.append(Row("layer, from moments, L2", moments, "product D Wₒᵀ", product, None, "", "no rows", shape))
-        half = dict(shape)
         checkpoint = Layer(*(t.bfloat16() for t in (layer.z, layer.projection, layer.atoms)))
         bf16 = bench.time(lambda: hp.somp_heads(checkpoint.z, checkpoint.projection, checkpoint.atoms, n_atoms=50))
-        rows.append(Row("layer, bfloat16 inputs", bf16, "product D Wₒᵀ float32", product, None, "", "", half))
+        rows.append(Row("layer, bfloat16 inputs", bf16, "product D Wₒᵀ float32", product, None, "", "", shape))
         if bench.device.type == "cuda":
             vocabulary = hp.Dictionary(layer.atoms, range(len(layer.atoms)))  # type: ignore[arg-type]
             whole = bench.time(

@@ -376,7 +376,7 @@ def train(
                 "texts": texts.cross_entropy,
                 "minutes": (time.monotonic() - start) / 60,
             }
-            log.append({name: round(value, 4) for name, value in entry.items()})
+            log.append({key: round(value, 4) for key, value in entry.items()})
             bar.set_postfix(pictures=f"{pictures.cross_entropy:.3f}", texts=f"{texts.cross_entropy:.3f}")
     model.eval()
     return log
