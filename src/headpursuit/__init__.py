@@ -31,6 +31,7 @@ _PLACES = {
     "describe": "pursuit.describe",
     "load": "model.load",
     "load_concept": "concepts",
+    "load_edit": "editing.edit",
     "load_heads": "ranking.ranking",
     "merge_moments": "activations.moments",
     "open_capture": "activations.store",
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from headpursuit.activations.moments import HeadMoments, merge_moments
     from headpursuit.activations.store import open_capture
     from headpursuit.concepts import Concept, concept, load_concept
-    from headpursuit.editing.edit import HeadEdit
+    from headpursuit.editing.edit import HeadEdit, load_edit
     from headpursuit.model.anatomy import Anatomy
     from headpursuit.model.head_model import HeadModel
     from headpursuit.model.heads import Head
