@@ -28,6 +28,7 @@ def test_the_order_of_heads_does_not_matter():
         (["layer 3"], -1, "'layer 3' is not the name of a head"),
         (["L0.H0"], float("nan"), "finite"),
         (["L0.H0"], float("inf"), "finite"),
+        (["L0.H0"], 1e39, "finite"),
         (["L0.H0", "L0.H1"], [1, 2, 3], "3 scales for 2 heads"),
         (["L0.H0"], "much", "give a number"),
     ],

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from headpursuit.cli.common import JsonOption, RevisionOption, SeedOption, TrustOption, print_json
+from headpursuit.cli.common import DeviceOption, JsonOption, RevisionOption, SeedOption, TrustOption, print_json
 from headpursuit.errors import HeadPursuitError
 
 
@@ -21,6 +21,7 @@ def verify(
         str | None, typer.Option(help="The unedited model, where it is no longer where the export found it.")
     ] = None,
     revision: RevisionOption = None,
+    device: DeviceOption = None,
     trust_remote_code: TrustOption = False,
     seed: SeedOption = 0,
     json: JsonOption = False,
@@ -28,7 +29,9 @@ def verify(
     """Load an export again, compare its logits with the edited original's, and say which tensors differ."""
     from headpursuit.exporting.verify import verify as verify_export
 
-    found = verify_export(out, samples, model=model, revision=revision, trust_remote_code=trust_remote_code)
+    found = verify_export(
+        out, samples, model=model, revision=revision, device=device, trust_remote_code=trust_remote_code
+    )
     if json:
         print_json(
             {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -26,6 +25,9 @@ if TYPE_CHECKING:
     from headpursuit.editing.where import Place
     from headpursuit.model.anatomy import LayerAnatomy
     from headpursuit.model.head_model import HeadModel
+
+
+_LARGEST = torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class HeadEdit:
         if not scales:
             raise HeadPursuitError("an edit needs at least one head")
         for (head, _), scale in scales.items():
-            if not math.isfinite(scale):
+            if not abs(scale) <= _LARGEST:
                 raise HeadPursuitError(f"{head}: scale={scale}: give a finite number; −1 suppresses, 5 enhances")
         ordered = sorted(scales.items(), key=lambda item: (item[0][0], str(to_json(item[0][1]))))
         made = tuple(Factor(head, scale, where) for (head, where), scale in ordered)

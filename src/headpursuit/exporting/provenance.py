@@ -31,16 +31,14 @@ class Record:
         origin: identity of the unedited model.
         folder: where its files lay, or None.
         format: ``checkpoint``, ``lora`` or ``ia3``.
-        tensors: names of the tensors that were changed in the files, empty for an adapter.
-        modules: paths of the modules that the edit touches.
+        dtype: of the model in memory, ``auto`` where it was not loaded.
     """
 
     edit: HeadEdit
     origin: Mapping[str, Any]
     folder: str | None
     format: str
-    tensors: tuple[str, ...]
-    modules: tuple[str, ...]
+    dtype: str
 
 
 def write_record(draft: Path, subject: Subject, edit: HeadEdit, touched: Sequence[Touched], *, format: str) -> None:
@@ -52,6 +50,7 @@ def write_record(draft: Path, subject: Subject, edit: HeadEdit, touched: Sequenc
         **edit.to_dict(),
         "export": {
             "format": format,
+            "dtype": str(subject.model.hf.dtype).removeprefix("torch.") if subject.loaded else "auto",
             "folder": None if subject.folder is None else str(subject.folder.resolve()),
             "tensors": [one.stored.key for one in touched if one.stored is not None] if format == "checkpoint" else [],
             "modules": [one.layer.projection for one in touched],
@@ -74,14 +73,7 @@ def read_record(out: str | Path) -> Record:
     edit, origin = read_edit_file(path)
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))["export"]
-        return Record(
-            edit=edit,
-            origin=origin,
-            folder=stored["folder"],
-            format=stored["format"],
-            tensors=tuple(stored["tensors"]),
-            modules=tuple(stored["modules"]),
-        )
+        return Record(edit=edit, origin=origin, folder=stored["folder"], format=stored["format"], dtype=stored["dtype"])
     except (KeyError, TypeError, ValueError) as error:
         raise HeadPursuitError(f"{path} is no record of an export ({error}): export again") from error
 

@@ -14,13 +14,15 @@ import torch
 from tqdm.auto import tqdm
 
 from headpursuit.errors import HeadPursuitError, MissingExtraError
+from headpursuit.exporting.checkpoint import scaled_weight
 from headpursuit.exporting.folder import files_beside
 from headpursuit.exporting.provenance import CARD, RECORD, Record, read_record
+from headpursuit.exporting.subject import Subject, touched_by
 from headpursuit.model.batching import collate, make_prompt
 from headpursuit.model.files import StoredTensor, checkpoint_files, stored_tensors
 from headpursuit.model.head_model import HeadModel, evaluating
 from headpursuit.model.identity import require_same_model
-from headpursuit.model.load import load, local_folder, wrap
+from headpursuit.model.load import load, wrap
 from headpursuit.model.samples import Sample, as_samples
 from headpursuit.model.selfcheck import TOLERANCE
 
@@ -85,6 +87,7 @@ def verify(
     *,
     model: str | Path | None = None,
     revision: str | None = None,
+    device: str | torch.device | None = None,
     trust_remote_code: bool = False,
     progress: bool = True,
 ) -> Verification:
@@ -95,6 +98,7 @@ def verify(
         samples: what to run, see :func:`headpursuit.model.samples.as_samples`; a few texts when left out.
         model: the unedited model, where it is no longer where the export found it.
         revision: commit, branch or tag on the Hub.
+        device: where to run; CUDA when there is one, else the CPU.
         trust_remote_code: run code that comes with the checkpoint.
         progress: show a progress bar.
 
@@ -103,36 +107,29 @@ def verify(
     """
     out, record = Path(out), read_record(out)
     chosen = as_samples(TEXTS if samples is None else samples)
-    name = model or _original(record)
-    original = load(name, revision=revision or record.origin["revision"], trust_remote_code=trust_remote_code)
+    options: dict[str, Any] = {"dtype": record.dtype, "device": device, "trust_remote_code": trust_remote_code}
+    original = load(model or _original(record), revision=revision or record.origin["revision"], **options)
     require_same_model(out / RECORD, record.origin, original.identity)
     with record.edit.applied(original):
         expected = _logits(original, chosen, "edited original", progress=progress)
     if record.format == "checkpoint":
-        folder = local_folder(name, revision=revision or record.origin["revision"])
-        differing, surprises = (
-            ((), ("the original's files are not here",)) if folder is None else _compare(folder, out, record)
-        )
-        del original
-        exported = load(out, trust_remote_code=trust_remote_code)
+        differing, surprises = _compare(original, out, record)
+        del original  # two models need not fit
+        exported = load(out, **options)
     else:
         differing, surprises = (), ()
         exported = _adapted(original, out)
     found = _logits(exported, chosen, "export", progress=progress)
-    wide = [(one.double(), other.double()) for one, other in zip(expected, found, strict=True)]
-    off, size = (
-        math.hypot(*(float(one.norm()) for one in ones)) for ones in ([a - b for a, b in wide], [a for a, _ in wide])
-    )
-    same = [(one.argmax(-1) == other.argmax(-1)).double() for one, other in wide]
+    error, same_choice = _difference(expected, found)
     return Verification(
         folder=out,
         format=record.format,
         n=len(chosen),
         exact=record.format == "checkpoint" and all(_is_exact(factor.scale) for factor in record.edit.factors),
         bit_equal=all(map(torch.equal, expected, found)),
-        error=off / size,
+        error=error,
         tolerance=TOLERANCE.get(exported.hf.dtype, 1e-5),
-        same_choice=float(torch.cat(same).mean()),
+        same_choice=same_choice,
         differing=differing,
         surprises=surprises,
     )
@@ -170,23 +167,42 @@ def _adapted(original: HeadModel, out: Path) -> HeadModel:
     return wrap(adapted.eval(), original.processor)
 
 
-def _compare(folder: Path, out: Path, record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Tensors that differ, and what is not as the record says."""
-    before, after = ({one.key: one for one in stored_tensors(checkpoint_files(place))} for place in (folder, out))
-    surprises = [f"{key} is in one of them only" for key in sorted(before.keys() ^ after.keys())]
+def _difference(expected: Sequence[Tensor], found: Sequence[Tensor]) -> tuple[float, float]:
+    """Relative difference in the Frobenius norm, and the share of tokens with the same likeliest next one."""
+    one, other = torch.cat(list(expected)).double(), torch.cat(list(found)).double()
+    same = (one.argmax(-1) == other.argmax(-1)).double().mean()
+    return float((one - other).norm() / one.norm()), float(same)
+
+
+def _compare(original: HeadModel, out: Path, record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Tensors that differ, and what is not as the edit makes it."""
+    folder = original.source.folder
+    if folder is None:
+        return (), (f"the files of {original.source.id} are not on this machine",)
+    subject = Subject(
+        model=original, identity=record.origin, loaded=True, stored=stored_tensors(checkpoint_files(folder))
+    )
+    touched = {one.stored.key: one for one in touched_by(record.edit, subject) if one.stored is not None}
+    before = {one.key: one for one in subject.stored}
+    after = {one.key: one for one in stored_tensors(checkpoint_files(out))}
     differing = []
+    surprises = [f"{key} is in one of them only" for key in sorted(before.keys() ^ after.keys())]
     for key in sorted(before.keys() & after.keys()):
         one, other = before[key], after[key]
         if (one.file.name, one.dtype, one.shape) != (other.file.name, other.dtype, other.shape):
             surprises.append(f"{key} is stored in another way")
-        elif not np.array_equal(_bytes(one), _bytes(other)):
+            continue
+        if not np.array_equal(_bytes(one), _bytes(other)):
             differing.append(key)
-    surprises += [f"{key} differs and should not" for key in differing if key not in record.tensors]
-    surprises += [f"{key} does not differ and should" for key in record.tensors if key not in differing]
+        if key in touched:
+            wanted = scaled_weight(one.read(), touched[key].columns, input_first=touched[key].input_first)
+            if not torch.equal(other.read(), wanted):
+                surprises.append(f"{key} is not the original's, scaled")
+        elif key in differing:
+            surprises.append(f"{key} differs and should not")
     for path in files_beside(folder, checkpoint_files(folder))[0]:
-        if str(path) not in (CARD, RECORD) and not (
-            (out / path).is_file() and filecmp.cmp(folder / path, out / path, shallow=False)
-        ):
+        own = str(path) in (CARD, RECORD)
+        if not own and not ((out / path).is_file() and filecmp.cmp(folder / path, out / path, shallow=False)):
             surprises.append(f"{path} differs")
     return tuple(differing), tuple(surprises)
 
