@@ -124,6 +124,32 @@ def test_generate_edits_chosen_tokens_and_takes_a_saved_edit(folder, heads, tmp_
     assert saved == of_image
 
 
+@pytest.mark.parametrize("format", ["checkpoint", "lora", "ia3"])
+def test_export_and_verify(folder, heads, tmp_path, capsys, format):
+    command = ("export", folder / "model", "--heads", heads, "--scale", -1, "--format", format)
+    told = call_json(capsys, *command, "--out", tmp_path / "out")
+    layers = {head["layer"] for head in told["edit"]["heads"]}
+    assert (told["format"], len(told["changed"])) == (format, len(layers))
+    found = call_json(capsys, "verify", tmp_path / "out", "--samples", folder / "samples.jsonl")
+    assert found["ok"]
+    assert (found["n"], found["bit_equal"] or format != "checkpoint") == (8, True)
+    assert found["differing"] == (told["changed"] if format == "checkpoint" else [])
+    assert call(*command, "--out", tmp_path / "out") == 1
+    assert "is not empty" in capsys.readouterr().err
+
+
+def test_verify_fails_loudly(folder, tmp_path, capsys):
+    assert call("export", folder / "model", "--head", "L1.H1", "--out", tmp_path / "out") == 0
+    assert f"checkpoint in {tmp_path / 'out'}: L1.H1 × -1 (1 tensors)" in capsys.readouterr().out
+    with (tmp_path / "out" / "model.safetensors").open("r+b") as file:
+        file.seek(-5, 2)
+        file.write(b"wrong")
+    assert call("verify", tmp_path / "out") == 1
+    told = capsys.readouterr()
+    assert "is not the edit that it says it is" in told.err
+    assert "differs from the original: " in told.out
+
+
 def test_rank_by_logit_lens(acts, capsys):
     told = call_json(capsys, "rank", acts, "--concept", "colours", "--method", "logit-lens", "--top", 99)
     assert told["method"] == "logit_lens"
@@ -167,6 +193,10 @@ def test_concepts(capsys):
         (["generate", "{model}", "--prompt", "a", "--edit", "/no/edit.json"], "there is no file /no/edit.json"),
         (["generate", "{model}", "--prompt", "a", "--edit", "x", "--head", "L0.H0"], "give only one of"),
         (["generate", "{model}", "--prompt", "a", "--image", "/no/image.png"], "cannot be read"),
+        (["export", "{model}", "--out", "{new}"], "nothing to export"),
+        (["export", "{model}", "--out", "{model}", "--head", "L0.H0"], "the model's own folder"),
+        (["export", "{model}", "--out", "{new}", "--head", "L0.H0", "--format", "gguf"], "choose one of checkpoint"),
+        (["verify", "{model}"], "holds no export"),
         (["report", "/no/run"], "holds no run.json"),
         (["concepts", "no-such-concept"], "no-such-concept"),
     ],
