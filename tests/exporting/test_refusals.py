@@ -84,6 +84,15 @@ def test_a_model_without_files_takes_an_adapter_only(tmp_path):
     hp.export(tiny.tiny("llama"), EDIT, tmp_path / "out", format="ia3", progress=False)
 
 
+@pytest.mark.parametrize("format", ["checkpoint", "lora", "ia3"])
+def test_an_adapted_model_is_merged_first(folder, format, tmp_path):
+    peft = pytest.importorskip("peft")
+    loaded = hp.load(folder)
+    adapted = peft.get_peft_model(loaded.hf, peft.LoraConfig(r=2, target_modules=["q_proj"])).eval()
+    with pytest.raises(hp.HeadPursuitError, match="carries an adapter"):
+        hp.export(hp.wrap(adapted, loaded.processor), EDIT, tmp_path / "out", format=format, progress=False)
+
+
 def test_weights_that_are_not_the_files_own_are_refused(folder, tmp_path):
     model = hp.load(folder)
     with torch.no_grad():

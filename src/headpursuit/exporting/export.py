@@ -11,13 +11,14 @@ from headpursuit.editing.edit import HeadEdit, read_edit_file
 from headpursuit.errors import HeadPursuitError
 from headpursuit.exporting.adapters import SERVING_RANK, write_ia3, write_lora
 from headpursuit.exporting.checkpoint import require_patchable, write_checkpoint
-from headpursuit.exporting.folder import new_folder
+from headpursuit.exporting.folder import new_folder, require_new
 from headpursuit.exporting.provenance import write_card, write_record
 from headpursuit.exporting.subject import subject_of, touched_by
+from headpursuit.model.head_model import HeadModel
+from headpursuit.model.load import local_folder
 
 if TYPE_CHECKING:
     from headpursuit.exporting.subject import Subject, Touched
-    from headpursuit.model.head_model import HeadModel
 
 Format = Literal["checkpoint", "lora", "ia3"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -89,17 +90,20 @@ def export(
     out, path = Path(out), str(edit) if not isinstance(edit, HeadEdit) else "the edit"
     if not isinstance(edit, HeadEdit):
         edit, origin = read_edit_file(edit)
+    require_new(
+        out, source=model.source.folder if isinstance(model, HeadModel) else local_folder(model, revision=revision)
+    )
     subject = subject_of(model, origin=origin, path=path, revision=revision, trust_remote_code=trust_remote_code)
     touched = touched_by(edit, subject)
     done = Export(folder=out, format=format, edit=edit, model=subject.identity, changed=())
     if format == "checkpoint":
         folder = require_patchable(subject, touched)
-        with new_folder(out, source=folder) as draft:
+        with new_folder(out) as draft:
             left_out = write_checkpoint(draft, folder, touched, link=link, progress=progress)
             _describe(draft, subject, edit, touched, format=format)
         keys = tuple(one.stored.key for one in touched if one.stored is not None)
         return replace(done, changed=keys, left_out=tuple(map(str, left_out)))
-    with new_folder(out, source=subject.folder) as draft:
+    with new_folder(out) as draft:
         rank = write_lora(draft, subject, touched, max_rank=max_rank) if format == "lora" else None
         if format == "ia3":
             write_ia3(draft, subject, touched)

@@ -3,41 +3,46 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 
 from safetensors import SafetensorError
 from tqdm.auto import tqdm
 
 from headpursuit.errors import HeadPursuitError
+from headpursuit.model.files import OTHER_FORMS
 
-# Weights in forms that transformers does not load here: unedited, beside an edited checkpoint, they would be served by mistake.
-_OTHER_WEIGHTS = re.compile(
-    r".*\.(safetensors|gguf|onnx|pth|h5|msgpack|ot)|(pytorch_model|consolidated|model).*\.(bin|pt|bin\.index\.json)"
-)
+
+def require_new(out: Path, *, source: Path | None) -> None:
+    """Check that a folder may be made.
+
+    Args:
+        out: the folder.
+        source: a folder that must stay as it is, or None.
+
+    Raises:
+        HeadPursuitError: ``out`` is not empty, or is, holds or lies in the source.
+    """
+    place, kept = out.resolve(), None if source is None else source.resolve()
+    if kept is not None and (place.is_relative_to(kept) or kept.is_relative_to(place)):
+        raise HeadPursuitError(f"{out} is, holds or lies in the model's own folder {source}: choose another folder")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise HeadPursuitError(f"{out} is not empty: choose a new folder, or delete this one")
 
 
 @contextmanager
-def new_folder(out: Path, *, source: Path | None = None) -> Iterator[Path]:
+def new_folder(out: Path) -> Iterator[Path]:
     """A draft beside ``out`` that takes its name once the block is left, and is deleted if it is left by an error.
 
     Whatever ends the process in between leaves no ``out``; the draft (``.NAME.part``) is cleared away by the next export.
 
-    Args:
-        out: the folder to make.
-        source: a folder that must stay as it is.
-
     Raises:
-        HeadPursuitError: ``out`` is not empty, is the source or lies in it, or cannot be written.
+        HeadPursuitError: it cannot be written.
     """
     place = out.resolve()
-    if source is not None and (place.is_relative_to(source.resolve()) or source.resolve().is_relative_to(place)):
-        raise HeadPursuitError(f"{out} is, holds or lies in the model's own folder {source}: choose another folder")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise HeadPursuitError(f"{out} is not empty: choose a new folder, or delete this one")
     draft = place.with_name(f".{place.name}.part")
     try:
         draft.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +80,8 @@ def files_beside(source: Path, weights: Sequence[Path]) -> tuple[list[Path], lis
             path = Path(folder) / name
             if path in weights or name.startswith("."):
                 continue
-            (left_out if _OTHER_WEIGHTS.fullmatch(name) else along).append(path.relative_to(source))
+            unedited = any(fnmatch(name, form) for form in ("*.safetensors", *OTHER_FORMS))
+            (left_out if unedited else along).append(path.relative_to(source))
     return along, left_out
 
 

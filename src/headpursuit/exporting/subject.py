@@ -117,13 +117,18 @@ def subject_of(
         trust_remote_code: run code that comes with the checkpoint.
 
     Raises:
-        HeadPursuitError: there is no such model, or it is another one than the edit's.
+        HeadPursuitError: there is no such model, it is another one than the edit's, or it carries an adapter.
     """
     if not isinstance(model, HeadModel):
         seen = None if origin is None else _outlined(model, origin, revision=revision)
         if seen is not None:
             return seen
         model = load(model, revision=revision, device="cpu", trust_remote_code=trust_remote_code)
+    if hasattr(model.hf, "peft_config"):
+        raise HeadPursuitError(
+            f"{model.source.id} carries an adapter, which an export would lose: merge it (merge_and_unload), save the result, "
+            "and export that"
+        )
     identity = model.identity
     if origin is not None:
         require_same_model(path, origin, identity)

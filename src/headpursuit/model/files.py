@@ -21,6 +21,21 @@ if TYPE_CHECKING:
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+# Names of weights in forms that are not loaded here. Beside an edited checkpoint they would be unedited ones.
+OTHER_FORMS = (
+    "pytorch_model*.bin",
+    "pytorch_model*.bin.index.json",
+    "consolidated*",
+    "*.ckpt",
+    "*.gguf",
+    "*.h5",
+    "*.msgpack",
+    "*.onnx",
+    "*.onnx_data",
+    "*.ot",
+    "*.pt",
+    "*.pth",
+)
 _CANDIDATES = 8
 
 

@@ -23,6 +23,7 @@ from transformers.models.auto.modeling_auto import (
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.demo import demo_path
+from headpursuit.model.files import OTHER_FORMS
 from headpursuit.model.finding import find_anatomy, how_to_say
 from headpursuit.model.head_model import HeadModel, ModelSource
 from headpursuit.model.images import find_image_style
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
     from headpursuit.model.anatomy import Anatomy
-
-
-# Weights that transformers does not load from safetensors, and that an edit does not reach.
-_OTHER_FORMS = ("*.bin", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.ot", "*.pt", "*.pth", "consolidated*")
 
 
 def load(
@@ -161,7 +158,7 @@ def whole_folder(name: str, revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, revision=revision, ignore_patterns=list(_OTHER_FORMS)))
+        return Path(snapshot_download(name, revision=revision, ignore_patterns=list(OTHER_FORMS)))
     except (OSError, ValueError) as error:
         raise HeadPursuitError(_explain(name, error)) from error
 
