@@ -13,10 +13,12 @@ from headpursuit.cli.capture import capture
 from headpursuit.cli.concepts import concepts
 from headpursuit.cli.demo import demo
 from headpursuit.cli.describe import describe
+from headpursuit.cli.export import export
 from headpursuit.cli.generate import generate
 from headpursuit.cli.models import models
 from headpursuit.cli.rank import rank
 from headpursuit.cli.report import report
+from headpursuit.cli.verify import verify
 from headpursuit.errors import HeadPursuitError
 
 app = typer.Typer(
@@ -27,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Find, explain and edit the attention heads of Hugging Face language and vision-language models.",
 )
-for command in (demo, capture, describe, rank, generate, concepts, models, report):
+for command in (demo, capture, describe, rank, generate, export, verify, concepts, models, report):
     app.command()(command)
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head
+from headpursuit.model.identity import require_same_model
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -99,17 +100,30 @@ def load_heads(path: str | Path, *, model: HeadModel) -> tuple[Head, ...]:
     Raises:
         HeadPursuitError: the file cannot be read, or its heads are another model's.
     """
+    heads, origin = read_heads_file(path)
+    require_same_model(path, origin, model.identity)
+    model.anatomy.require(heads)
+    return heads
+
+
+def read_heads_file(path: str | Path) -> tuple[tuple[Head, ...], Mapping[str, Any]]:
+    """Read a ``heads.json`` before its model is there.
+
+    Returns:
+        The heads, best first, and the model that they belong to, as :attr:`headpursuit.HeadModel.identity` names it.
+
+    Raises:
+        HeadPursuitError: there is no such file, or it is no heads file.
+    """
+    if not Path(path).is_file():
+        raise HeadPursuitError(f"there is no file {path}: write one with `headpursuit rank --out`")
     try:
         stored = json.loads(Path(path).read_text(encoding="utf-8"))
         heads = tuple(Head(int(entry["layer"]), int(entry["head"])) for entry in stored["heads"])
-        origin = stored["model"]
+        has_scales = any("scale" in entry for entry in stored["heads"])
+        origin = dict(stored["model"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise HeadPursuitError(f"{path} is no heads file ({error}): write one with `headpursuit rank --out`") from error
-    identity = model.identity
-    if origin.get("fingerprint") != identity["fingerprint"] or origin.get("architecture") != identity["architecture"]:
-        raise HeadPursuitError(
-            f"{path} holds heads of {origin.get('id')} ({origin.get('architecture')}), not of {identity['id']} "
-            f"({identity['architecture']}): a head's number means nothing in another model, so rank this one"
-        )
-    model.anatomy.require(heads)
-    return heads
+    if has_scales:
+        raise HeadPursuitError(f"{path} holds an edit, with scales of its own: give it as an edit (--edit {path})")
+    return heads, origin
