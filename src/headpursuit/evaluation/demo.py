@@ -11,8 +11,9 @@ from tqdm.auto import tqdm
 
 from headpursuit.activations.capture import capture, versions
 from headpursuit.concepts import concept
+from headpursuit.evaluation.bench import Bench, Measure, Task
 from headpursuit.evaluation.metrics import cider, count_words, exact_match
-from headpursuit.evaluation.protocol import Bench, Enhancement, Experiment, Measure, Outcome, Task, run_experiment
+from headpursuit.evaluation.protocol import Enhancement, Experiment, Outcome, run_experiment
 from headpursuit.evaluation.results import Results
 from headpursuit.model.demo import DemoSample, demo_samples
 from headpursuit.model.demo.captions import BACKGROUND_NAMES, COLOR_NAMES, COUNT_NAMES, MOOD_NAMES, SIZE_NAMES
@@ -21,7 +22,7 @@ from headpursuit.model.samples import Sample
 
 if TYPE_CHECKING:
     from headpursuit.activations.positions import Positions
-    from headpursuit.evaluation.protocol import Scores
+    from headpursuit.evaluation.bench import Scores
     from headpursuit.model.head_model import HeadModel
 
 CAPTION, SAMPLED, DIGITS = "captioning", "captioning, sampled", "classification"
