@@ -40,12 +40,15 @@ class Task:
         samples: what is asked.
         score: from the answers to one value a sample for each metric, arrays of shape ``(n,)``.
         options: options of :meth:`headpursuit.HeadModel.generate`.
+        identity: what its numbers hang on besides model and options, as plain values: the template, the data's fingerprint,
+            the scorers. Two results compare only where this is equal.
     """
 
     name: str
     samples: Sequence[Sample] = field(repr=False)
     score: Callable[[Sequence[str]], Scores] = field(repr=False)
     options: Mapping[str, Any]
+    identity: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
