@@ -34,7 +34,8 @@ class Task:
         score: from the answers to one value a sample for each metric, arrays of shape ``(n,)``; None where nothing is
             generated.
         options: options of :meth:`headpursuit.HeadModel.generate`.
-        identity: what the numbers depend on beside samples and options: template, parsing, scorers.
+        identity: what the numbers hang on besides model and options, as plain values: the template, the data's fingerprint,
+            the scorers. Two results compare only where this is equal.
         forced: measures of the model itself, from the (edited) model to one value a sample, shape ``(n,)``.
     """
 

@@ -15,6 +15,7 @@ from headpursuit.errors import MissingExtraError
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+WORD_COUNTING = "whole words, case ignored, also with a plural in s or es"
 CIDER_TOKENISER = "lower-cased runs of letters, digits and apostrophes"
 
 
