@@ -39,7 +39,6 @@ DEMO_DATA: Mapping[str, DemoData] = {
 }
 
 
-
 def demo_records(name: str, *, split: Split, limit: int | None, seed: int) -> list[Record]:
     """Records of ``DEMO_DATA[name]``; the same arguments give the same ones.
 

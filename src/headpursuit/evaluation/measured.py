@@ -115,5 +115,4 @@ def _resampled(bench: Bench, measure: Measure, edits: Edits, *, seed: int) -> Fl
     value = edited[:, 0] if len(edits) == 1 else resampled_median(edited, seed=seed)
     if bench.ratio(measure, None) is None:
         return value - base
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return value / base
+    return np.divide(value, base, out=np.full_like(value, np.nan), where=base != 0)
