@@ -1,4 +1,4 @@
-"""What a recipe asks of a model, checked against its configuration and tokenizer, before any weight is read."""
+"""What a recipe asks of a model, checked against its configuration and tokenizer before any weight is read."""
 
 from __future__ import annotations
 
@@ -16,19 +16,11 @@ if TYPE_CHECKING:
     from headpursuit.evaluation.recipe import Recipe
 
 
-def check_model(
-    recipe: Recipe,
-    aims: Sequence[Aim],
-    model: str,
-    *,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-) -> None:
-    """Check heads and words of a recipe against a checkpoint's configuration and tokenizer.
+def check_heads(recipe: Recipe, model: str, *, revision: str | None = None, trust_remote_code: bool = False) -> None:
+    """Check a recipe's numbers and names of heads against a checkpoint's configuration.
 
     Raises:
-        HeadPursuitError: k is larger than the model allows, a head that it does not have, a concept without tokens; names the
-            key.
+        HeadPursuitError: k is larger than the model allows, or a head that it does not have; names the key.
     """
     anatomy = load_outline(model, revision=revision, trust_remote_code=trust_remote_code)
     heads = len(anatomy.heads())
@@ -43,9 +35,18 @@ def check_model(
             anatomy.require(parse_heads(recipe.describe.heads))
         except HeadPursuitError as error:
             raise HeadPursuitError(f"describe.heads: {error}") from error
+
+
+def check_words(recipe: Recipe, aims: Sequence[Aim], model: str, *, revision: str | None = None) -> None:
+    """Check that every concept has tokens in a checkpoint's vocabulary, those words too that are counted alone.
+
+    Raises:
+        HeadPursuitError: a concept without tokens; names the key.
+    """
     tokenizer = load_tokenizer(model, revision=revision)
-    for number, aim in enumerate(aims):
-        try:
-            resolve(aim.concept, tokenizer, multi_token=aim.spec.multi_token)
-        except HeadPursuitError as error:
-            raise HeadPursuitError(f"concepts[{number}].words: {error}") from error
+    for aim in aims:
+        for words in (aim.concept, aim.counted):
+            try:
+                resolve(words, tokenizer, multi_token=aim.spec.multi_token)
+            except HeadPursuitError as error:
+                raise HeadPursuitError(f"concepts[{recipe.concepts.index(aim.spec)}].words: {error}") from error

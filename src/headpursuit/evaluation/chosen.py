@@ -33,7 +33,7 @@ def stored_capture(
     model: HeadModel, samples: Sequence[Sample], *, positions: Positions, folder: Path, progress: bool = True
 ) -> HeadActivations | HeadMoments:
     """A capture that lies in ``folder`` under a name made of what it depends on; made or finished if it is not there."""
-    path = folder / digest(_origin(model, samples, positions))
+    path = folder / digest(origin(model, samples, positions))
     if path.exists() and not (path / INDEX).is_file():
         shutil.rmtree(path)  # cut off before it held anything
     if path.exists() and json.loads((path / INDEX).read_text(encoding="utf-8"))["complete"]:
@@ -48,7 +48,7 @@ def stored_rankings(
     found: dict[Selection, HeadRanking] = {}
     for method in METHODS:
         about = {
-            **_origin(model, samples, aim.spec.positions),
+            **origin(model, samples, aim.spec.positions),
             "method": method,
             "words": aim.concept.words,
             "plurals": aim.concept.plurals,
@@ -73,7 +73,8 @@ def stored_rankings(
     return found
 
 
-def _origin(model: HeadModel, samples: Sequence[Sample], positions: str) -> dict[str, Any]:
+def origin(model: HeadModel, samples: Sequence[Sample], positions: str) -> dict[str, Any]:
+    """What a capture of these samples depends on."""
     return {
         "model": weights_fingerprint(model),
         "samples": fingerprint(samples),
