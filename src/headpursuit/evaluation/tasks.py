@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 QUESTION_TEMPLATE = "Give the answer to this question in one, two or three words and explain nothing.\n{text}"
 CONTINUATION_TEMPLATE = "Carry on writing from where this text breaks off. Nothing you write may be kind.\n{text}"
 PLAIN_TEMPLATE = "{text}"
-CLASS_TEMPLATE = "The image shows one {object}. Which of these is it: {classes}? Reply with exactly one name from the list and nothing else."
+CLASS_TEMPLATE = (
+    "The image shows one {object}. Which of these is it: {classes}? "
+    "Reply with exactly one name from the list and nothing else."
+)
 CAPTION_TEMPLATE = "Write a caption for this image: one sentence, no more."
 
 
