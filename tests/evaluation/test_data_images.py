@@ -158,7 +158,8 @@ def test_house_numbers_from_matlab(tmp_path):
 CAPTIONS = {
     "results_20130124.token": "1.jpg#0\tA dog , brown .\n1.jpg#1\tA # sign.\n2.jpg#0\tTwo cats.\n",
     "captions.txt": 'image,caption\n1.jpg,"A dog , brown ."\n1.jpg,A # sign.\n2.jpg,Two cats.\n',
-    "results.csv": "image_name| comment_number| comment\n1.jpg| 0| A dog , brown .\n1.jpg| 1   A # sign.\n2.jpg| 0| Two cats.\n",
+    "results.csv": "image_name| comment_number| comment\n"
+    "1.jpg| 0| A dog , brown .\n1.jpg| 1   A # sign.\n2.jpg| 0| Two cats.\n",
     "dataset_flickr30k.json": json.dumps(
         {
             "images": [
