@@ -14,7 +14,7 @@ import numpy as np
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.answers import parse_answer, trivia_exact_match, trivia_f1
-from headpursuit.evaluation.metrics import CIDER_TOKENISER, WORD_COUNTING, cider, count_words, exact_match
+from headpursuit.evaluation.metrics import CIDER_TOKENISER, WORD_COUNTING, cider, cider_scorer, count_words, exact_match
 from headpursuit.evaluation.protocol import Task
 from headpursuit.evaluation.records import Record, data_fingerprint
 from headpursuit.model.samples import Sample
@@ -201,7 +201,9 @@ def captioning(
 
     Raises:
         HeadPursuitError: a record without image or references, or a template with other fields.
+        MissingExtraError: pycocoevalcap is not installed.
     """
+    cider_scorer()
     _require(records, name, "image", "references")
     template = _checked(template or CAPTION_TEMPLATE, name, needed=(), allowed={"text"})
 
@@ -237,7 +239,8 @@ def _require(records: Sequence[Record], task: str, *fields: str) -> None:
         raise HeadPursuitError(f"{task}: no records; give at least one")
     for number, record in enumerate(records, start=1):
         for field in fields:
-            if not getattr(record, field):
+            value = getattr(record, field)
+            if not (value.strip() if isinstance(value, str) else value):
                 raise HeadPursuitError(
                     f"{task}: {record.where or f'record {number}'} has no {field}, which this task needs"
                 )
