@@ -9,14 +9,13 @@ from collections.abc import Collection
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _TO_BLANK = str.maketrans(dict.fromkeys(string.punctuation + "‘’´`", " "))
-_PREFIX = re.compile(r"^\s*(?:the\s+)?(?:answer|caption|class)\s*(?:is\s*:|is\b|:)\s*", re.IGNORECASE)
+_PREFIX = re.compile(r"^(?:the\s+)?answer\s*(?:is\b\s*:?|:)\s*", re.IGNORECASE)
 
 
 def parse_answer(written: str) -> str:
     """The answer in what a model wrote: its first line that is not blank, without "Answer:" or "The answer is" before it."""
-    lines = (line.strip() for line in written.splitlines())
-    first = next((line for line in lines if line), "")
-    return _PREFIX.sub("", first)
+    said = _PREFIX.sub("", written.strip())
+    return next((line.strip() for line in said.splitlines() if line.strip()), "")
 
 
 def normalise_answer(text: str) -> str:

@@ -80,6 +80,9 @@ def concept_log_odds(
         raise HeadPursuitError(
             "the concept has no tokens for this tokenizer: choose words that are tokens of their own"
         )
+    for sample in samples:
+        if not sample.target:
+            raise HeadPursuitError(f"{sample.where or 'sample'}: no target to read along; give one, see with_targets")
 
     def measure(logits: Float[Tensor, "p v"], following: Int[Tensor, " p"]) -> float:
         own = wanted.to(logits.device)

@@ -15,7 +15,7 @@ import numpy as np
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.answers import parse_answer, trivia_exact_match, trivia_f1
 from headpursuit.evaluation.bench import Task
-from headpursuit.evaluation.metrics import CIDER_TOKENISER, WORD_COUNTING, cider, count_words, exact_match
+from headpursuit.evaluation.metrics import CIDER_TOKENISER, WORD_COUNTING, cider, cider_scorer, count_words, exact_match
 from headpursuit.evaluation.records import Record, data_fingerprint
 from headpursuit.model.samples import Sample
 
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 QUESTION_TEMPLATE = "Give the answer to this question in one, two or three words and explain nothing.\n{text}"
 CONTINUATION_TEMPLATE = "Carry on writing from where this text breaks off. Nothing you write may be kind.\n{text}"
 PLAIN_TEMPLATE = "{text}"
-CLASS_TEMPLATE = "The image shows one {object}. Which of these is it: {classes}? Reply with exactly one name from the list and nothing else."
+CLASS_TEMPLATE = (
+    "The image shows one {object}. Which of these is it: {classes}? "
+    "Reply with exactly one name from the list and nothing else."
+)
 CAPTION_TEMPLATE = "Write a caption for this image: one sentence, no more."
 
 
@@ -198,7 +201,9 @@ def captioning(
 
     Raises:
         HeadPursuitError: a record without image or references, or a template with other fields.
+        MissingExtraError: pycocoevalcap is not installed.
     """
+    cider_scorer()
     _require(records, name, "image", "references")
     template = _checked(template or CAPTION_TEMPLATE, name, needed=(), allowed={"text"})
 
@@ -234,7 +239,8 @@ def _require(records: Sequence[Record], task: str, *fields: str) -> None:
         raise HeadPursuitError(f"{task}: no records; give at least one")
     for number, record in enumerate(records, start=1):
         for field in fields:
-            if not getattr(record, field):
+            value = getattr(record, field)
+            if not (value.strip() if isinstance(value, str) else value):
                 raise HeadPursuitError(
                     f"{task}: {record.where or f'record {number}'} has no {field}, which this task needs"
                 )

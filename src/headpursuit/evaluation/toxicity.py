@@ -46,6 +46,8 @@ class ToxicityClassifier:
         """
         values = np.zeros(len(texts))
         said = [row for row, text in enumerate(texts) if text.strip()]
+        if not said:
+            return values
         found = self.pipeline([texts[row] for row in said], batch_size=self.batch_size, truncation=True, top_k=None)
         for row, scores in zip(said, found, strict=True):
             values[row] = next(score["score"] for score in scores if score["label"] == self.label)
@@ -75,7 +77,9 @@ def load_classifier(
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
     try:
-        hf = AutoModelForSequenceClassification.from_pretrained(name, revision=revision, use_safetensors=True)
+        hf, loading = AutoModelForSequenceClassification.from_pretrained(
+            name, revision=revision, use_safetensors=True, output_loading_info=True
+        )
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
     except (OSError, ValueError, KeyError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -83,6 +87,11 @@ def load_classifier(
             f"{name} could not be opened as a text classifier ({reason}): give a Hub name, or a local folder with "
             "config.json, model.safetensors and a tokenizer"
         ) from error
+    if loading["missing_keys"]:
+        raise HeadPursuitError(f"{name} lacks weights of {type(hf).__name__}, so it is no trained classifier; give one")
+    # RoBERTa counts positions from 2; a tokenizer that states no limit would let longer texts run past the last one.
+    places = getattr(hf.config, "max_position_embeddings", tokenizer.model_max_length)
+    tokenizer.model_max_length = min(tokenizer.model_max_length, places - 2)
     return ToxicityClassifier(
         name=str(name),
         revision=getattr(hf.config, "_commit_hash", None),

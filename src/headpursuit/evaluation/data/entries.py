@@ -47,6 +47,11 @@ def pick(entries: Iterable[Entry], split: Split, *, limit: int | None, seed: int
     return [entry.make() for entry in chosen]
 
 
+def wanted(part: str | None, split: Split) -> bool:
+    """Whether something of that part (None: any) may be in the split, so that a reader can pass over a whole file."""
+    return split == "all" or part in (split, None)
+
+
 def _part(entry: Entry) -> str:
     if entry.part is not None:
         return entry.part

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.evaluation.data.entries import Entry
+from headpursuit.evaluation.data.entries import Entry, Split, wanted
 from headpursuit.evaluation.records import Record
 from headpursuit.model.files import read_text
 
@@ -17,7 +17,7 @@ from headpursuit.model.files import read_text
 _PARTS: dict[str, Literal["selection", "test"]] = {"train": "selection", "dev": "test"}
 
 
-def read_trivia_qa(path: Path) -> Iterator[Entry]:
+def read_trivia_qa(path: Path, split: Split) -> Iterator[Entry]:
     """Entries of an official file (``*-train.json``, ``*-dev.json``), or of all of them below a folder.
 
     Questions that the web and the Wikipedia file share count once; the verified files, whose questions are in the others, and
@@ -34,7 +34,8 @@ def read_trivia_qa(path: Path) -> Iterator[Entry]:
             f"{path}: no *-train.json or *-dev.json; give the folder qa of the official TriviaQA archive"
         )
     for file in files:
-        yield from _read_file(file)
+        if file == path or wanted(_part_of_name(file), split):
+            yield from _read_file(file)
 
 
 def trivia_record(question: Any, answer: Any, *, where: str) -> Record:
