@@ -142,8 +142,9 @@ def _dry_run(material: Material, model: str, out: Path, options: dict[str, Any],
     if json:
         print_json(content)
         return
+    duration = "time unknown" if total is None else in_words(total)
     print_table(
-        f"{material.recipe.name} on {model}: {sum(cells.values())} cells at most, {'time unknown' if total is None else in_words(total)}",
+        f"{material.recipe.name} on {model}: {sum(cells.values())} cells at most, {duration}",
         ["task", "cells", "a cell"],
         [[task, str(count), f"{seconds[task]:.2f} s" if seconds else "?"] for task, count in cells.items()],
         right=["cells", "a cell"],

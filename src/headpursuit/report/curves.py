@@ -12,7 +12,7 @@ import numpy as np
 from headpursuit.errors import MissingExtraError
 from headpursuit.report.effects import SELECTION_NAMES, SELECTIONS
 from headpursuit.report.figure import COLOURS, INK, QUIET, RULE
-from headpursuit.report.tables import effect, is_transfer
+from headpursuit.report.tables import effect, is_transfer, transfer_targets
 from headpursuit.report.text import signed
 
 if TYPE_CHECKING:
@@ -108,10 +108,10 @@ def _panel(axes: Axes, rows: Sequence[Row], over: str) -> None:
 
 
 def _matrix(results: Results) -> Figure:
-    specs = results.about["recipe"]["concepts"]
-    tasks = list(dict.fromkeys(spec["task"] for spec in specs))
+    targets = transfer_targets(results)
+    tasks = list(targets)
     sources = list(dict.fromkeys(row.concept for row in results.rows))
-    edited = [row for row in results.rows if row.metric == specs[0]["target"] and row.selection != "none"]
+    edited = [row for row in results.rows if row.metric == targets.get(row.task) and row.selection != "none"]
     k = max(row.k for row in edited)
     scale = edited[0].scale
     figure = _figure(3.3 * len(SELECTIONS), 0.45 * len(sources) + 1.6)
