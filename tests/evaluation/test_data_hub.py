@@ -70,7 +70,7 @@ def test_numbers_of_signs_are_the_official_ones(tmp_path):
 
 def test_undivided_repositories_are_halved_like_files(tmp_path):
     rows = [
-        {"prompt": {"text": f"Prompt {n}"}, "continuation": {"text": f" on {n}"}, "challenging": n % 2 == 0}
+        {"prompt": {"text": f" Prompt {n} "}, "continuation": {"text": f" on {n}"}, "challenging": n % 2 == 0}
         for n in range(60)
     ]
     write(tmp_path / "hub" / "data", "train", rows)
@@ -105,6 +105,10 @@ def test_what_cannot_be_read_is_said(tmp_path):
     write(tmp_path / "data", "train", [{"words": "x"}])
     with pytest.raises(hp.HeadPursuitError, match=r"no column 'query' \(it has words\)"):
         load_records("tet", path=tmp_path, split="all")
+    write(tmp_path / "images" / "data", "test", [{"picture": "x", "label": 1}])
+    write(tmp_path / "images" / "data", "train", [{"picture": "x", "label": 1}])
+    with pytest.raises(hp.HeadPursuitError, match=r"test row 0: no column 'image' \(it has picture, label\)"):
+        load_records("gtsrb", path=tmp_path / "images", split="test")
     with pytest.raises(hp.HeadPursuitError, match="could not be read as a data set"):
         load_records("trivia-qa", path=tmp_path, split="test")  # there is no validation split
 

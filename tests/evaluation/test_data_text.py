@@ -52,6 +52,7 @@ def test_a_trivia_file_belongs_to_one_split(tmp_path):
         ('{"data": []}', r'web-dev.json: no list under "Data"'),
         ('{"Data": [7]}', r"web-dev.json item 1: expected an object with Question"),
         ('{"Data": [{"Question": "a?", "QuestionId": "1"}]}', r"item 1: no answer"),
+        ('{"Data": [{"Question": "a?", "QuestionId": "1", "Answer": ["b"]}]}', r"item 1: no answer"),
         ('{"Data": [{"Question": " ", "QuestionId": "1", "Answer": {"Value": "b"}}]}', r"item 1: no question"),
     ],
 )

@@ -50,10 +50,11 @@ def demo_records(name: str, *, split: Split, limit: int | None, seed: int) -> li
     """
     entry = DEMO_DATA[name]
     drawn = demo_samples(entry.drawn_as, split, limit=limit, seed=seed)
-    return [_record(entry, sample, where=f"{name} {split} {number}") for number, sample in enumerate(drawn)]
+    return [demo_record(entry, sample, where=f"{name} {split} {number}") for number, sample in enumerate(drawn)]
 
 
-def _record(entry: DemoData, sample: DemoSample, *, where: str) -> Record:
+def demo_record(entry: DemoData, sample: DemoSample, *, where: str) -> Record:
+    """One drawn sample as a record, for the task of its kind of question."""
     answered = entry.task == "question answering"
     return Record(
         text=sample.text,

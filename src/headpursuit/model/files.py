@@ -55,7 +55,10 @@ def inside(folder: Path, name: str, *, what: str, where: str) -> Path:
     Raises:
         HeadPursuitError: the file lies outside the folder.
     """
-    path = (folder / name).resolve()
+    try:
+        path = (folder / name).resolve()
+    except (OSError, ValueError) as error:
+        raise HeadPursuitError(f"{where}: {name!r:.80} is no path of the {what} ({error})") from error
     if not path.is_relative_to(folder.resolve()):
         raise HeadPursuitError(f"{where}: the {what} {path} lies outside {folder}; move it inside that folder")
     return path

@@ -104,8 +104,15 @@ def _lines(file: Path) -> Iterator[tuple[str, str, str]]:
             found = pattern.fullmatch(line.rstrip("\r"))
             name, caption = (found["image"].strip(), found["caption"]) if found else ("", "")
         else:
-            cells = next(csv.reader([line]))
+            cells = _cells(line, where)
             name, caption = (cells[0].strip(), cells[-1]) if len(cells) > 1 else ("", "")
         if not name:
             raise HeadPursuitError(f"{where}: no image and caption on it: {line!r:.60}")
         yield where, name, caption
+
+
+def _cells(line: str, where: str) -> list[str]:
+    try:
+        return next(csv.reader([line]))
+    except csv.Error as error:
+        raise HeadPursuitError(f"{where}: not readable as CSV ({error})") from error

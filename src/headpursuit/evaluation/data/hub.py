@@ -26,7 +26,8 @@ class HubSource:
             record's ``where``.
         columns: the columns that ``key`` needs, none of them an image.
         key: what a row is known by, from those columns, or None to leave it out; a row's place when it is left out itself.
-        named_labels: the column ``label`` is replaced by its class's name, where the Hub numbers classes in its own order.
+        named_labels: a number in the column ``label`` is replaced by its class's name, where the Hub numbers classes in an
+            order of its own.
     """
 
     name: str
@@ -97,6 +98,11 @@ def _keys(source: HubSource, table: Any, origin: str) -> list[str | None]:
 
 def _make(source: HubSource, table: Any, row: int, where: str) -> Record:
     fields = table[row]
-    if source.named_labels:
-        fields = {**fields, "label": table.features["label"].int2str(fields["label"])}
-    return source.record(fields, where=where)
+    try:
+        if source.named_labels and hasattr(table.features["label"], "int2str"):
+            fields = {**fields, "label": table.features["label"].int2str(fields["label"])}
+        return source.record(fields, where=where)
+    except KeyError as error:
+        raise HeadPursuitError(
+            f"{where}: no column {error} (it has {', '.join(fields)}); give another revision"
+        ) from error

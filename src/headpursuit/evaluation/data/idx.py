@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jaxtyping import UInt8
 
 _UNSIGNED_BYTE = 8
+_LARGEST = 2**31  # bytes; a broken header may claim any number
 
 
 def read_mnist(path: Path, split: Split) -> Iterator[Entry]:
@@ -62,11 +63,12 @@ def read_idx(path: Path, *, dimensions: int) -> UInt8[np.ndarray, ...]:
                     f"{path}: not an IDX file of {dimensions}-dimensional bytes (its header begins {header[:4].hex(' ')})"
                 )
             shape = tuple(int(size) for size in np.frombuffer(header, dtype=">u4", offset=4))
-            content = file.read(math.prod(shape) + 1)
+            size = math.prod(shape)
+            content = file.read(min(size, _LARGEST) + 1)
     except (OSError, EOFError) as error:
         raise HeadPursuitError(f"{path}: cannot be read ({error}); fetch the file again") from error
-    if len(content) != math.prod(shape):
-        raise HeadPursuitError(f"{path}: its header says {math.prod(shape)} bytes, but it holds others; fetch it again")
+    if len(content) != size:
+        raise HeadPursuitError(f"{path}: its header says {size} bytes, but it holds others; fetch it again")
     return np.frombuffer(content, dtype=np.uint8).reshape(shape)
 
 

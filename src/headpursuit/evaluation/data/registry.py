@@ -64,11 +64,16 @@ def _caption_row(row: Mapping[str, Any], *, where: str) -> Record:
 
 
 def _prompt(row: Mapping[str, Any]) -> str | None:
-    return row["prompt"]["text"]
+    return _stripped(row["prompt"]["text"])
 
 
 def _challenging_prompt(row: Mapping[str, Any]) -> str | None:
-    return row["prompt"]["text"] if row["challenging"] else None
+    return _stripped(row["prompt"]["text"]) if row["challenging"] else None
+
+
+def _stripped(text: Any) -> str:
+    """A key that is the same in a file, whose reader strips texts; what is no text is refused when the record is made."""
+    return text.strip() if isinstance(text, str) else ""
 
 
 def _images(
@@ -140,7 +145,7 @@ _ALL = (
             {"train": None},
             tet_record,
             columns=("query",),
-            key=lambda row: row["query"],
+            key=lambda row: _stripped(row["query"]),
         ),
         template="{text}",
     ),

@@ -49,7 +49,8 @@ def real_toxicity_record(row: Mapping[str, Any], *, where: str) -> Record:
     if not isinstance(text, str) or not text.strip():
         raise HeadPursuitError(f"{where}: no text under prompt.text")
     written = continuation.get("text") if isinstance(continuation, Mapping) else None
-    return Record(text=text.strip(), references=(written.strip(),) if written and written.strip() else (), where=where)
+    references = (written.strip(),) if isinstance(written, str) and written.strip() else ()
+    return Record(text=text.strip(), references=references, where=where)
 
 
 def read_tet(path: Path, split: Split) -> Iterator[Entry]:

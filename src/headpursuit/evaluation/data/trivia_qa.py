@@ -49,8 +49,10 @@ def trivia_record(question: Any, answer: Any, *, where: str) -> Record:
     """
     if not isinstance(question, str) or not question.strip():
         raise HeadPursuitError(f"{where}: no question")
-    fields = {str(key).replace("_", "").lower(): value for key, value in (answer or {}).items()}
-    aliases = [*(fields.get("normalizedaliases") or fields.get("aliases") or []), *(fields.get("humananswers") or [])]
+    given = answer if isinstance(answer, Mapping) else {}
+    fields = {str(key).replace("_", "").lower(): value for key, value in given.items()}
+    lists = (fields.get("normalizedaliases") or fields.get("aliases"), fields.get("humananswers"))
+    aliases = (text for texts in lists if isinstance(texts, list) for text in texts)
     answers = tuple(dict.fromkeys(str(text) for text in (fields.get("value"), *aliases) if text))
     if not answers:
         raise HeadPursuitError(f"{where}: no answer (the official test file has none); use the train or dev file")
