@@ -45,8 +45,9 @@ def token_counts(tokenizer: Any, texts: Iterable[str], *, vocabulary_size: int) 
     Raises:
         HeadPursuitError: the texts hold no token.
     """
-    encoded = tokenizer([text for text in texts if text], add_special_tokens=False, return_attention_mask=False)
-    ids = np.array([token for row in encoded["input_ids"] for token in row], dtype=np.int64)
+    given = [text for text in texts if text.strip()]
+    encoded = tokenizer(given, add_special_tokens=False, return_attention_mask=False)["input_ids"] if given else []
+    ids = np.array([token for row in encoded for token in row], dtype=np.int64)
     if not len(ids):
         raise HeadPursuitError("the texts for token frequencies hold no token: give plain text in the model's language")
     return np.bincount(ids[ids < vocabulary_size], minlength=vocabulary_size)

@@ -113,23 +113,49 @@ def _columns(beside: Sequence[Beside]) -> dict[str, Float[np.ndarray, "l h"]]:
     return {name: values for one in beside for name, values in one.columns().items()}
 
 
+@dataclass(frozen=True)
+class StoredHeads:
+    """What a heads file holds that another command needs.
+
+    Attributes:
+        heads: best first.
+        concept: what they were ranked for.
+        model: whose heads these are.
+        path: where they were read.
+    """
+
+    heads: tuple[Head, ...]
+    concept: str
+    model: Mapping[str, Any]
+    path: Path
+
+
+def read_heads(path: str | Path) -> StoredHeads:
+    """Read a ``heads.json`` without its model; keys that are not known here are left alone.
+
+    Raises:
+        HeadPursuitError: the file cannot be read.
+    """
+    try:
+        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+        heads = tuple(Head(int(entry["layer"]), int(entry["head"])) for entry in stored["heads"])
+        return StoredHeads(heads, str(stored.get("concept", "")), dict(stored["model"]), Path(path))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise HeadPursuitError(f"{path} is no heads file ({error}): write one with `headpursuit rank --out`") from error
+
+
 def load_heads(path: str | Path, *, model: HeadModel) -> tuple[Head, ...]:
     """Read the heads of a ``heads.json``.
 
     Raises:
         HeadPursuitError: the file cannot be read, or its heads are another model's.
     """
-    try:
-        stored = json.loads(Path(path).read_text(encoding="utf-8"))
-        heads = tuple(Head(int(entry["layer"]), int(entry["head"])) for entry in stored["heads"])
-        origin = stored["model"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise HeadPursuitError(f"{path} is no heads file ({error}): write one with `headpursuit rank --out`") from error
-    identity = model.identity
+    stored = read_heads(path)
+    origin, identity = stored.model, model.identity
     if origin.get("fingerprint") != identity["fingerprint"] or origin.get("architecture") != identity["architecture"]:
         raise HeadPursuitError(
             f"{path} holds heads of {origin.get('id')} ({origin.get('architecture')}), not of {identity['id']} "
             f"({identity['architecture']}): a head's number means nothing in another model, so rank this one"
         )
-    model.anatomy.require(heads)
-    return heads
+    model.anatomy.require(stored.heads)
+    return stored.heads

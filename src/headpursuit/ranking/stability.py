@@ -198,5 +198,5 @@ def _kept(
         top = replace(ranking, scores=one).top(len(best))
         similar.append(jaccard(top, best))
         for head in top:
-            stays[head.layer, head.head] += 1 / len(scores)
-    return stays, float(np.mean(similar))
+            stays[head.layer, head.head] += 1
+    return stays / len(scores), float(np.mean(similar))
