@@ -10,6 +10,8 @@ import typer
 
 from headpursuit import __version__
 from headpursuit.cli.capture import capture
+from headpursuit.cli.compare import compare
+from headpursuit.cli.concept_map import concept_map
 from headpursuit.cli.concepts import concepts
 from headpursuit.cli.demo import demo
 from headpursuit.cli.describe import describe
@@ -28,8 +30,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Find, explain and edit the attention heads of Hugging Face language and vision-language models.",
 )
-for command in (demo, capture, describe, rank, generate, evaluate, concepts, models, report):
+for command in (demo, capture, describe, rank, compare, generate, evaluate, concepts, models, report):
     app.command()(command)
+app.command("map")(concept_map)
 
 
 def _print_version(wanted: bool) -> None:

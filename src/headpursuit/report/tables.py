@@ -8,10 +8,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from headpursuit.model.heads import parse_heads
+from headpursuit.ranking.overlap import head_overlap
 from headpursuit.report.effects import SELECTION_NAMES, SELECTIONS
 from headpursuit.report.text import signed
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from headpursuit.evaluation.published import Published
     from headpursuit.evaluation.results import Comparison, Results, Row
 
@@ -91,6 +95,7 @@ def results_tables(results: Results, published: Sequence[Published] = ()) -> lis
     if is_transfer(results):
         ks = sorted({row.k for row in results.rows if row.selection != "none"})
         tables += [_transfer(results, method, k, scale) for scale in scales for k in ks for method in SELECTIONS]
+        tables.append(_overlap(results))
     tables += [_effects(results, concept, scale, published) for concept in concepts for scale in scales]
     return [*tables, _comparisons(results.comparisons)]
 
@@ -192,6 +197,25 @@ def _transfer(results: Results, method: str, k: int, scale: float) -> Table:
         header=("heads of", *(f"{task}, {metric}" for task, metric in targets.items())),
         rows=tuple(lines),
         note="Row: where the heads were chosen; column: where they were edited; 95 % intervals.",
+    )
+
+
+def head_sets_overlap(results: Results) -> pd.DataFrame:
+    """Jaccard similarity of the heads that SOMP chose for each concept, at the largest k."""
+    chosen = results.about["heads"]
+    return head_overlap({name: parse_heads(methods["somp"]) for name, methods in chosen.items()})
+
+
+def _overlap(results: Results) -> Table:
+    table = head_sets_overlap(results)
+    k = max(results.about["recipe"]["edit"]["k"])
+    return Table(
+        title=f"Heads shared by SOMP's choices, k = {k}: Jaccard similarity",
+        header=("", *table.columns),
+        rows=tuple(
+            (str(name), *(number(value) for value in line))
+            for name, line in zip(table.index, table.to_numpy(), strict=True)
+        ),
     )
 
 
