@@ -75,10 +75,10 @@ def page_head(found: Sequence[tuple[Recipe, Results]], model: HeadModel, source:
             "paper's own recipes have the same form and wait for its checkpoints (`headpursuit evaluate`).",
             f"Model `{model.source.id}`, fingerprint `{model.identity['fingerprint']}`, {len(model.anatomy.heads())} heads; "
             f"seed {source.seed}{limit}; " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
-            "Heads are chosen on selection samples and edited on test samples that share none with them. Intervals are 95 %, by "
-            "a paired bootstrap over test samples (and over draws, for random heads). Random heads are as many in each layer as "
-            "SOMP's and none of them; their columns give the median of the draws and its quartiles. Log-odds and likelihoods are "
-            "in nats, read along given texts without generating.",
+            "Heads are chosen on selection samples and edited on test samples that share none with them. Intervals are "
+            "95 %, by a paired bootstrap over test samples (and over draws, for random heads). Random heads are as many in "
+            "each layer as SOMP's and none of them; their columns give the median of the draws and its quartiles. Log-odds "
+            "and likelihoods are in nats, read along given texts without generating.",
         ]
     )
 
