@@ -44,7 +44,7 @@ def read_edit(
     """
     from headpursuit.editing.edit import HeadEdit, read_edit_file
     from headpursuit.editing.where import ALL, as_where
-    from headpursuit.ranking.ranking import read_heads_file
+    from headpursuit.ranking.ranking import read_heads
 
     if sum((heads is not None, bool(head), edit is not None)) > 1:
         raise HeadPursuitError("give only one of --heads FILE, --head NAME and --edit FILE")
@@ -57,5 +57,5 @@ def read_edit(
         return HeadEdit(head, scale=scale, where=place), None
     if heads is None:
         return None, None
-    chosen, origin = read_heads_file(heads)
-    return HeadEdit(chosen, scale=scale, where=place), origin
+    stored = read_heads(heads)
+    return HeadEdit(stored.heads, scale=scale, where=place), stored.model

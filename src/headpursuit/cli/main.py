@@ -10,9 +10,12 @@ import typer
 
 from headpursuit import __version__
 from headpursuit.cli.capture import capture
+from headpursuit.cli.compare import compare
+from headpursuit.cli.concept_map import concept_map
 from headpursuit.cli.concepts import concepts
 from headpursuit.cli.demo import demo
 from headpursuit.cli.describe import describe
+from headpursuit.cli.evaluate import evaluate
 from headpursuit.cli.export import export
 from headpursuit.cli.generate import generate
 from headpursuit.cli.models import models
@@ -29,8 +32,22 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Find, explain and edit the attention heads of Hugging Face language and vision-language models.",
 )
-for command in (demo, capture, describe, rank, generate, export, verify, concepts, models, report):
+for command in (
+    demo,
+    capture,
+    describe,
+    rank,
+    compare,
+    generate,
+    export,
+    verify,
+    evaluate,
+    concepts,
+    models,
+    report,
+):
     app.command()(command)
+app.command("map")(concept_map)
 
 
 def _print_version(wanted: bool) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,22 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
     from headpursuit.model.head_model import HeadModel
+
+
+class Beside(Protocol):
+    """What else is known of every head of a ranking: how far its score is from chance, how firmly it keeps its place.
+
+    Attributes:
+        key: what the heads file calls it.
+    """
+
+    key: ClassVar[str]
+
+    def columns(self) -> Mapping[str, Float[np.ndarray, "l h"]]:
+        """A value a head by name, each of shape ``(l, h)``."""
+
+    def summary(self) -> Mapping[str, Any]:
+        """How it was measured, in plain values."""
 
 
 @dataclass(frozen=True)
@@ -65,33 +81,74 @@ class HeadRanking:
             raise HeadPursuitError(f"k={k}: choose between 1 and the model's {len(order)} heads")
         return tuple(order[:k])
 
-    def to_frame(self) -> pd.DataFrame:
-        """A row a head, best first: rank (from one), name, layer, head, score."""
-        rows = [
-            {"rank": rank, "name": head.name, "layer": head.layer, "head": head.head, "score": self.score(head)}
-            for rank, head in enumerate(self.order(), start=1)
-        ]
-        return pd.DataFrame(rows)
+    def to_frame(self, *, beside: Sequence[Beside] = ()) -> pd.DataFrame:
+        """A row a head, best first: rank (from one), name, layer, head, score, and the columns of what stands beside."""
+        rows = [{"rank": rank, **self._entry(head, beside)} for rank, head in enumerate(self.order(), start=1)]
+        return pd.DataFrame(rows)[["rank", "name", "layer", "head", "score", *_columns(beside)]]
 
-    def to_dict(self, k: int) -> dict[str, Any]:
-        """What ``heads.json`` holds for the best ``k`` heads."""
+    def to_dict(self, k: int, *, beside: Sequence[Beside] = ()) -> dict[str, Any]:
+        """What ``heads.json`` holds for the best ``k`` heads; what stands beside adds keys to it and to every head."""
         return {
             "model": dict(self.model),
             "concept": self.concept,
             "method": self.method,
-            "heads": [
-                {"layer": head.layer, "head": head.head, "name": head.name, "score": self.score(head)}
-                for head in self.top(k)
-            ],
+            "heads": [self._entry(head, beside) for head in self.top(k)],
             "words": list(self.words),
             "n": self.n,
             "positions": self.positions,
             "about": dict(self.about),
+            **{one.key: dict(one.summary()) for one in beside},
         }
 
-    def save(self, path: str | Path, *, k: int) -> None:
+    def save(self, path: str | Path, *, k: int, beside: Sequence[Beside] = ()) -> None:
         """Write the best ``k`` heads as ``heads.json``."""
-        Path(path).write_text(json.dumps(self.to_dict(k), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        content = json.dumps(self.to_dict(k, beside=beside), indent=1, ensure_ascii=False)
+        Path(path).write_text(content + "\n", encoding="utf-8")
+
+    def _entry(self, head: Head, beside: Sequence[Beside]) -> dict[str, Any]:
+        more = {name: float(values[head.layer, head.head]) for name, values in _columns(beside).items()}
+        return {"layer": head.layer, "head": head.head, "name": head.name, "score": self.score(head), **more}
+
+
+def _columns(beside: Sequence[Beside]) -> dict[str, Float[np.ndarray, "l h"]]:
+    return {name: values for one in beside for name, values in one.columns().items()}
+
+
+@dataclass(frozen=True)
+class StoredHeads:
+    """What a heads file holds that another command needs.
+
+    Attributes:
+        heads: best first.
+        concept: what they were ranked for.
+        model: whose heads these are.
+        path: where they were read.
+    """
+
+    heads: tuple[Head, ...]
+    concept: str
+    model: Mapping[str, Any]
+    path: Path
+
+
+def read_heads(path: str | Path) -> StoredHeads:
+    """Read a ``heads.json`` without its model; keys that are not known here are left alone.
+
+    Raises:
+        HeadPursuitError: there is no such file, it cannot be read, or it holds an edit.
+    """
+    if not Path(path).is_file():
+        raise HeadPursuitError(f"there is no file {path}: write one with `headpursuit rank --out`")
+    try:
+        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+        heads = tuple(Head(int(entry["layer"]), int(entry["head"])) for entry in stored["heads"])
+        has_scales = any("scale" in entry for entry in stored["heads"])
+        found = StoredHeads(heads, str(stored.get("concept", "")), dict(stored["model"]), Path(path))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise HeadPursuitError(f"{path} is no heads file ({error}): write one with `headpursuit rank --out`") from error
+    if has_scales:
+        raise HeadPursuitError(f"{path} holds an edit, with scales of its own: give it as an edit (--edit {path})")
+    return found
 
 
 def load_heads(path: str | Path, *, model: HeadModel) -> tuple[Head, ...]:
@@ -100,30 +157,7 @@ def load_heads(path: str | Path, *, model: HeadModel) -> tuple[Head, ...]:
     Raises:
         HeadPursuitError: the file cannot be read, or its heads are another model's.
     """
-    heads, origin = read_heads_file(path)
-    require_same_model(path, origin, model.identity)
-    model.anatomy.require(heads)
-    return heads
-
-
-def read_heads_file(path: str | Path) -> tuple[tuple[Head, ...], Mapping[str, Any]]:
-    """Read a ``heads.json`` before its model is there.
-
-    Returns:
-        The heads, best first, and the model that they belong to, as :attr:`headpursuit.HeadModel.identity` names it.
-
-    Raises:
-        HeadPursuitError: there is no such file, or it is no heads file.
-    """
-    if not Path(path).is_file():
-        raise HeadPursuitError(f"there is no file {path}: write one with `headpursuit rank --out`")
-    try:
-        stored = json.loads(Path(path).read_text(encoding="utf-8"))
-        heads = tuple(Head(int(entry["layer"]), int(entry["head"])) for entry in stored["heads"])
-        has_scales = any("scale" in entry for entry in stored["heads"])
-        origin = dict(stored["model"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise HeadPursuitError(f"{path} is no heads file ({error}): write one with `headpursuit rank --out`") from error
-    if has_scales:
-        raise HeadPursuitError(f"{path} holds an edit, with scales of its own: give it as an edit (--edit {path})")
-    return heads, origin
+    stored = read_heads(path)
+    require_same_model(path, stored.model, model.identity)
+    model.anatomy.require(stored.heads)
+    return stored.heads
