@@ -1,4 +1,4 @@
-"""Reading along: a model's logits at the positions that predict a given answer (teacher forcing), and what they say of a concept.
+"""Reading along: a model's logits where they predict a given answer (teacher forcing), and what they say of a concept.
 
 Nothing is generated, so that the answer, and with it the positions that count, is the same under every edit.
 """
