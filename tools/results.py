@@ -14,7 +14,7 @@ from pathlib import Path
 import headpursuit as hp
 from headpursuit.evaluation.describing import describe_heads
 from headpursuit.evaluation.material import Source, gather
-from headpursuit.evaluation.recipe import Recipe, load_recipe, recipe_names
+from headpursuit.evaluation.recipe import Recipe, load_recipe
 from headpursuit.evaluation.results import Comparison, Results
 from headpursuit.evaluation.sweep import sweep
 from headpursuit.model.head_model import HeadModel
@@ -26,6 +26,18 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "results.md"
 IMAGES = ROOT / "docs" / "images" / "results"
 DESCRIBED_SHOWN = 12
+# In the order of the paper's experiments.
+RECIPES = (
+    "demo-describe",
+    "demo-qa-countries",
+    "demo-rude",
+    "demo-digits",
+    "demo-caption-colors",
+    "demo-caption-sentiments",
+    "demo-caption-quantity",
+    "demo-transfer",
+    "demo-caption-alpha",
+)
 
 
 def main() -> None:
@@ -34,14 +46,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "headpursuit-results", help="where cells are kept")
     parser.add_argument("--limit", type=int, help="samples a task and split at most")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("recipes", nargs="*", default=RECIPES, help="only these, for a page of a part")
     options = parser.parse_args()
     source = Source(limit=options.limit, seed=options.seed)
     model = hp.load("demo", device="cpu")
-    found = [
-        (recipe, run(recipe, model, source, options.out / recipe.name))
-        for recipe in map(load_recipe, recipe_names())
-        if recipe.name.startswith("demo-")
-    ]
+    recipes = [load_recipe(name) for name in options.recipes]
+    found = [(recipe, run(recipe, model, source, options.out / recipe.name)) for recipe in recipes]
     IMAGES.mkdir(parents=True, exist_ok=True)
     for old in IMAGES.glob("*.png"):
         old.unlink()
