@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def save_chain(folder: Path, pieces: list[str]) -> None:
         rows = torch.nn.functional.normalize(torch.randn(len(tokenizer), 128), dim=1)
         model.model.embed_tokens.weight.copy_(rows)
         model.lm_head.weight.zero_()
-        for token, following in zip(chain, chain[1:], strict=False):
+        for token, following in pairwise(chain):
             model.lm_head.weight[following] += rows[token]
     model.save_pretrained(folder)
 
@@ -71,7 +72,10 @@ def serve(model: Path, log: Path) -> Iterator[str]:
     command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
     with log.open("w") as output:
         server = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1"}
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1"},
         )
         try:
             _wait_for(f"http://127.0.0.1:{port}/health", server, log)

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 
 import pytest
 
@@ -95,7 +96,7 @@ def test_it_asks_again(server, stumble):
 def test_waiting_grows_and_the_server_may_ask_for_more(server):
     one = server((503, {}, ""), (503, {}, ""), (429, {"Retry-After": "1"}, ""), completion("hi"))
     quick(one.url, backoff=0.2).ask(ASKED, max_tokens=7)
-    gaps = [later - earlier for earlier, later in zip(one.times, one.times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(one.times)]
     assert gaps[0] >= 0.2
     assert gaps[1] >= 0.4
     assert gaps[2] >= 1

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -38,6 +39,8 @@ PROMPTS: dict[Kind, str] = {
     ),
 }
 _MAX_TOKENS = 256
+# Beginnings of JSON to try in a reply: one that is all brackets would take forever.
+_OBJECTS = 20
 # Words, or phrases of up to three.
 _WORDS = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*(?: [^\W\d_]+(?:['’-][^\W\d_]+)*){0,2}")
 
@@ -164,7 +167,7 @@ def keywords(
         raise HeadPursuitError(f"kind={kind!r}: choose one of {', '.join(get_args(Kind))}")
     if not 0 <= held_out < 1:
         raise HeadPursuitError(f"held_out={held_out}: give a share from 0 to below 1")
-    kept_away = {_stem(word) for word in avoid}
+    kept_away = {_key(word) for word in avoid}
     counts: Counter[str] = Counter()
     refused: Counter[str] = Counter()
     spelled: dict[str, Counter[str]] = {}
@@ -232,7 +235,8 @@ def _parsed(reply: str) -> list[str] | str:
     """The words of a reply, or what is wrong with it. Models wrap JSON in remarks and fences, so look for the first object."""
     decoder = json.JSONDecoder()
     reason = "no JSON object in it"
-    for start in (match.start() for match in re.finditer(r"[{\[]", reply)):
+    starts = (match.start() for match in re.finditer(r"[{\[]", reply))
+    for start in islice(starts, _OBJECTS):
         try:
             found, _ = decoder.raw_decode(reply, start)
         except (ValueError, RecursionError):
@@ -247,22 +251,29 @@ def _parsed(reply: str) -> list[str] | str:
 def _fault(word: str, sample: Sample, kind: Kind, avoid: set[str]) -> str:
     if not _WORDS.fullmatch(word):
         return "no word"
-    if _stem(word) in avoid:
+    key = _key(word)
+    if not avoid.isdisjoint((key, f"{key}s", f"{key}es", _singular(key, avoid))):
         return "to be avoided"
     if kind == "toxic" and not re.search(rf"(?<!\w){re.escape(word)}(?!\w)", sample.text, re.IGNORECASE):
         return "not in the text"
     return ""
 
 
-def _stem(word: str) -> str:
-    """Words that the metric counts as one: a plural in -s or -es is its singular (docs/decisions.md, 11)."""
-    key = " ".join(word.split()).casefold().replace("’", "'")
-    return re.sub(r"(?<=[^\W\d_]{2})e?s$", "", key)
+def _key(word: str) -> str:
+    return " ".join(word.split()).casefold().replace("’", "'")
+
+
+def _singular(key: str, known: set[str]) -> str:
+    """The known word that the metric counts this one with, a plural in -s or -es (docs/decisions.md, 11), or the word."""
+    endings = [ending for ending in ("es", "s") if key.endswith(ending)]
+    return next((key.removesuffix(ending) for ending in endings if key.removesuffix(ending) in known), key)
 
 
 def _held_out(words: Sequence[str], share: float, seed: int) -> set[str]:
-    stems = sorted({_stem(word) for word in words})
+    keys = {_key(word) for word in words}
+    singulars = {word: _singular(_key(word), keys) for word in words}
+    groups = sorted(set(singulars.values()))
     # Something must be left to rank with.
-    count = min(round(share * len(stems)), len(stems) - 1)
-    chosen = {stems[index] for index in np.random.default_rng(seed).choice(len(stems), size=count, replace=False)}
-    return {word for word in words if _stem(word) in chosen}
+    count = min(round(share * len(groups)), len(groups) - 1)
+    chosen = {groups[index] for index in np.random.default_rng(seed).choice(len(groups), size=count, replace=False)}
+    return {word for word, group in singulars.items() if group in chosen}
