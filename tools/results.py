@@ -14,6 +14,7 @@ from pathlib import Path
 import headpursuit as hp
 from headpursuit.evaluation.describing import describe_heads
 from headpursuit.evaluation.material import Source, gather
+from headpursuit.evaluation.read_along import NEUTRAL_TASK
 from headpursuit.evaluation.recipe import Recipe, load_recipe
 from headpursuit.evaluation.results import Comparison, Results
 from headpursuit.evaluation.sweep import sweep
@@ -102,7 +103,7 @@ def summary(all_results: Sequence[Results]) -> str:
             of_kind = [one for one in judged if one.wanted == wanted and ("teacher-forced" in one.task) == is_kind]
             for against in ("logit_lens", "random"):
                 lines.append(_count(of_kind, kind, what, against))
-    lines.append(_by_concept(judged).to_markdown())
+    lines += [_by_concept(judged).to_markdown(), _cost(all_results).to_markdown()]
     lost = [one for one in judged if one.verdict == "worse"]
     lines.append(
         f"SOMP's heads did less than others, with an interval away from 0, in {len(lost)} comparison(s):"
@@ -145,6 +146,33 @@ def _by_concept(judged: Sequence[Comparison]) -> Table:
     return Table(
         title="SOMP better / not told apart / worse, over k",
         header=("concept", "α", "target: logit lens", "target: random", "log-odds: logit lens", "log-odds: random"),
+        rows=tuple(rows),
+    )
+
+
+def _cost(all_results: Sequence[Results]) -> Table:
+    """What the most heads cost on neutral text: a choice that breaks everything lowers its target, too."""
+    rows = []
+    for results in all_results:
+        neutral = [row for row in results.rows if row.task == NEUTRAL_TASK and row.selection != "none"]
+        most = max((row.k for row in neutral), default=0)
+        for concept, scale in dict.fromkeys((row.concept, row.scale) for row in neutral):
+            found = {row.selection: row for row in neutral if (row.concept, row.scale, row.k) == (concept, scale, most)}
+            random = found["random"]
+            costs = [number(found[one].change, found[one].low, found[one].high) for one in ("somp", "logit_lens")]
+            rows.append(
+                (
+                    results.recipe,
+                    concept,
+                    signed(scale),
+                    str(most),
+                    *costs,
+                    number(random.change, random.q25, random.q75),
+                )
+            )
+    return Table(
+        title="What the edits cost elsewhere: change of the negative log-likelihood of neutral text, nats a token",
+        header=("recipe", "heads of", "α", "k", "SOMP [95 %]", "logit lens [95 %]", "random, median [quartiles]"),
         rows=tuple(rows),
     )
 
