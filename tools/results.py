@@ -14,7 +14,8 @@ from pathlib import Path
 import headpursuit as hp
 from headpursuit.evaluation.describing import describe_heads
 from headpursuit.evaluation.material import Source, gather
-from headpursuit.evaluation.recipe import Recipe, load_recipe, recipe_names
+from headpursuit.evaluation.read_along import NEUTRAL_TASK
+from headpursuit.evaluation.recipe import Recipe, load_recipe
 from headpursuit.evaluation.results import Comparison, Results
 from headpursuit.evaluation.sweep import sweep
 from headpursuit.model.head_model import HeadModel
@@ -26,6 +27,18 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "results.md"
 IMAGES = ROOT / "docs" / "images" / "results"
 DESCRIBED_SHOWN = 12
+# In the order of the paper's experiments.
+RECIPES = (
+    "demo-describe",
+    "demo-qa-countries",
+    "demo-rude",
+    "demo-digits",
+    "demo-caption-colors",
+    "demo-caption-sentiments",
+    "demo-caption-quantity",
+    "demo-transfer",
+    "demo-caption-alpha",
+)
 
 
 def main() -> None:
@@ -34,14 +47,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "headpursuit-results", help="where cells are kept")
     parser.add_argument("--limit", type=int, help="samples a task and split at most")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("recipes", nargs="*", default=RECIPES, help="only these, for a page of a part")
     options = parser.parse_args()
     source = Source(limit=options.limit, seed=options.seed)
     model = hp.load("demo", device="cpu")
-    found = [
-        (recipe, run(recipe, model, source, options.out / recipe.name))
-        for recipe in map(load_recipe, recipe_names())
-        if recipe.name.startswith("demo-")
-    ]
+    recipes = [load_recipe(name) for name in options.recipes]
+    found = [(recipe, run(recipe, model, source, options.out / recipe.name)) for recipe in recipes]
     IMAGES.mkdir(parents=True, exist_ok=True)
     for old in IMAGES.glob("*.png"):
         old.unlink()
@@ -92,7 +103,7 @@ def summary(all_results: Sequence[Results]) -> str:
             of_kind = [one for one in judged if one.wanted == wanted and ("teacher-forced" in one.task) == is_kind]
             for against in ("logit_lens", "random"):
                 lines.append(_count(of_kind, kind, what, against))
-    lines.append(_by_concept(judged).to_markdown())
+    lines += [_by_concept(judged).to_markdown(), _cost(all_results).to_markdown()]
     lost = [one for one in judged if one.verdict == "worse"]
     lines.append(
         f"SOMP's heads did less than others, with an interval away from 0, in {len(lost)} comparison(s):"
@@ -135,6 +146,33 @@ def _by_concept(judged: Sequence[Comparison]) -> Table:
     return Table(
         title="SOMP better / not told apart / worse, over k",
         header=("concept", "α", "target: logit lens", "target: random", "log-odds: logit lens", "log-odds: random"),
+        rows=tuple(rows),
+    )
+
+
+def _cost(all_results: Sequence[Results]) -> Table:
+    """What the most heads cost on neutral text: a choice that breaks everything lowers its target, too."""
+    rows = []
+    for results in all_results:
+        neutral = [row for row in results.rows if row.task == NEUTRAL_TASK and row.selection != "none"]
+        most = max((row.k for row in neutral), default=0)
+        for concept, scale in dict.fromkeys((row.concept, row.scale) for row in neutral):
+            found = {row.selection: row for row in neutral if (row.concept, row.scale, row.k) == (concept, scale, most)}
+            random = found["random"]
+            costs = [number(found[one].change, found[one].low, found[one].high) for one in ("somp", "logit_lens")]
+            rows.append(
+                (
+                    results.recipe,
+                    concept,
+                    signed(scale),
+                    str(most),
+                    *costs,
+                    number(random.change, random.q25, random.q75),
+                )
+            )
+    return Table(
+        title="What the edits cost elsewhere: change of the negative log-likelihood of neutral text, nats a token",
+        header=("recipe", "heads of", "α", "k", "SOMP [95 %]", "logit lens [95 %]", "random, median [quartiles]"),
         rows=tuple(rows),
     )
 

@@ -76,6 +76,11 @@ def recipe(tmp_path):
         ("k = [1, 2]", "k = [1, 99]", r"edit.k[1]: 99 of the "),
         ('"demo-facts"', '"gone.txt"', r"neutral: there is no file gone.txt"),
         ("title = ", "title ", r"mine.toml is not TOML: Expected '=' after a key"),
+        (
+            "[edit]",
+            '[[concepts]]\nwords = "digits"\ntask = "digits"\ntarget = "accuracy"\n[edit]',
+            r"concepts: two are called 'digits'; give one of them another name",
+        ),
         ("[edit]", "[describe]\ntask = 'digits'\n[edit]", r"describe: stands beside [[concepts]] or [edit]"),
     ],
 )

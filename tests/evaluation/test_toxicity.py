@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -35,7 +37,9 @@ def save(folder, labels, **options):
         **options,
     )
     RobertaForSequenceClassification(config).save_pretrained(folder)
-    tiny.tokenizer().save_pretrained(folder)  # which states no limit of its own
+    tokenizer = copy.deepcopy(tiny.tokenizer())  # which states no limit of its own
+    tokenizer.padding_side = "left"
+    tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -48,16 +48,9 @@ def compare(
 
         note(f"wrote {render_overlap(table, figure)}")
     k = top or len(stored[0].heads)
+    shown = table.to_numpy().tolist()
     if json:
-        print_json(
-            {
-                "model": dict(stored[0].model),
-                "k": k,
-                "names": list(table),
-                "jaccard": table.values.tolist(),
-                "seed": seed,
-            }
-        )
+        print_json({"model": dict(stored[0].model), "k": k, "names": names, "jaccard": shown, "seed": seed})
         return
-    rows = [[name, *(f"{value:.2f}" for value in row)] for name, row in zip(table, table.values.tolist(), strict=True)]
-    print_table(f"Jaccard similarity of the best {k} heads", ["", *table], rows, right=list(table))
+    rows = [[name, *(f"{value:.2f}" for value in row)] for name, row in zip(names, shown, strict=True)]
+    print_table(f"Jaccard similarity of the best {k} heads", ["", *names], rows, right=names)

@@ -25,6 +25,8 @@ def concept_map(
     json: JsonOption = False,
 ) -> None:
     """Score every head for several concepts, and show the best heads of each."""
+    import numpy as np
+
     from headpursuit.activations.store import open_capture
     from headpursuit.concepts import load_concept
     from headpursuit.ranking.overlap import concept_map as map_concepts
@@ -66,10 +68,9 @@ def concept_map(
             }
         )
         return
-    best = [table.loc[name].sort_values(ascending=False, kind="stable").head(5) for name in found.concepts]
-    rows = [
-        [name, "  ".join(f"{head} {value:.2f}" for head, value in row.items())]
-        for name, row in zip(found.concepts, best, strict=True)
-    ]
+    rows = []
+    for name, row in zip(found.concepts, table.to_numpy(), strict=True):
+        best = np.argsort(-row, kind="stable")[:5]
+        rows.append([name, "  ".join(f"{table.columns[index]} {row[index]:.2f}" for index in best)])
     measure = "z" if significance else {"somp": "explained variance", "logit_lens": "mean logit"}[found.method]
     print_table(f"{opened.model['id']}, {found.n} samples, {measure}", ["concept", "best heads"], rows)

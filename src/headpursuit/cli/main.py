@@ -18,6 +18,7 @@ from headpursuit.cli.describe import describe
 from headpursuit.cli.evaluate import evaluate
 from headpursuit.cli.export import export
 from headpursuit.cli.generate import generate
+from headpursuit.cli.keywords import keywords
 from headpursuit.cli.models import models
 from headpursuit.cli.rank import rank
 from headpursuit.cli.report import report
@@ -43,6 +44,7 @@ for command in (
     verify,
     evaluate,
     concepts,
+    keywords,
     models,
     report,
 ):

@@ -104,7 +104,7 @@ def gather(recipe: Recipe, source: Source) -> Material:
     """
     check_data(recipe, source)
     tests = {task.name: _test_records(recipe, task, source) for task in recipe.tasks}
-    aims = tuple(_aim(recipe, spec, source, tests[spec.task]) for spec in recipe.concepts)
+    aims = _distinct([_aim(recipe, spec, source, tests[spec.task]) for spec in recipe.concepts])
     tasks = {task.name: _task(recipe, task, tests[task.name], aims) for task in recipe.tasks}
     for place, aim in enumerate(aims):
         _check_target(place, aim, tasks[aim.spec.task])
@@ -154,13 +154,22 @@ def known_aims(recipe: Recipe, source: Source) -> tuple[Aim, ...]:
     """The concepts whose words are known before any data is read.
 
     Raises:
-        HeadPursuitError: no such concept or file; names the key.
+        HeadPursuitError: no such concept or file, or two of one name; names the key.
     """
-    return tuple(
-        _aim(recipe, spec, source, ())
-        for spec in recipe.concepts
-        if spec.words != CLASSES or _classes(recipe.task(spec.task))
+    return _distinct(
+        [
+            _aim(recipe, spec, source, ())
+            for spec in recipe.concepts
+            if spec.words != CLASSES or _classes(recipe.task(spec.task))
+        ]
     )
+
+
+def _distinct(aims: Sequence[Aim]) -> tuple[Aim, ...]:
+    for number, aim in enumerate(aims):
+        if aim.name in [other.name for other in aims[:number]]:
+            raise HeadPursuitError(f"concepts: two are called {aim.name!r}; give one of them another name")
+    return tuple(aims)
 
 
 def _aim(recipe: Recipe, spec: ConceptSpec, source: Source, records: Sequence[Record]) -> Aim:

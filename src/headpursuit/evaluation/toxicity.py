@@ -92,6 +92,8 @@ def load_classifier(
     # RoBERTa counts positions from 2; a tokenizer that states no limit would let longer texts run past the last one.
     places = getattr(hf.config, "max_position_embeddings", tokenizer.model_max_length)
     tokenizer.model_max_length = min(tokenizer.model_max_length, places - 2)
+    # An encoder's head reads the first token, which must not be padding; a tokenizer may have been saved padding on the left.
+    tokenizer.padding_side = "right"
     return ToxicityClassifier(
         name=str(name),
         revision=getattr(hf.config, "_commit_hash", None),

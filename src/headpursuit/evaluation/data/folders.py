@@ -44,7 +44,7 @@ def read_image_folder(path: Path, split: Split, *, classes: Sequence[str] = ()) 
         part = next((_PARTS[name.lower()] for name in relative.parts[:-1] if name.lower() in _PARTS), None)
         if wanted(part, split):
             make = partial(image_record, file, file.parent.name, classes=classes, where=str(relative))
-            yield Entry(key="/".join(relative.parts[-2:]), part=part, make=make)
+            yield Entry(key=relative.as_posix(), part=part, make=make)
 
 
 def read_gtsrb(path: Path, split: Split) -> Iterator[Entry]:
@@ -59,13 +59,13 @@ def read_gtsrb(path: Path, split: Split) -> Iterator[Entry]:
     tables = [file for name in ("GT-final_test.csv", "Test.csv") for file in sorted(path.rglob(name))]
     if tables and wanted("test", split):
         yield from _signs_in_table(tables[0])
-    for entry_file in _images(path):
-        relative = entry_file.relative_to(path)
-        if entry_file.parent.name.isdecimal():
+    for file in _images(path):
+        relative = file.relative_to(path)
+        if file.parent.name.isdecimal():
             part = next((_PARTS[name.lower()] for name in relative.parts[:-1] if name.lower() in _PARTS), None)
             if wanted(part, split):
-                make = partial(image_record, entry_file, entry_file.parent.name, classes=GTSRB, where=str(relative))
-                yield Entry(key=str(relative), part=part, make=make)
+                make = partial(image_record, file, file.parent.name, classes=GTSRB, where=str(relative))
+                yield Entry(key=relative.as_posix(), part=part, make=make)
 
 
 def read_dtd(path: Path, split: Split) -> Iterator[Entry]:
@@ -137,10 +137,14 @@ def _images(path: Path) -> list[Path]:
 def _signs_in_table(table: Path) -> Iterator[Entry]:
     lines = read_text(table).splitlines()
     rows = csv.DictReader(lines, delimiter=";" if lines and ";" in lines[0] else ",")
+    try:
+        numbered = [(rows.line_num, row) for row in rows]
+    except csv.Error as error:
+        raise HeadPursuitError(f"{table.name} line {rows.line_num}: not readable as CSV ({error})") from error
     official = table.parent / "Final_Test" / "Images"
     folder = official if official.is_dir() else table.parent
-    for row in rows:
-        where = f"{table.name} line {rows.line_num}"
+    for line, row in numbered:
+        where = f"{table.name} line {line}"
         name, number = row.get("Path") or row.get("Filename"), row.get("ClassId")
         if not name or not number:
             raise HeadPursuitError(f"{where}: no Filename (or Path) or no ClassId; give the table that has the classes")
