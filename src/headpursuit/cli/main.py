@@ -13,6 +13,7 @@ from headpursuit.cli.capture import capture
 from headpursuit.cli.concepts import concepts
 from headpursuit.cli.demo import demo
 from headpursuit.cli.describe import describe
+from headpursuit.cli.evaluate import evaluate
 from headpursuit.cli.export import export
 from headpursuit.cli.generate import generate
 from headpursuit.cli.models import models
@@ -29,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Find, explain and edit the attention heads of Hugging Face language and vision-language models.",
 )
-for command in (demo, capture, describe, rank, generate, export, verify, concepts, models, report):
+for command in (demo, capture, describe, rank, generate, export, verify, evaluate, concepts, models, report):
     app.command()(command)
 
 

@@ -23,11 +23,11 @@ from transformers.models.auto.modeling_auto import (
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.demo import demo_path
-from headpursuit.model.files import OTHER_FORMS
 from headpursuit.model.finding import find_anatomy, how_to_say
 from headpursuit.model.head_model import HeadModel, ModelSource
 from headpursuit.model.images import find_image_style
 from headpursuit.model.selfcheck import proven
+from headpursuit.model.stored import OTHER_FORMS
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -237,6 +237,22 @@ def _cached_folder(name: str, revision: str | None) -> Path | None:
 def _explain(model: str | Path, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return f"{model} could not be opened as a model ({reason}): give a Hub name, a local folder in the Hub's format, or demo"
+
+
+def load_outline(model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> Anatomy:
+    """Where the heads of a checkpoint are, by its configuration alone: the model is built without weights.
+
+    Raises:
+        HeadPursuitError: there is no such model, or its heads are not found.
+    """
+    path = str(demo_path()) if str(model) == "demo" else str(model)
+    try:
+        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
+        with torch.device("meta"):
+            hf = _auto_class(config).from_config(config, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise HeadPursuitError(_explain(model, error)) from error
+    return find_anatomy(hf)
 
 
 def load_tokenizer(model: str | Path, *, revision: str | None = None) -> Any:

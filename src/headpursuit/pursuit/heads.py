@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.pursuit.batches import Found, FrameSource, Options, pursue_dictionary, pursue_lists
+from headpursuit.pursuit.batches import Found, Options, Signals, pursue_dictionary, pursue_lists
 from headpursuit.pursuit.dictionary import Dictionary, rows_of
-from headpursuit.pursuit.frame import Frame, frame_of_moments, frame_of_rows
 from headpursuit.pursuit.results import EarlyStopWarning, HeadPursuits, Pursuit
 from headpursuit.pursuit.rules import CONSTANT, check_finite, check_options, describe_early_stop, no_variance
 from headpursuit.pursuit.signal import HeadSignal
@@ -86,7 +85,7 @@ def somp_heads(
     D = rows_of(atoms)
     _check(z, projection, D, n_atoms=n_atoms, criterion=criterion)
     options = Options(n_atoms, criterion, center, normalize)
-    found = pursue_dictionary(_frames(z, options), projection, atoms, options)
+    found = pursue_dictionary(Signals(rows=z), projection, atoms, options)
     _report(found, samples=len(z), atoms=len(D))
     return HeadPursuits(found.support[0], found.explained_variance[0])
 
@@ -131,7 +130,7 @@ def somp_many(
     if not lists:
         raise HeadPursuitError("somp_many needs at least one dictionary")
     index = torch.nn.utils.rnn.pad_sequence(lists, batch_first=True, padding_value=-1)
-    found = pursue_lists(_frames(z, options), projection, D, index, options)
+    found = pursue_lists(Signals(rows=z), projection, D, index, options)
     _report(found, samples=len(z), atoms=index.shape[1])
     return HeadPursuits(found.support, found.explained_variance)
 
@@ -167,19 +166,9 @@ def somp_moments(
     _check(second_moment.transpose(0, 1), projection, D, n_atoms=n_atoms, criterion="l2")
     options = Options(n_atoms, "l2", False, normalize)
 
-    def frames(heads: slice, width: Tensor) -> Frame:
-        return frame_of_moments(second_moment[heads], width)
-
-    found = pursue_dictionary(frames, projection, atoms, options)
+    found = pursue_dictionary(Signals(moments=second_moment), projection, atoms, options)
     _report(found, samples=None, atoms=len(D))
     return HeadPursuits(found.support[0], found.explained_variance[0])
-
-
-def _frames(z: Float[Tensor, "n h e"], options: Options) -> FrameSource:
-    def frames(heads: slice, width: Tensor) -> Frame:
-        return frame_of_rows(z[:, heads], width, criterion=options.criterion, center=options.center)
-
-    return frames
 
 
 def _factored(signal: Float[Tensor, "n d"], *, center: bool) -> HeadSignal:
