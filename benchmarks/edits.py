@@ -1,7 +1,8 @@
 """What an edit costs while a model runs, hooked and exported, beside the unedited model: ``python -m benchmarks.edits``.
 
 The unedited model, the hooked one, the exported one and a second copy of the unedited one take turns, token by token, so that
-whatever else the machine does falls on all of them. The second copy shows how much of a difference is noise.
+whatever else the machine does falls on all of them. The second copy shows how much of a difference is noise. On the CPU times
+are the processor's, not the clock's.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def decode_case(bench: Bench) -> list[Row]:
 
         for name, one in found.items():
             one.hf(input_ids=ids, past_key_values=caches[name], use_cache=True)
-        return _rows("decode", found, {name: run(name) for name in found}, bench, rounds=600, tokens=1)
+        return _rows("decode", found, {name: run(name) for name in found}, bench, rounds=bench.repeats * 100, tokens=1)
 
 
 def prefill_case(bench: Bench) -> list[Row]:
@@ -89,7 +90,7 @@ def prefill_case(bench: Bench) -> list[Row]:
     ids = _ids(PREFILL, bench)
     with variants(bench) as found, torch.no_grad():
         runs = {name: partial(one.hf, input_ids=ids, use_cache=False, logits_to_keep=1) for name, one in found.items()}
-        return _rows("prefill", found, runs, bench, rounds=40, tokens=PREFILL)
+        return _rows("prefill", found, runs, bench, rounds=bench.repeats * 10, tokens=PREFILL)
 
 
 def generate_case(bench: Bench) -> list[Row]:
@@ -97,7 +98,7 @@ def generate_case(bench: Bench) -> list[Row]:
     ids = _ids(PROMPT, bench)
     with variants(bench) as found, torch.no_grad():
         runs = {name: partial(_generate, one.hf, ids) for name, one in found.items()}
-        return _rows("generate", found, runs, bench, rounds=30, tokens=NEW)
+        return _rows("generate", found, runs, bench, rounds=bench.repeats * 5, tokens=NEW)
 
 
 def _generate(hf: Any, ids: torch.Tensor) -> object:

@@ -10,6 +10,7 @@ from transformers import pipeline
 
 import headpursuit as hp
 import tiny
+import vlm
 from headpursuit.model.batching import collate, make_prompt
 from model.test_contracts import prompts
 
@@ -34,7 +35,8 @@ def by_hand(model, batch, where):
         def scale(module, args):
             z = args[0].clone()
             mask = chosen.repeat_interleave(z.shape[0] // rows, dim=0)[:, : z.shape[1]]
-            columns = slice(head.head * z.shape[2] // 4, (head.head + 1) * z.shape[2] // 4)
+            width = model.anatomy.layer(head.layer).head_width
+            columns = slice(head.head * width, (head.head + 1) * width)
             z[..., columns] = torch.where(mask[..., None], SCALE * z[..., columns], z[..., columns])
             return (z,)
 
@@ -80,6 +82,43 @@ def test_an_edit_at_a_place_is_what_is_scaled_by_hand(family, where, beams):
         torch.testing.assert_close(found_logits, logits, rtol=1e-4, atol=1e-4)
     _, plain = written(model, batch, use_cache=False, **options)
     assert (plain - logits).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("where", ["image", "text", "generated"])
+@pytest.mark.parametrize("family", ["gemma3", "qwen2_5_vl", "qwen3_vl", "internvl"])
+def test_places_hold_for_batched_images_of_other_families(family, where):
+    model = vlm.vlm(family)
+    batch = batch_of(model, prompts(model))
+    options = {"max_new_tokens": 4, "min_new_tokens": 4}
+    with by_hand(model, batch, where):
+        sequences, logits = written(model, batch, use_cache=False, **options)
+    with hp.HeadEdit(HEADS, scale=SCALE, where=where).applied(model):
+        found, found_logits = written(model, batch, use_cache=True, **options)
+    assert torch.equal(found, sequences)
+    finite = torch.isfinite(logits)
+    torch.testing.assert_close(found_logits[finite], logits[finite], rtol=1e-3, atol=1e-3)
+    plain = written(model, batch, **options)[1]
+    assert (plain - logits)[finite].abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("family", ["blip-2", "kosmos-2"])
+def test_a_decoder_that_generates_by_itself_takes_edits_of_all_tokens_only(family):
+    model = vlm.vlm(family)
+    batch = batch_of(model, prompts(model)[:1])
+    heads = [model.anatomy.heads()[1]]
+    with hp.HeadEdit(heads, scale=SCALE).applied(model):
+        written(model, batch, max_new_tokens=2)
+    with (
+        hp.HeadEdit(heads, scale=SCALE, where="generated").applied(model),
+        pytest.raises(hp.HeadPursuitError, match="use where='all'"),
+    ):
+        written(model, batch, max_new_tokens=2)
+
+
+def test_where_no_token_stands_for_a_patch_there_is_no_such_place():
+    for where in ("image", "text"):
+        with pytest.raises(hp.HeadPursuitError, match="no token stands for a patch"):
+            hp.HeadEdit(["L0.H0"], scale=-1, where=where).applied(vlm.vlm("mllama")).__enter__()
 
 
 @pytest.mark.parametrize("where", ["image", "text", "prompt", "generated"])

@@ -104,7 +104,10 @@ def test_a_checkpoint_is_exported_without_being_loaded(original, tmp_path, monke
     monkeypatch.setattr(subject, "load", refuse)
     hp.export(folder, tmp_path / "edit.json", tmp_path / "outlined", progress=False)
     loaded, outlined = saved.contents(tmp_path / "loaded"), saved.contents(tmp_path / "outlined")
+    records = [json.loads(one.pop("headpursuit_edit.json")) for one in (loaded, outlined)]
     assert loaded == outlined
+    assert [record["export"].pop("dtype") for record in records] == ["bfloat16", "auto"]
+    assert records[0] == records[1]
 
 
 def test_heads_of_unknown_origin_are_proven_on_the_loaded_model(llama, tmp_path):

@@ -11,14 +11,14 @@ import torch
 from headpursuit.errors import HeadPursuitError
 from headpursuit.exporting.folder import files_beside, fill
 from headpursuit.exporting.subject import FLOATS
-from headpursuit.model.files import checkpoint_files
 from headpursuit.model.load import whole_folder
+from headpursuit.model.stored import checkpoint_files
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from headpursuit.exporting.subject import Subject, Touched
-    from headpursuit.model.files import StoredTensor
+    from headpursuit.model.stored import StoredTensor
 
 _WAY_OUT = "export an adapter instead (--format lora or ia3)"
 

@@ -11,11 +11,11 @@ import torch
 
 from headpursuit.editing.where import ALL
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.files import StoredTensor, checkpoint_files, find_by_content, find_by_name, stored_tensors
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.identity import require_same_model, weights_fingerprint
 from headpursuit.model.load import load, local_folder, outline
 from headpursuit.model.projection import input_width, output_width, stores_input_first, weight_of
+from headpursuit.model.stored import StoredTensor, checkpoint_files, find_by_content, find_by_name, stored_tensors
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -23,11 +23,11 @@ from transformers.models.auto.modeling_auto import (
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.demo import demo_path
-from headpursuit.model.files import OTHER_FORMS
 from headpursuit.model.finding import find_anatomy, how_to_say
 from headpursuit.model.head_model import HeadModel, ModelSource
 from headpursuit.model.images import find_image_style
 from headpursuit.model.selfcheck import proven
+from headpursuit.model.stored import OTHER_FORMS
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

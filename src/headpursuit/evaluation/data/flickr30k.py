@@ -13,7 +13,7 @@ from typing import Any, Literal
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.data.entries import Entry, Split
 from headpursuit.evaluation.records import Record
-from headpursuit.model.texts import inside, read_text
+from headpursuit.model.files import inside, read_text
 
 _CAPTIONS = ("dataset_flickr30k.json", "results_20130124.token", "captions.txt", "results.csv")
 _IMAGES = ("flickr30k-images", "flickr30k_images", "flickr30k_images/flickr30k_images", "images", "Images")

@@ -11,7 +11,7 @@ from typing import Any
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.data.entries import Entry, Split
 from headpursuit.evaluation.records import Record
-from headpursuit.model.texts import json_lines, read_text
+from headpursuit.model.files import json_lines, read_text
 
 _TET_FIELDS = ("query", "prompt", "text", "question")
 

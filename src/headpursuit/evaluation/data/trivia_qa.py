@@ -11,7 +11,7 @@ from typing import Any, Literal
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.data.entries import Entry, Split, wanted
 from headpursuit.evaluation.records import Record
-from headpursuit.model.texts import read_text
+from headpursuit.model.files import read_text
 
 # The official test file has no answers, so that the development data is what everybody evaluates on.
 _PARTS: dict[str, Literal["selection", "test"]] = {"train": "selection", "dev": "test"}
