@@ -62,7 +62,7 @@ class Material:
         aims: its concepts.
         tasks: its tasks, on test data.
         records: the records behind them, by task.
-        selection: prompts that heads are ranked on, by concept (or ``describe``); none is a test prompt.
+        selection: tasks of the samples that heads are ranked on, by concept (or ``describe``); none is a test prompt.
         neutral: texts whose likelihood should stay.
         about: fingerprints and sizes of all data, for the result.
     """
@@ -71,7 +71,7 @@ class Material:
     aims: tuple[Aim, ...]
     tasks: Mapping[str, Task] = field(repr=False)
     records: Mapping[str, Sequence[Record]] = field(repr=False)
-    selection: Mapping[str, Sequence[Sample]] = field(repr=False)
+    selection: Mapping[str, Task] = field(repr=False)
     neutral: Sequence[Sample] = field(repr=False)
     about: Mapping[str, Any] = field(repr=False)
 
@@ -112,7 +112,7 @@ def gather(recipe: Recipe, source: Source) -> Material:
         name: {"n": len(records), "data": data_fingerprint(records)} for name, records in tests.items()
     }
     chosen_on: dict[str, Any] = {}
-    selection: dict[str, Sequence[Sample]] = {}
+    selection: dict[str, Task] = {}
     wanted = [(aim.name, aim.spec.task, aim.spec.limit) for aim in aims]
     if recipe.describe is not None:
         wanted.append(("describe", recipe.describe.task, recipe.describe.limit))
@@ -125,7 +125,7 @@ def gather(recipe: Recipe, source: Source) -> Material:
                 f"{name}: all {len(found)} selection samples of {spec.data} are test samples too, so heads would be chosen on "
                 "what they are judged by: give data with separate parts"
             )
-        selection[name] = _task(recipe, spec, kept, aims).samples
+        selection[name] = _task(recipe, spec, kept, aims)
         chosen_on[name] = {"n": len(kept), "left_out": len(found) - len(kept), "data": data_fingerprint(kept)}
     neutral = _neutral(recipe, source, aims)
     return Material(recipe, aims, tasks, tests, selection, neutral, {"test": data, "selection": chosen_on})

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from headpursuit.evaluation.chosen import METHODS
 from headpursuit.evaluation.forced import negative_log_likelihood
 from headpursuit.evaluation.read_along import NEUTRAL_TASK, read_along_name
 
@@ -26,6 +25,8 @@ def tried_on(material: Material, aim: Aim) -> dict[str, tuple[float, ...]]:
         task.name: tuple(scale for scale in scales if task.scales is None or scale in task.scales)
         for task in material.recipe.tasks
     }
+    if edit is not None and edit.where == "generated":
+        return own  # a text that is read along is no generated one: the edit would not reach it
     return {**own, read_along_name(aim): scales, NEUTRAL_TASK: scales}
 
 
@@ -38,7 +39,7 @@ def count_cells(material: Material) -> dict[str, int]:
     for aim in material.aims:
         for task, scales in tried_on(material, aim).items():
             counts.setdefault(task, 1)
-            counts[task] += len(scales) * len(edit.k) * (len(METHODS) + edit.draws)
+            counts[task] += len(scales) * len(edit.k) * (len(edit.methods) + edit.draws)
     return counts
 
 

@@ -14,8 +14,8 @@ from headpursuit.errors import HeadPursuitError, MissingExtraError
 from headpursuit.evaluation.data.classes import DIGITS, DTD, GTSRB, class_name
 from headpursuit.evaluation.data.entries import Entry, Split, wanted
 from headpursuit.evaluation.records import Record
-from headpursuit.model.samples import IMAGE_SUFFIXES
 from headpursuit.model.files import inside, read_text
+from headpursuit.model.samples import IMAGE_SUFFIXES
 
 Part = Literal["selection", "test", "other"]
 _PARTS: dict[str, Part] = {
