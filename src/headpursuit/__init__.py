@@ -30,6 +30,7 @@ _PLACES = {
     "Sample": "model.samples",
     "Significance": "ranking.significance",
     "Stability": "ranking.stability",
+    "Tuned": "evaluation.tuning",
     "attribute": "ranking.attribution",
     "capture": "activations.capture",
     "concept": "concepts",
@@ -52,6 +53,7 @@ _PLACES = {
     "somp_literal": "pursuit",
     "somp_many": "pursuit",
     "somp_moments": "pursuit",
+    "tune": "evaluation.tuning",
     "verify": "exporting.verify",
     "stability": "ranking.stability",
     "wrap": "model.load",
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from headpursuit.concepts import Concept, concept, load_concept
     from headpursuit.editing.edit import HeadEdit, load_edit
     from headpursuit.editing.greedy import greedy_heads
+    from headpursuit.evaluation.tuning import Tuned, tune
     from headpursuit.exporting.export import Export, export
     from headpursuit.exporting.verify import verify
     from headpursuit.model.anatomy import Anatomy

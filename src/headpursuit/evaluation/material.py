@@ -25,9 +25,10 @@ from headpursuit.evaluation.tasks import (
     toxic_continuation,
 )
 from headpursuit.evaluation.toxicity import load_classifier
-from headpursuit.model.samples import Sample, load_samples
+from headpursuit.model.samples import Sample, as_samples
 
 if TYPE_CHECKING:
+    from headpursuit.activations.capture import Samples
     from headpursuit.evaluation.bench import Task
 
 _PACKAGED_TEXT = Path(__file__).parent / "recipes" / "neutral.txt"
@@ -291,10 +292,17 @@ def _neutral(recipe: Recipe, source: Source, aims: Sequence[Aim]) -> list[Sample
     if recipe.neutral in DEMO_DATA:
         spec = TaskSpec(name="neutral", data=recipe.neutral, limit=source.at_most(None))
         return list(_task(recipe, spec, _read(recipe, spec, "test", limit=spec.limit, source=source), aims).samples)
-    texts = load_samples(_PACKAGED_TEXT if recipe.neutral == NEUTRAL else Path(recipe.neutral))
     words = [word for aim in aims for word in (*aim.concept.words, *aim.counted.words)]
-    found = [Sample(text=one.text, chat=False, where=one.where) for one in texts if not count_words(one.text, words)]
-    found = found[: source.at_most(None)]
+    found = neutral_texts(
+        None if recipe.neutral == NEUTRAL else Path(recipe.neutral), words, limit=source.at_most(None)
+    )
     if not found and aims:
         raise HeadPursuitError("neutral: every text speaks of a concept of the recipe; give others")
     return found
+
+
+def neutral_texts(texts: Samples | None, words: Sequence[str], *, limit: int | None) -> list[Sample]:
+    """Texts that have none of the words, as plain text without a chat template; the packaged ones when left out."""
+    found = as_samples(_PACKAGED_TEXT if texts is None else texts)
+    quiet = [Sample(text=one.text, chat=False, where=one.where) for one in found if not count_words(one.text, words)]
+    return quiet[:limit]
