@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from headpursuit import __version__
+from headpursuit.cli.attribute import attribute
 from headpursuit.cli.capture import capture
 from headpursuit.cli.compare import compare
 from headpursuit.cli.concept_map import concept_map
@@ -22,6 +23,7 @@ from headpursuit.cli.keywords import keywords
 from headpursuit.cli.models import models
 from headpursuit.cli.rank import rank
 from headpursuit.cli.report import report
+from headpursuit.cli.tune import tune
 from headpursuit.cli.verify import verify
 from headpursuit.errors import HeadPursuitError
 
@@ -38,10 +40,12 @@ for command in (
     capture,
     describe,
     rank,
+    attribute,
     compare,
     generate,
     export,
     verify,
+    tune,
     evaluate,
     concepts,
     keywords,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from headpursuit.errors import HeadPursuitError
 
 if TYPE_CHECKING:
@@ -30,16 +32,13 @@ class Limit:
             raise HeadPursuitError(f"{self.measure.metric}: a limit of {self.at_most}: allow a loss above 0")
 
     def loss(self, bench: Bench, edit: HeadEdit | None) -> float:
-        """What the edit costs, in the unit of ``at_most``; below 0 where the value became better."""
-        ratio = bench.ratio(self.measure, edit)
-        if ratio is not None:
-            return 1 - ratio
-        if self.measure.compared_by == "ratio":
-            raise HeadPursuitError(
-                f"the unedited model scores 0 on {self.measure.metric} of {self.measure.task}, so nothing can be lost there: "
-                "choose samples that it answers"
-            )
-        return bench.value(self.measure, edit) - bench.value(self.measure, None)
+        """What the edit costs, in the unit of ``at_most``; below 0 where the value became better.
+
+        Raises:
+            HeadPursuitError: the unedited model scores 0.
+        """
+        found = _effect(bench, self.measure, edit)
+        return 1 - found if self.measure.compared_by == "ratio" else found
 
 
 @dataclass(frozen=True)
@@ -72,28 +71,46 @@ class Goal:
         Raises:
             HeadPursuitError: the unedited model scores 0 on it.
         """
-        ratio = bench.ratio(self.target, edit)
-        if ratio is not None:
-            return ratio
-        if self.target.compared_by == "ratio":
-            raise HeadPursuitError(
-                f"{self.concept}: the unedited model scores 0 on {self.target.metric}, so nothing can be tuned; choose samples "
-                "on which it speaks of the concept"
-            )
-        return bench.value(self.target, edit) - bench.value(self.target, None)
+        return _effect(bench, self.target, edit)
 
     def cost(self, bench: Bench, edit: HeadEdit | None) -> float:
         """The largest loss, as a share of what is allowed: at most 1 keeps every limit."""
         return max(limit.loss(bench, edit) / limit.at_most for limit in self.limits)
 
-    @property
-    def aim(self) -> float:
-        """What a search tries to reach: the reach with a fifth to spare, since another split never says the same."""
-        assert self.reach is not None
-        if self.target.compared_by == "ratio":
-            return 1 + 1.2 * (self.reach - 1) if self.rises else 0.8 * self.reach
-        return 1.2 * self.reach
+    def cost_bound(self, bench: Bench, edit: HeadEdit | None) -> float:
+        """The cost with every loss one standard error larger, as it may well be on other samples."""
+        return max(
+            (limit.loss(bench, edit) + standard_error(bench, limit.measure, edit)) / limit.at_most
+            for limit in self.limits
+        )
+
+    def weakness_bound(self, bench: Bench, edit: HeadEdit | None) -> float:
+        """The weakness of the effect, one standard error larger."""
+        return self.weakness(self.effect(bench, edit)) + standard_error(bench, self.target, edit)
 
     def weakness(self, effect: float) -> float:
         """The effect with its sign such that less is stronger."""
         return -effect if self.rises else effect
+
+
+def standard_error(bench: Bench, measure: Measure, edit: HeadEdit | None) -> float:
+    """Standard error over samples of an edit's effect, paired with the unedited model's values on the same samples.
+
+    Of a ratio ``Σa / Σb`` it is that of ``a − ratio·b``, divided by the mean of ``b`` (the delta method).
+    """
+    edited, base = bench.scores(measure, edit), bench.scores(measure, None)
+    ratio = bench.ratio(measure, edit)
+    rest, unit = (edited - base, 1.0) if ratio is None else (edited - ratio * base, bench.value(measure, None))
+    return float(rest.std(ddof=1) / np.sqrt(len(rest)) / unit)
+
+
+def _effect(bench: Bench, measure: Measure, edit: HeadEdit | None) -> float:
+    ratio = bench.ratio(measure, edit)
+    if ratio is not None:
+        return ratio
+    if measure.compared_by == "ratio":
+        raise HeadPursuitError(
+            f"the unedited model scores 0 on {measure.metric} of {measure.task}, so nothing can be lost or tuned there: choose "
+            "samples on which it does better"
+        )
+    return bench.value(measure, edit) - bench.value(measure, None)

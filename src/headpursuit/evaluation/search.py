@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from headpursuit.evaluation.goal import Goal
     from headpursuit.model.heads import Head
 
-# What just keeps a limit on one split does not on another.
-_SAFE = 0.8
-
 
 @dataclass(frozen=True)
 class Space:
@@ -73,6 +70,8 @@ class Trial:
         method: how its heads were put in order.
         effect: what became of the target, see :meth:`Goal.effect`.
         cost: its largest loss as a share of what is allowed.
+        weakness_bound: see :meth:`Goal.weakness_bound`.
+        cost_bound: see :meth:`Goal.cost_bound`.
     """
 
     number: int
@@ -80,6 +79,8 @@ class Trial:
     method: str
     effect: float
     cost: float
+    weakness_bound: float
+    cost_bound: float
 
 
 def search(
@@ -115,8 +116,7 @@ def search(
     def tried(edit: HeadEdit, method: str) -> Trial:
         bar.set_postfix_str(str(edit)[:60], refresh=False)
         if edit not in found:
-            values = goal.effect(bench, edit), goal.cost(bench, edit)
-            found[edit] = Trial(len(found), edit, method, *values)
+            found[edit] = measured(goal, bench, edit, number=len(found), method=method)
         bar.update()
         return found[edit]
 
@@ -137,20 +137,32 @@ def search(
     return list(found.values())
 
 
+def measured(goal: Goal, bench: Bench, edit: HeadEdit, *, number: int, method: str) -> Trial:
+    """What an edit does and costs on a split."""
+    return Trial(
+        number,
+        edit,
+        method,
+        effect=goal.effect(bench, edit),
+        cost=goal.cost(bench, edit),
+        weakness_bound=goal.weakness_bound(bench, edit),
+        cost_bound=goal.cost_bound(bench, edit),
+    )
+
+
 def choose(goal: Goal, trials: Sequence[Trial]) -> Trial:
-    """The edit that comes nearest to what is wished, with a fifth to spare where that can be had.
+    """The edit that comes nearest to what is wished, judged by what may well be on other samples: one standard error worse.
 
     Within the limits the strongest, or the cheapest where no edit keeps them; with a reach the cheapest that reaches it, or the
-    strongest where none does.
+    strongest where none does. The best of many tries is in part the luckiest, against which the one-standard-error rule guards
+    (Breiman et al. 1984, section 3.4.3).
     """
 
     def judged(trial: Trial) -> tuple[float, ...]:
-        weak = goal.weakness(trial.effect)
-        if goal.reach is not None:
-            behind = 0.0 if weak <= goal.weakness(goal.aim) else 1.0 if weak <= goal.weakness(goal.reach) else 2.0
-            return behind, weak if behind == 2 else trial.cost, weak
-        allowed = 0.0 if trial.cost <= _SAFE else 1.0 if trial.cost <= 1 else 2.0
-        return allowed, trial.cost if allowed == 2 else weak, trial.cost
+        weak, cost = trial.weakness_bound, trial.cost_bound
+        if goal.reach is None:
+            return (0.0, weak, cost) if cost <= 1 else (1.0, cost, weak)
+        return (0.0, cost, weak) if weak <= goal.weakness(goal.reach) else (1.0, weak, cost)
 
     return min(trials, key=lambda trial: (*judged(trial), trial.number))
 
@@ -217,11 +229,10 @@ def _minimise(
     for _ in range(count):
         asked = study.ask()
         trial = run(asked)
-        weak = goal.weakness(trial.effect)
         if goal.reach is None:
-            value, beyond = weak, trial.cost - _SAFE
+            value, beyond = trial.weakness_bound, trial.cost_bound - 1
         else:
-            value, beyond = trial.cost, weak - goal.weakness(goal.aim)
+            value, beyond = trial.cost_bound, trial.weakness_bound - goal.weakness(goal.reach)
         asked.set_constraint("beyond", beyond)
         study.tell(asked, value)
 

@@ -20,9 +20,9 @@ from headpursuit.evaluation.measured import comparison, row
 from headpursuit.evaluation.protocol import choose_k
 from headpursuit.evaluation.recipe import ConceptSpec
 from headpursuit.evaluation.results import Comparison, Results, Row, Selection
-from headpursuit.evaluation.search import Space, Trial, choose, front, search
+from headpursuit.evaluation.search import Space, Trial, choose, front, measured, search
 from headpursuit.evaluation.store import CellStore
-from headpursuit.evaluation.tuning_data import TuningData, demo_data, sample_data
+from headpursuit.evaluation.tuning_data import read_data
 from headpursuit.ranking.controls import random_controls
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from headpursuit.editing.where import Place
     from headpursuit.evaluation.bench import Measure
     from headpursuit.evaluation.goal import Goal
+    from headpursuit.evaluation.tuning_data import TuningData
     from headpursuit.model.head_model import HeadModel
     from headpursuit.ranking.ranking import HeadRanking
 
@@ -144,21 +145,18 @@ def tune(
         HeadPursuitError: no concept word is ever said, limits or ranges that make no sense, too few samples.
         MissingExtraError: optuna is not installed.
     """
-    if samples is None:
-        data = demo_data(model, concept, max_loss=max_loss, enhance=enhance, limit=limit, seed=seed)
-    else:
-        data = sample_data(
-            model,
-            concept,
-            samples,
-            neutral=neutral,
-            positions=positions,
-            max_loss=max_loss,
-            max_nats=max_nats,
-            enhance=enhance,
-            limit=limit,
-            seed=seed,
-        )
+    data = read_data(
+        model,
+        concept,
+        samples,
+        neutral=neutral,
+        positions=positions,
+        max_loss=max_loss,
+        max_nats=max_nats,
+        enhance=enhance,
+        limit=limit,
+        seed=seed,
+    )
     return run_tuning(model, data, Options(**options), out=Path(out), reach=reach, seed=seed, progress=progress)
 
 
@@ -243,10 +241,7 @@ def _rankings(
 
 def _fixed(goal: Goal, bench: Bench, edits: Sequence[HeadEdit]) -> HeadEdit:
     """The fixed edit that a sweep over k would settle on: the strongest within the limits, or else the cheapest."""
-    tried = [
-        Trial(number, edit, "fixed", goal.effect(bench, edit), goal.cost(bench, edit))
-        for number, edit in enumerate(edits)
-    ]
+    tried = [measured(goal, bench, edit, number=number, method="fixed") for number, edit in enumerate(edits)]
     return choose(replace(goal, reach=None), tried).edit
 
 

@@ -62,6 +62,32 @@ class TuningData:
         return self.tuning[self.goal.target.task]
 
 
+def read_data(
+    model: HeadModel,
+    concept: Concept,
+    samples: Samples | None,
+    *,
+    neutral: Samples | None,
+    positions: Positions,
+    max_loss: float,
+    max_nats: float,
+    enhance: bool,
+    limit: int | None,
+    seed: int,
+) -> TuningData:
+    """The splits of one's own samples, or where none are given those of the demo; arguments as for `tune`.
+
+    Raises:
+        HeadPursuitError: as :func:`sample_data` and :func:`demo_data`.
+    """
+    if samples is None:
+        return demo_data(model, concept, max_loss=max_loss, enhance=enhance, limit=limit, seed=seed)
+    limits = {"max_loss": max_loss, "max_nats": max_nats}
+    return sample_data(
+        model, concept, samples, neutral=neutral, positions=positions, **limits, enhance=enhance, limit=limit, seed=seed
+    )
+
+
 def demo_data(
     model: HeadModel, concept: Concept, *, max_loss: float, enhance: bool, limit: int | None, seed: int
 ) -> TuningData:
