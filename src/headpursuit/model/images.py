@@ -37,18 +37,24 @@ class ImageStyle:
         return [image for image in images if image is not None]
 
 
-def find_image_style(processor: Any, image_token_id: int | None) -> ImageStyle | None:
+def find_image_style(
+    processor: Any, image_token_id: int | None, *, beside_text: bool = True, across: bool = False
+) -> ImageStyle | None:
     """Try on a blank image how the processor wants to be asked.
 
     Args:
         processor: a processor, or a tokenizer, which takes no images.
         image_token_id: the token that stands for a patch, where there is one.
+        beside_text: whether images come with texts, and not alone, as to an encoder of images.
+        across: whether the text attends to images from outside, so that it is enough that an image arrives.
 
     Returns:
-        The first style that puts an image's tokens into the text, or None when none does.
+        The first style that puts an image's tokens into the text (or the image beside it), or None when none does.
     """
     if getattr(processor, "image_processor", None) is None:
         return None
+    if not beside_text:
+        return ImageStyle(placeholder="", nested=False)
     named = [getattr(processor, name, None) for name in _NAMED_PLACEHOLDERS]
     own = [] if image_token_id is None else [processor.tokenizer.convert_ids_to_tokens(image_token_id)]
     blank = Image.new("RGB", (64, 64))
@@ -59,7 +65,7 @@ def find_image_style(processor: Any, image_token_id: int | None) -> ImageStyle |
                 encoded = processor(text=[f"{placeholder}\na"], images=style.arrange([blank]), return_tensors="pt")
             except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
                 continue
-            if patch_tokens(encoded, image_token_id).any():
+            if patch_tokens(encoded, image_token_id).any() or (across and "pixel_values" in encoded):
                 return style
     return None
 

@@ -46,7 +46,8 @@ class HeadRanking:
 
     def order(self) -> list[Head]:
         """All heads, best first; of equal scores the earlier head first."""
-        heads = [Head(int(layer), int(head)) for layer, head in np.argwhere(~np.isnan(self.scores))]
+        part = self.model.get("part", "text")
+        heads = [Head(int(layer), int(head), part) for layer, head in np.argwhere(~np.isnan(self.scores))]
         return sorted(heads, key=lambda head: (-self.score(head), head))
 
     def score(self, head: Head) -> float:
@@ -93,18 +94,29 @@ class HeadRanking:
         Path(path).write_text(json.dumps(self.to_dict(k), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def read_heads(path: str | Path) -> tuple[tuple[Head, ...], Mapping[str, Any]]:
+    """The heads of a ``heads.json``, and the model that they are of, as it names them.
+
+    Raises:
+        HeadPursuitError: the file cannot be read.
+    """
+    try:
+        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+        origin = dict(stored["model"])
+        part = origin.get("part", "text")
+        heads = tuple(Head(int(entry["layer"]), int(entry["head"]), part) for entry in stored["heads"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise HeadPursuitError(f"{path} is no heads file ({error}): write one with `headpursuit rank --out`") from error
+    return heads, origin
+
+
 def load_heads(path: str | Path, *, model: HeadModel) -> tuple[Head, ...]:
     """Read the heads of a ``heads.json``.
 
     Raises:
-        HeadPursuitError: the file cannot be read, or its heads are another model's.
+        HeadPursuitError: the file cannot be read, or its heads are another model's, or of another part than it was loaded as.
     """
-    try:
-        stored = json.loads(Path(path).read_text(encoding="utf-8"))
-        heads = tuple(Head(int(entry["layer"]), int(entry["head"])) for entry in stored["heads"])
-        origin = stored["model"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise HeadPursuitError(f"{path} is no heads file ({error}): write one with `headpursuit rank --out`") from error
+    heads, origin = read_heads(path)
     identity = model.identity
     if origin.get("fingerprint") != identity["fingerprint"] or origin.get("architecture") != identity["architecture"]:
         raise HeadPursuitError(
