@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor, nn
 
-    from headpursuit.model.anatomy import LayerAnatomy
+    from headpursuit.model.anatomy import Anatomy, LayerAnatomy
     from headpursuit.model.head_model import HeadModel
 
 
@@ -26,7 +28,8 @@ class HeadEdit:
     """A set of heads with one scale ``alpha``.
 
     Scaling a head's slice of the output projection's input scales its contribution ``z W_h`` by the same factor, whatever
-    attention kernel computed it, at every token, with and without a cache.
+    attention kernel computed it, at every token, with and without a cache. Where a norm stands behind the projection
+    (Gemma 2 and 3, OLMo 2, …), scaling one head rescales the others of its layer, and scaling all of them is undone.
 
     Attributes:
         heads: the heads, in layer order.
@@ -59,6 +62,16 @@ class HeadEdit:
                 scales[head.head] = self.scale
         return scales.flatten()
 
+    def _warn_where_undone(self, anatomy: Anatomy) -> None:
+        counts = Counter(head.layer for head in self.heads)
+        undone = [f"L{layer.index}" for layer in anatomy.layers if layer.norm and counts[layer.index] == layer.n_heads]
+        if undone and abs(self.scale) not in (0, 1):
+            warnings.warn(
+                f"every head of {', '.join(undone)} is scaled by {self.scale:g}, and the norm behind their projection undoes "
+                "all of it but the sign: leave some heads of the layer out, or use a scale of 0 or −1",
+                stacklevel=4,
+            )
+
     @contextmanager
     def applied(self, model: HeadModel) -> Iterator[HeadModel]:
         """Apply the edit inside a ``with`` block; leaving it restores the model bit for bit.
@@ -67,6 +80,7 @@ class HeadEdit:
             HeadPursuitError: the model has no such head.
         """
         model.anatomy.require(self.heads)
+        self._warn_where_undone(model.anatomy)
         edited = {head.layer for head in self.heads}
         handles = [
             model.module(layer.projection).register_forward_pre_hook(_scaling_hook(self.column_scales(layer)))
