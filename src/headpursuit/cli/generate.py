@@ -43,7 +43,7 @@ def generate(
     from headpursuit.editing.edit import HeadEdit
     from headpursuit.model.load import load
     from headpursuit.model.samples import Sample
-    from headpursuit.ranking.ranking import load_heads
+    from headpursuit.ranking.ranking import load_heads, read_heads
 
     if heads is not None and head:
         raise HeadPursuitError("give either --heads FILE or --head NAME, not both")
@@ -51,7 +51,15 @@ def generate(
         raise HeadPursuitError(f"there is no file {heads}: write one with `headpursuit rank --out`")
     samples = [Sample(text=text, image=image, chat=not no_chat, where=f"--prompt {text!r}") for text in prompt]
     named = HeadEdit(head, scale=scale) if head else None
-    loaded = load(model, revision=revision, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    wanted = named.heads if named else () if heads is None else read_heads(heads)[0]
+    loaded = load(
+        model,
+        revision=revision,
+        device=device,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        part=wanted[0].part if wanted else "text",
+    )
     edit = named if heads is None else HeadEdit(load_heads(heads, model=loaded), scale=scale)
     if edit is not None:
         loaded.anatomy.require(edit.heads)
