@@ -27,24 +27,40 @@ def examine(model_type: str, mapping: str) -> Architecture:
         return _row(
             model_type, mapping, UNTESTED, f"no tiny model can be built from its configuration: {_first_line(error)}"
         )
-    source = ModelSource(id=model_type, revision=None, architecture=type(hf).__name__, folder=None)
-    try:
-        model = HeadModel(hf=hf, processor=None, anatomy=find_anatomy(hf), source=source)
-        model = model.with_anatomy(proven(model))
-    except HeadPursuitError as error:
-        return _row(model_type, mapping, REFUSED, str(error))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            check_all(model)
-    except BrokenContractError as error:
-        return _row(model_type, mapping, PARTLY, f"broken: {error}")
-    except Exception as error:
-        return _row(
-            model_type, mapping, UNTESTED, f"transformers does not run it on made-up inputs: {_first_line(error)}"
-        )
-    reasons = sorted({layer.reason for layer in model.anatomy.skipped})
-    return _row(model_type, mapping, PARTLY if reasons else SUPPORTED, ", ".join(reasons))
+    reasons: list[str] = []
+    parts: list[str] = []
+    for part in ("text", "cross"):
+        try:
+            claimed = find_anatomy(hf, part=part)
+        except HeadPursuitError as error:
+            if part == "text":
+                return _row(model_type, mapping, REFUSED, str(error))
+            continue
+        source = ModelSource(id=model_type, revision=None, architecture=type(hf).__name__, folder=None)
+        model = HeadModel(hf=hf, processor=None, anatomy=claimed, source=source)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model = model.with_anatomy(proven(model))
+                check_all(model)
+        except HeadPursuitError as error:
+            if part == "text":
+                return _row(model_type, mapping, REFUSED, str(error))
+            reasons.append(f'part="cross": {error}')
+            continue
+        except BrokenContractError as error:
+            return _row(model_type, mapping, PARTLY, f"broken: {error}")
+        except Exception as error:
+            return _row(
+                model_type, mapping, UNTESTED, f"transformers does not run it on made-up inputs: {_first_line(error)}"
+            )
+        parts.append(part)
+        reasons.extend(sorted({layer.reason for layer in model.anatomy.skipped}))
+    if reasons:
+        return _row(model_type, mapping, PARTLY, ", ".join(reasons))
+    return _row(
+        model_type, mapping, SUPPORTED, 'cross-attention has heads too: part="cross"' if "cross" in parts else ""
+    )
 
 
 def examine_all() -> Iterator[Architecture]:
