@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import pytest
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -212,6 +213,14 @@ _ACROSS: dict[str, dict[str, Any]] = {
     "idefics": {"vision_config": {"image_size": 32, "patch_size": 8}},
 }
 ACROSS = tuple(_ACROSS)
+
+
+def skip_where_missing(family: str) -> None:
+    """Skip a test where this version of transformers wants a package for the family's processor that is not there."""
+    try:
+        processor(family)
+    except ImportError as error:
+        pytest.skip(str(error).strip().partition("\n")[0])
 
 
 @cache

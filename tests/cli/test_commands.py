@@ -79,6 +79,19 @@ def test_capture_tells_what_it_did(folder, acts, capsys):
     assert told["model"]["architecture"] == "LlavaForConditionalGeneration"
 
 
+def test_another_part_is_captured_and_edited(folder, capsys, tmp_path):
+    samples = ("--samples", folder / "samples.jsonl")
+    told = call_json(capsys, "capture", folder / "model", *samples, "--out", tmp_path / "acts", "--part", "vision")
+    assert (told["model"]["part"], told["n"], told["heads"]) == ("vision", 8, 4)
+    prompt = ("--prompt", "two cats", "--image", folder / "0.png", "--max-new-tokens", 2)
+    told = call_json(capsys, "generate", folder / "model", "--head", "L0.V1", *prompt)
+    assert told["edit"]["heads"] == ["L0.V1"]
+    assert call("capture", folder / "model", *samples, "--out", tmp_path / "no", "--part", "ears") == 1
+    assert "part='ears': choose one of text, cross, vision" in capsys.readouterr().err
+    assert call("capture", folder / "model", *samples, "--out", tmp_path / "no", "--through-norm") == 1
+    assert "leave through_norm out" in capsys.readouterr().err
+
+
 def test_describe_names_heads(acts, capsys):
     told = call_json(capsys, "describe", acts, "--head", "L2.H1", "--head", "L0.H0", "--atoms", 3)
     assert [head["name"] for head in told["heads"]] == ["L2.H1", "L0.H0"]

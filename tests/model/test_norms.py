@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 import headpursuit as hp
 import tiny
@@ -62,6 +62,8 @@ def test_the_final_norm_is_the_one_that_the_logits_come_from(model_type, path, l
 @pytest.mark.parametrize("model_type", ["xlm", "qwen4_exp_text"])
 @pytest.mark.filterwarnings("ignore:.*is taken apart in part")
 def test_where_no_norm_stands_before_the_unembedding_none_is_claimed(model_type):
+    if model_type not in CONFIG_MAPPING:
+        pytest.skip("this version of transformers does not know it")
     model = wrapped(model_type)
     assert model.anatomy.final_norm is None
     assert LiveWeights(model).final_norm_gain().eq(1).all()

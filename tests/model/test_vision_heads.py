@@ -25,6 +25,7 @@ FAMILIES = (
 
 @pytest.fixture(params=FAMILIES)
 def model(request) -> hp.HeadModel:
+    vlm.skip_where_missing(request.param)
     if request.param == "mllama":
         with pytest.warns(UserWarning, match="another stack of the vision tower"):
             return vlm.vlm.__wrapped__(request.param, "vision")
@@ -70,6 +71,7 @@ def test_rows_are_means_over_all_that_the_tower_reads(model):
 
 
 def test_moments_see_every_patch_of_every_tile():
+    vlm.skip_where_missing("idefics3")
     model = vlm.vlm("idefics3", "vision")
     moments = hp.capture(model, samples(), positions="all", progress=False)
     rows = torch.cat([patches(model, sample) for sample in samples()]).double()

@@ -63,7 +63,7 @@ def inputs_of(model: HeadModel, rows: list[list[int]], *, side: str = "right") -
             shape = (3, *side_length)
         picture = torch.randn(1, *shape, generator=_generator())
         inputs["pixel_values"] = picture.expand(len(rows), *shape)
-    if model.takes("image_attention_mask"):
+    if model.takes("image_encoder_embeddings"):
         inputs["pixel_values"] = inputs["pixel_values"][:, None]
         inputs["image_attention_mask"] = mask[..., None]
     if model.takes("qformer_input_ids"):
@@ -103,7 +103,7 @@ def _encoder_inputs(model: HeadModel, rows: list[list[int]]) -> dict[str, Tensor
 
 
 def _reads_images_only(model: HeadModel) -> bool:
-    return model.takes("image_attention_mask") or (
+    return model.takes("image_encoder_embeddings") or (
         model.has_encoder and not model.encodes_text and model.takes("pixel_values")
     )
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+import torch
 from transformers.utils import logging as transformers_logging
 
 from architectures.contracts import BrokenContractError, check_all
-from architectures.shrink import MAPPINGS, small_model
+from architectures.shrink import small_model
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.architectures import PARTLY, REFUSED, SUPPORTED, UNTESTED, Architecture
 from headpursuit.model.finding import find_anatomy
 from headpursuit.model.head_model import HeadModel, ModelSource
 from headpursuit.model.selfcheck import proven
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from headpursuit.model.heads import Part
 
 
 def examine(model_type: str, mapping: str) -> Architecture:
@@ -29,15 +35,14 @@ def examine(model_type: str, mapping: str) -> Architecture:
         )
     reasons: list[str] = []
     parts: list[str] = []
-    for part in ("text", "cross"):
+    both: tuple[Part, ...] = ("text", "cross")
+    for part in both:
         try:
-            claimed = find_anatomy(hf, part=part)
+            model = claimed(hf, model_type, part)
         except HeadPursuitError as error:
             if part == "text":
                 return _row(model_type, mapping, REFUSED, str(error))
             continue
-        source = ModelSource(id=model_type, revision=None, architecture=type(hf).__name__, folder=None)
-        model = HeadModel(hf=hf, processor=None, anatomy=claimed, source=source)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -63,12 +68,16 @@ def examine(model_type: str, mapping: str) -> Architecture:
     )
 
 
-def examine_all() -> Iterator[Architecture]:
-    """Every type of both mappings, in the mappings' order."""
+def claimed(hf: PreTrainedModel, model_type: str, part: Part) -> HeadModel:
+    """A model without a processor, seen with the heads that it seems to have."""
+    source = ModelSource(id=model_type, revision=None, architecture=type(hf).__name__, folder=None)
+    return HeadModel(hf=hf, processor=None, anatomy=find_anatomy(hf, part=part), source=source)
+
+
+def quiet() -> None:
+    """What a process does before it examines types."""
+    torch.set_num_threads(1)
     transformers_logging.set_verbosity(logging.CRITICAL)
-    for mapping, names in MAPPINGS.items():
-        for model_type in names:
-            yield examine(model_type, mapping)
 
 
 def _row(model_type: str, mapping: str, state: str, reason: str) -> Architecture:

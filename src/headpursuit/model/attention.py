@@ -117,15 +117,26 @@ def _head_count(attention: nn.Module) -> int | None:
     return None
 
 
+def has_encoder(hf: Any) -> bool:
+    """Whether an encoder reads the prompt, so that the heads of the decoder see only what the decoder writes.
+
+    Neither sign is enough: Whisper's decoder keeps a configuration that speaks of its encoder, and BLIP-2 takes what a decoder
+    has written for the sake of those of its language models that are split.
+    """
+    inner = hf.get_base_model() if hasattr(hf, "get_base_model") else hf  # an adapter's forward takes anything
+    takes = "decoder_input_ids" in inspect.signature(inner.forward).parameters
+    return takes and bool(getattr(hf.config, "is_encoder_decoder", False))
+
+
 def reads_images_only(hf: PreTrainedModel) -> bool:
     """Whether a model reads with an encoder that takes no text."""
-    encoder: Any = hf.get_encoder() if getattr(hf.config, "is_encoder_decoder", False) else None
+    encoder: Any = hf.get_encoder() if has_encoder(hf) else None
     return encoder is not None and "input_ids" not in inspect.signature(encoder.forward).parameters
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether a module is a norm, by the name of its class."""
-    return bool(_NORM.search(type(module).__name__))
+    """Whether a module is a norm: it has nothing inside and is called one."""
+    return bool(_NORM.search(type(module).__name__)) and not list(module.children())
 
 
 def mixer(layer: nn.Module) -> str:

@@ -117,9 +117,9 @@ def _append_targets(
     processor ends every text with a line end of its own), the target's own tokens follow the prompt's, as when the model
     writes them.
     """
-    generate: Any = model.hf.generate
-    if generate.__func__ is not GenerationMixin.generate:  # one of its own may begin elsewhere than where it is told to
-        model.new_tokens(alone, generate(**alone, max_new_tokens=1, do_sample=False))
+    hf: Any = model.hf
+    if type(hf).generate is not GenerationMixin.generate:  # one of its own may begin elsewhere than where it is told to
+        model.new_tokens(alone, hf.generate(**alone, max_new_tokens=1, do_sample=False))
     inputs = _encode(model, prompts, [prompt.text + (prompt.target or "") for prompt in prompts], side=side)
     before, whole = _rows(alone), _rows(inputs)
     if not all(row[: len(own)] == own for row, own in zip(whole, before, strict=True)):

@@ -22,6 +22,7 @@ from headpursuit.model.attention import (
     PROJECTION_NAMES,
     FoundAttention,
     attention_in,
+    has_encoder,
     is_norm,
     layer_paths,
     mixer,
@@ -207,7 +208,8 @@ def _read_cross(hf: PreTrainedModel, stack: str) -> tuple[tuple[LayerAnatomy, ..
 
 def _fed_from_outside(hf: PreTrainedModel) -> bool:
     """Whether what cross-attention looks at is an argument of the whole model, so that no text or image leads to it."""
-    return "encoder_hidden_states" in inspect.signature(hf.forward).parameters
+    taken = inspect.signature(hf.forward).parameters
+    return "encoder_hidden_states" in taken or ("encoder_outputs" in taken and not has_encoder(hf))
 
 
 def _with_tower(hf: PreTrainedModel, anatomy: Anatomy, *, stack: str) -> Anatomy:
@@ -279,7 +281,7 @@ def _inside(name: str, holder: str) -> bool:
 
 def _reads_tokens(hf: PreTrainedModel, stack: str) -> str:
     """Path of the smallest module around the stack that takes token ids and embeds them itself."""
-    split = getattr(hf.config, "is_encoder_decoder", False)  # then the decoder may have an embedding of its own
+    split = has_encoder(hf)  # then the decoder may have an embedding of its own
     embedding = None if split else hf.get_input_embeddings()
     path = stack
     while path:

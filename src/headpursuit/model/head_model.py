@@ -15,7 +15,7 @@ import torch
 from tqdm.auto import tqdm
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.attention import reads_images_only
+from headpursuit.model.attention import has_encoder, reads_images_only
 from headpursuit.model.batching import Batch, Prompt, collate, make_prompt
 from headpursuit.model.projection import weight_of
 from headpursuit.model.samples import Sample
@@ -119,7 +119,7 @@ class HeadModel:
     @property
     def has_encoder(self) -> bool:
         """Whether an encoder reads the prompt, so that the heads see only what the decoder writes."""
-        return bool(getattr(self.hf.config, "is_encoder_decoder", False))
+        return has_encoder(self.hf)
 
     @property
     def encodes_text(self) -> bool:

@@ -49,7 +49,8 @@ def find_image_style(
         across: whether the text attends to images from outside, so that it is enough that an image arrives.
 
     Returns:
-        The first style that puts an image's tokens into the text (or the image beside it), or None when none does.
+        The first style that puts an image's tokens into the text; else, for a text that attends across, the first with which
+        an image arrives; None when there is neither.
     """
     if getattr(processor, "image_processor", None) is None:
         return None
@@ -58,6 +59,7 @@ def find_image_style(
     named = [getattr(processor, name, None) for name in _NAMED_PLACEHOLDERS]
     own = [] if image_token_id is None else [processor.tokenizer.convert_ids_to_tokens(image_token_id)]
     blank = Image.new("RGB", (64, 64))
+    arriving = None
     for placeholder in dict.fromkeys(["", *(str(one) for one in (*named, *own) if one)]):
         for nested in (True, False):
             style = ImageStyle(placeholder, nested)
@@ -65,9 +67,11 @@ def find_image_style(
                 encoded = processor(text=[f"{placeholder}\na"], images=style.arrange([blank]), return_tensors="pt")
             except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
                 continue
-            if patch_tokens(encoded, image_token_id).any() or (across and "pixel_values" in encoded):
+            if patch_tokens(encoded, image_token_id).any():
                 return style
-    return None
+            if across and arriving is None and "pixel_values" in encoded:
+                arriving = style
+    return arriving
 
 
 def patch_tokens(encoded: Mapping[str, Any], image_token_id: int | None) -> Bool[Tensor, "b t"]:

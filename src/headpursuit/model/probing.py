@@ -95,5 +95,7 @@ def prefix_sees_ahead(model: HeadModel, layer: LayerAnatomy, *, n_tokens: int) -
         return False
     finally:
         handle.remove()
+    if not seen:
+        return False
     first, second = seen[0]
     return bool((first - second).norm() > tolerance(first) * first.norm())

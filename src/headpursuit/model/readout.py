@@ -6,6 +6,7 @@ model runs on a few tokens, and the final norm is the module whose output is wha
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
@@ -99,9 +100,11 @@ def _run_whole(model: HeadModel, seen: _Readout, *, n_tokens: int) -> None:
         options = {"use_cache": False, "decoder_input_ids": tokens, "encoder_outputs": encoder_outputs}
     try:
         seen.logits = _last(module(**accepted(module.forward, options)).logits)
+        return
     except CANNOT_RUN:
         seen.read = None
-        if model.images is not None:
+    if model.images is not None:
+        with suppress(*CANNOT_RUN, HeadPursuitError):
             seen.logits = _last(run_on_image(model).logits)
 
 

@@ -128,7 +128,7 @@ def _run(
 
     def keep_outer_norm(path: str) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            if isinstance(output, torch.Tensor):
+            if isinstance(output, torch.Tensor) and args:
                 seen.norms[path] = args[0].detach().clone(), output.detach().clone()
 
         return hook
