@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 _PLACES = {
     "Anatomy": "model.anatomy",
     "Concept": "concepts",
+    "ConceptMap": "ranking.overlap",
     "Dictionary": "pursuit",
     "Head": "model.heads",
     "HeadActivations": "activations.head_activations",
@@ -26,9 +27,13 @@ _PLACES = {
     "HeadSignal": "pursuit",
     "Pursuit": "pursuit",
     "Sample": "model.samples",
+    "Significance": "ranking.significance",
+    "Stability": "ranking.stability",
     "capture": "activations.capture",
     "concept": "concepts",
+    "concept_map": "ranking.overlap",
     "describe": "pursuit.describe",
+    "head_overlap": "ranking.overlap",
     "load": "model.load",
     "load_concept": "concepts",
     "load_heads": "ranking.ranking",
@@ -36,11 +41,13 @@ _PLACES = {
     "open_capture": "activations.store",
     "random_controls": "ranking.controls",
     "rank": "ranking.scores",
+    "significance": "ranking.significance",
     "somp": "pursuit",
     "somp_heads": "pursuit",
     "somp_literal": "pursuit",
     "somp_many": "pursuit",
     "somp_moments": "pursuit",
+    "stability": "ranking.stability",
     "wrap": "model.load",
 }
 __all__ = ["HeadPursuitError", "__version__", *_PLACES]
@@ -69,8 +76,11 @@ if TYPE_CHECKING:
     )
     from headpursuit.pursuit.describe import HeadDescription, describe
     from headpursuit.ranking.controls import random_controls
+    from headpursuit.ranking.overlap import ConceptMap, concept_map, head_overlap
     from headpursuit.ranking.ranking import HeadRanking, load_heads
     from headpursuit.ranking.scores import rank
+    from headpursuit.ranking.significance import Significance, significance
+    from headpursuit.ranking.stability import Stability, stability
 
 
 def __getattr__(name: str) -> Any:

@@ -131,6 +131,65 @@ def test_rank_by_logit_lens(acts, capsys):
     assert len(told["heads"]) == 12
 
 
+def test_rank_beside_chance_and_disturbed_data(folder, acts, capsys):
+    words = ["rank", acts, "--concept", folder / "words.txt", "--top", 4, "--significance", 20, "--stability", 3]
+    told = call_json(
+        capsys, *words, "--out", folder / "tested.json", "--frequencies", folder / "words.txt", "--seed", 2
+    )
+    assert told["significance"]["draws"] == 20
+    assert told["significance"]["matched"] == ["norm", "frequency"]
+    assert told["stability"]["k"] == 4
+    assert {"score", "null", "z", "p", "p_counted", "q", "stays_samples", "stays_words"} < set(told["heads"][0])
+    stored = json.loads((folder / "tested.json").read_text())
+    assert {**stored, "seed": 2} == told
+    # A reader that knows nothing of these keys reads the same heads.
+    plain = call_json(capsys, "rank", acts, "--concept", folder / "words.txt", "--top", 4)
+    known = ("layer", "head", "name", "score")
+    assert [{key: head[key] for key in known} for head in told["heads"]] == plain["heads"]
+    words = [
+        "generate",
+        folder / "model",
+        "--heads",
+        folder / "tested.json",
+        "--prompt",
+        "two cats",
+        "--max-new-tokens",
+        2,
+    ]
+    assert call(*words) == 0
+    assert call("rank", acts, "--concept", folder / "words.txt", "--significance", 20, "--stability", 3) == 0
+    shown = capsys.readouterr()
+    assert "stays (samples)" in shown.out
+    assert "20 random token sets matched in norm" in shown.err
+
+
+def test_compare(folder, heads, acts, capsys):
+    other = folder / "more.json"
+    assert call("rank", acts, "--concept", "colours", "--method", "logit-lens", "--top", 5, "--out", other) == 0
+    told = call_json(capsys, "compare", heads, other, "--top", 3, "--figure", folder / "overlap.svg")
+    sets = [{head["name"] for head in json.loads(file.read_text())["heads"][:3]} for file in (heads, other)]
+    expected = len(sets[0] & sets[1]) / len(sets[0] | sets[1])
+    assert told["jaccard"] == [[1, pytest.approx(expected)], [pytest.approx(expected), 1]]
+    assert (folder / "overlap.svg").read_text().startswith("<?xml")
+    # Two files of one concept, as from two data sets, are told apart by their paths.
+    same = folder / "same.json"
+    same.write_text(heads.read_text())
+    assert call_json(capsys, "compare", heads, same)["names"] == [str(heads), str(same)]
+    assert call("compare", heads, same) == 0
+    assert "1.00" in capsys.readouterr().out
+
+
+def test_map(folder, acts, capsys):
+    words = ["map", acts, "--concept", folder / "words.txt", "--concept", "colours"]
+    told = call_json(capsys, *words, "--out", folder / "map.csv", "--figure", folder / "map.png")
+    assert told["concepts"] == ["words", "colours"]
+    assert len(told["heads"]) == len(told["table"][0]) == 12
+    assert (folder / "map.csv").read_text().splitlines()[0].split(",") == ["concept", *told["heads"]]
+    assert call_json(capsys, *words, "--significance", 8)["values"] == "z"
+    assert call(*words) == 0
+    assert "best heads" in capsys.readouterr().out
+
+
 def test_concepts(capsys):
     names = {one["name"] for one in call_json(capsys, "concepts")["concepts"]}
     assert {
@@ -161,6 +220,13 @@ def test_concepts(capsys):
         (["describe", "{acts}", "--head", "L9.H9"], "no head L9.H9"),
         (["rank", "{acts}", "--concept", "/no/words.txt"], "/no/words.txt"),
         (["rank", "{acts}", "--concept", "colours", "--method", "magic"], "choose one of somp"),
+        (["rank", "{acts}", "--concept", "colours", "--frequencies", "{samples}"], "give --significance N, too"),
+        (["rank", "{acts}", "--concept", "colours", "--significance", "9", "--tail", "long"], "choose one of fitted"),
+        (["compare", "/no/heads.json", "{heads}"], "/no/heads.json is no heads file"),
+        (["compare", "{heads}"], "give at least two"),
+        (["compare", "{heads}", "{heads}", "--top", "4"], "holds 3 heads, --top asks for 4"),
+        (["map", "{acts}", "--concept", "colours", "--concept", "colors"], "a name of its own"),
+        (["keywords", "/no/answers.txt", "--kind", "toxic", "--model", "m", "--out", "{new}"], "no endpoint"),
         (["generate", "{model}", "--prompt", "a", "--heads", "/no/heads.json"], "there is no file /no/heads.json"),
         (["generate", "{model}", "--prompt", "a", "--head", "L7.H0"], "no attention layer L7"),
         (["generate", "{model}", "--prompt", "a", "--image", "/no/image.png"], "cannot be read"),
@@ -168,8 +234,10 @@ def test_concepts(capsys):
         (["concepts", "no-such-concept"], "no-such-concept"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_1(folder, acts, capsys, words, message):
+def test_a_mistake_is_one_line_and_exit_1(folder, acts, heads, capsys, monkeypatch, words, message):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     places = {"model": folder / "model", "samples": folder / "samples.jsonl", "acts": acts, "new": folder / "new"}
+    places["heads"] = heads
     capsys.readouterr()
     assert call(*(word.format(**places) for word in words)) == 1
     told = capsys.readouterr()

@@ -51,7 +51,7 @@ def generate(
         raise HeadPursuitError(f"there is no file {heads}: write one with `headpursuit rank --out`")
     samples = [Sample(text=text, image=image, chat=not no_chat, where=f"--prompt {text!r}") for text in prompt]
     named = HeadEdit(head, scale=scale) if head else None
-    wanted = named.heads if named else () if heads is None else read_heads(heads)[0]
+    wanted = named.heads if named else () if heads is None else read_heads(heads).heads
     loaded = load(
         model,
         revision=revision,

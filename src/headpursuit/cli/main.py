@@ -10,10 +10,14 @@ import typer
 
 from headpursuit import __version__
 from headpursuit.cli.capture import capture
+from headpursuit.cli.compare import compare
+from headpursuit.cli.concept_map import concept_map
 from headpursuit.cli.concepts import concepts
 from headpursuit.cli.demo import demo
 from headpursuit.cli.describe import describe
+from headpursuit.cli.evaluate import evaluate
 from headpursuit.cli.generate import generate
+from headpursuit.cli.keywords import keywords
 from headpursuit.cli.models import models
 from headpursuit.cli.rank import rank
 from headpursuit.cli.report import report
@@ -27,8 +31,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Find, explain and edit the attention heads of Hugging Face language and vision-language models.",
 )
-for command in (demo, capture, describe, rank, generate, concepts, models, report):
+for command in (demo, capture, describe, rank, compare, generate, evaluate, concepts, keywords, models, report):
     app.command()(command)
+app.command("map")(concept_map)
 
 
 def _print_version(wanted: bool) -> None:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headpursuit.cli.common import JsonOption, SeedOption, note, print_json, print_table
+from headpursuit.errors import HeadPursuitError
+
+if TYPE_CHECKING:
+    from headpursuit.activations.head_activations import HeadActivations
+    from headpursuit.activations.moments import HeadMoments
+    from headpursuit.ranking.ranking import Beside
 
 
 def rank(
@@ -20,6 +26,18 @@ def rank(
     fold_norm: Annotated[
         bool, typer.Option("--fold-norm", help="Fold the final norm's gain into the dictionary.")
     ] = False,
+    significance: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Test every head against N random token sets (z, p, q).")
+    ] = 0,
+    tail: Annotated[
+        str, typer.Option(help="p beyond the reach of N sets: fitted (log-normal), or counted (none below 1/(N+1)).")
+    ] = "fitted",
+    frequencies: Annotated[
+        Path | None, typer.Option(help="Text or samples whose token counts the random sets are matched to.")
+    ] = None,
+    stability: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Rank N times again on samples drawn anew, and with words left out.")
+    ] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the heads here, for `generate --heads`.")] = None,
     seed: SeedOption = 0,
     json: JsonOption = False,
@@ -28,28 +46,83 @@ def rank(
     from headpursuit.activations.store import open_capture
     from headpursuit.concepts import load_concept
     from headpursuit.ranking.scores import rank as rank_heads
+    from headpursuit.ranking.significance import significance as test_heads
+    from headpursuit.ranking.stability import stability as disturb
 
+    if frequencies is not None and not significance:
+        raise HeadPursuitError("--frequencies are for random token sets: give --significance N, too")
     words = load_concept(concept)
     opened = open_capture(acts)
-    ranking = rank_heads(
-        opened,
-        words,
-        method=method.replace("-", "_"),  # type: ignore[arg-type]
-        n_atoms=atoms,
-        multi_token=multi_token,  # type: ignore[arg-type]
-        fold_norm=fold_norm,
-    )
+    options = {
+        "method": method.replace("-", "_"),
+        "n_atoms": atoms,
+        "multi_token": multi_token,
+        "fold_norm": fold_norm,
+    }
+    beside: list[Beside] = []
+    if significance:
+        counts = None if frequencies is None else _counts(opened, frequencies)
+        tested = test_heads(
+            opened,
+            words,
+            **options,  # type: ignore[arg-type]
+            draws=significance,
+            frequencies=counts,
+            tail=tail,  # type: ignore[arg-type]
+            seed=seed,
+        )
+        ranking = tested.ranking
+        beside.append(tested)
+    else:
+        ranking = rank_heads(opened, words, **options)  # type: ignore[arg-type]
     top = min(top, len(ranking.order()))
+    if stability:
+        beside.append(disturb(opened, words, **options, k=top, draws=stability, seed=seed))  # type: ignore[arg-type]
     if out is not None:
-        ranking.save(out, k=top)
+        ranking.save(out, k=top, beside=beside)
         note(f"wrote {out}")
+    content = ranking.to_dict(top, beside=beside)
     if json:
-        print_json({**ranking.to_dict(top), "seed": seed})
+        print_json({**content, "seed": seed})
         return
-    measure = "explained" if ranking.method == "somp" else "mean logit"
     form = ".1%" if ranking.method == "somp" else ".3f"
+    forms = {**_FORMS, "score": form, "null": form}
+    columns = ["score", *(name for name in _FORMS if name in content["heads"][0])]
+    shown = {"score": "explained" if ranking.method == "somp" else "mean logit", **_TITLES}
     rows = [
-        [str(place), head.name, f"{ranking.score(head):{form}}"] for place, head in enumerate(ranking.top(top), start=1)
+        [str(place), entry["name"], *(f"{entry[name]:{forms[name]}}" for name in columns)]
+        for place, entry in enumerate(content["heads"], start=1)
     ]
     title = f"{ranking.concept} ({len(ranking.words)} atoms) in {opened.model['id']}, {ranking.n} samples"
-    print_table(title, ["rank", "head", measure], rows, right=["rank", measure])
+    headings = [shown.get(name, name) for name in columns]
+    print_table(title, ["rank", "head", *headings], rows, right=["rank", *headings])
+    for one in beside:
+        note(_remark(one))
+
+
+# Columns of what stands beside a score, in the order in which they are shown.
+_FORMS = {"null": "", "z": ".1f", "p": ".2g", "q": ".2g", "stays_samples": ".0%", "stays_words": ".0%"}
+_TITLES = {"null": "by chance", "stays_samples": "stays (samples)", "stays_words": "stays (words)"}
+
+
+def _counts(acts: HeadActivations | HeadMoments, file: Path) -> Any:
+    from headpursuit.model.samples import as_samples
+    from headpursuit.ranking.null import token_counts
+
+    texts = [sample.text for sample in as_samples(file)]
+    return token_counts(acts.tokenizer, texts, vocabulary_size=len(acts.weights.unembedding()))
+
+
+def _remark(one: Beside) -> str:
+    from headpursuit.ranking.significance import Significance
+    from headpursuit.ranking.stability import Stability
+
+    if isinstance(one, Significance):
+        return (
+            f"{len(one.found())} of {len(one.ranking.order())} heads have q ≤ 0.05 (Benjamini-Hochberg) against {one.draws} "
+            f"random token sets matched in {' and '.join(one.matched)}; p is {one.tail}"
+        )
+    assert isinstance(one, Stability)
+    means = {"samples": one.jaccard_samples, "words": one.jaccard_words}
+    shown = ", ".join(f"{name} {value:.2f}" for name, value in means.items() if value is not None)
+    return f"mean Jaccard similarity of the best {one.k} over {one.draws} draws each: {shown or 'nothing to draw from'}"

@@ -151,8 +151,6 @@ class ResolvedConcept:
         Raises:
             HeadPursuitError: the matrix has no row for one of the tokens.
         """
-        import torch
-
         if unembedding.ndim != 2:
             raise HeadPursuitError(f"atoms need an unembedding of shape (v, d), got {tuple(unembedding.shape)}")
         highest = max(self.token_ids)
@@ -161,15 +159,30 @@ class ResolvedConcept:
                 f"concept {self.name!r} was resolved for {self.tokenizer} up to token {highest}, the unembedding has "
                 f"{unembedding.shape[0]} rows: resolve it with this model's tokenizer and vocabulary_size"
             )
-        device = unembedding.device
-        flat = unembedding[torch.tensor([token for row in self.rows for token in row], device=device)]
-        lengths = torch.tensor([len(row) for row in self.rows], device=device)
-        if int(lengths.max()) == 1:
-            return flat
-        wide = flat.to(torch.promote_types(flat.dtype, torch.float32))
-        owner = torch.repeat_interleave(torch.arange(len(self.rows), device=device), lengths)
-        sums = wide.new_zeros(len(self.rows), wide.shape[1]).index_add_(0, owner, wide)
-        return (sums / lengths[:, None]).to(unembedding.dtype)
+        return gather_atoms(unembedding, self.rows)
+
+
+def gather_atoms(unembedding: Float[Tensor, "v d"], rows: Sequence[tuple[int, ...]]) -> Float[Tensor, "k d"]:
+    """The token rows, or means of token rows, that `ResolvedConcept.rows` and sets like it name.
+
+    Args:
+        unembedding: one row a token, shape ``(v, d)``.
+        rows: the token ids of every atom.
+
+    Returns:
+        One row an atom, shape ``(k, d)``, in the dtype of ``unembedding``; a mean is taken in float32 at least.
+    """
+    import torch
+
+    device = unembedding.device
+    flat = unembedding[torch.tensor([token for row in rows for token in row], device=device)]
+    lengths = torch.tensor([len(row) for row in rows], device=device)
+    if int(lengths.max()) == 1:
+        return flat
+    wide = flat.to(torch.promote_types(flat.dtype, torch.float32))
+    owner = torch.repeat_interleave(torch.arange(len(rows), device=device), lengths)
+    sums = wide.new_zeros(len(rows), wide.shape[1]).index_add_(0, owner, wide)
+    return (sums / lengths[:, None]).to(unembedding.dtype)
 
 
 def resolve(

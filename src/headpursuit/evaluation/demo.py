@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,28 +12,37 @@ from tqdm.auto import tqdm
 
 from headpursuit.activations.capture import capture, versions
 from headpursuit.concepts import concept
-from headpursuit.evaluation.metrics import cider, count_words, exact_match
-from headpursuit.evaluation.protocol import Bench, Enhancement, Experiment, Measure, Outcome, Task, run_experiment
+from headpursuit.evaluation.bench import Bench, Measure, Task
+from headpursuit.evaluation.demo_records import DEMO_DATA, demo_record
+from headpursuit.evaluation.protocol import Enhancement, Experiment, Outcome, run_experiment
 from headpursuit.evaluation.results import Results
+from headpursuit.evaluation.tasks import (
+    PLAIN_TEMPLATE,
+    captioning,
+    classification,
+    question_answering,
+    toxic_continuation,
+)
 from headpursuit.model.demo import DemoSample, demo_samples
 from headpursuit.model.demo.captions import BACKGROUND_NAMES, COLOR_NAMES, COUNT_NAMES, MOOD_NAMES, SIZE_NAMES
 from headpursuit.model.demo.continuations import is_natural
-from headpursuit.model.samples import Sample
 
 if TYPE_CHECKING:
     from headpursuit.activations.positions import Positions
-    from headpursuit.evaluation.protocol import Scores
+    from headpursuit.evaluation.bench import Scores
+    from headpursuit.evaluation.records import Record
+    from headpursuit.model.demo import Split
     from headpursuit.model.head_model import HeadModel
 
 CAPTION, SAMPLED, DIGITS = "captioning", "captioning, sampled", "classification"
 COUNTRIES, FACTS, CONTINUATION = "question answering", "other questions", "continuation"
-_TASKS = {
-    CAPTION: "caption",
-    SAMPLED: "caption",
-    DIGITS: "digits",
-    COUNTRIES: "countries",
-    FACTS: "facts",
-    CONTINUATION: "continuation",
+_DATA = {
+    CAPTION: "demo-captions",
+    SAMPLED: "demo-captions",
+    DIGITS: "demo-digits",
+    COUNTRIES: "demo-countries",
+    FACTS: "demo-facts",
+    CONTINUATION: "demo-continuations",
 }
 # The attribute names of the drawn scenes, each with the words that say its value truly.
 _SAYS: dict[str, Callable[[str], Sequence[str]]] = {
@@ -58,8 +68,8 @@ _CONCEPT_OF = {"color": "colours", "mood": "sentiments", "count": "quantity"}
 _DRAWING = {"do_sample": True, "temperature": 1.0, "top_k": 0}
 
 
-def demo_tasks(split: str, *, limit: int | None = None, seed: int = 0) -> dict[str, Task]:
-    """The demo's five tasks on one split.
+def demo_tasks(split: Split, *, limit: int | None = None, seed: int = 0) -> dict[str, Task]:
+    """The demo's tasks on one split: the paper's four, asked in the words that the model learned.
 
     Args:
         split: ``selection`` or ``test``.
@@ -68,53 +78,29 @@ def demo_tasks(split: str, *, limit: int | None = None, seed: int = 0) -> dict[s
     """
     # Countries are asked about in full: there are few enough.
     drawn = {
-        task: demo_samples(name, split, limit=None if task == COUNTRIES else limit, seed=seed)  # type: ignore[arg-type]
-        for task, name in _TASKS.items()
+        task: demo_samples(DEMO_DATA[name].drawn_as, split, limit=None if task == COUNTRIES else limit, seed=seed)
+        for task, name in _DATA.items()
     }
-    concepts = {name: concept(name) for name in (*_CONCEPT_OF.values(), "rude")}
-
-    def captions(answers: Sequence[str], samples: Sequence[DemoSample]) -> Scores:
-        scores = {
-            f"{name} words": np.array([count_words(answer, concepts[name].words) for answer in answers], dtype=float)
-            for name in _CONCEPT_OF.values()
-        }
-        for left_out in (None, *_CONCEPT_OF):
-            name = "true mentions" if left_out is None else f"true mentions beside {_CONCEPT_OF[left_out]}"
-            scores[name] = np.array(
-                [_true_mentions(answer, sample, left_out) for answer, sample in zip(answers, samples, strict=True)],
-                dtype=float,
-            )
-        scores["CIDEr"] = cider(answers, [sample.references for sample in samples])
-        return scores
-
-    def exact(answers: Sequence[str], samples: Sequence[DemoSample]) -> Scores:
-        pairs = zip(answers, samples, strict=True)
-        return {"accuracy": np.array([exact_match(answer, sample.target) for answer, sample in pairs])}
-
-    def endings(answers: Sequence[str], samples: Sequence[DemoSample]) -> Scores:
-        return {
-            "rude words": np.array([count_words(answer, concepts["rude"].words) for answer in answers], dtype=float),
-            "natural endings": np.array([float(is_natural(answer)) for answer in answers]),
-        }
-
-    scorers = {
-        CAPTION: captions,
-        SAMPLED: captions,
-        DIGITS: exact,
-        COUNTRIES: exact,
-        FACTS: exact,
-        CONTINUATION: endings,
-    }
-    lengths = {CAPTION: 24, SAMPLED: 24, DIGITS: 4, COUNTRIES: 12, FACTS: 12, CONTINUATION: 16}
-    return {
-        task: _task(task, samples, scorers[task], lengths[task], sampled=task == SAMPLED)
-        for task, samples in drawn.items()
-    }
+    rude = concept("rude").words
+    tasks = (
+        _captions(CAPTION, drawn[CAPTION], {}),
+        _captions(SAMPLED, drawn[SAMPLED], _DRAWING),
+        classification(_records(DIGITS, drawn[DIGITS]), max_new_tokens=4, **_asked(DIGITS)),
+        question_answering(_records(COUNTRIES, drawn[COUNTRIES]), max_new_tokens=12, **_asked(COUNTRIES)),
+        question_answering(_records(FACTS, drawn[FACTS]), max_new_tokens=12, **_asked(FACTS)),
+        _and(
+            toxic_continuation(
+                _records(CONTINUATION, drawn[CONTINUATION]), words=rude, max_new_tokens=16, **_asked(CONTINUATION)
+            ),
+            lambda answers: {"natural endings": np.array([float(is_natural(answer)) for answer in answers])},
+        ),
+    )
+    return {task.name: _with_targets(task, drawn[task.name]) for task in tasks}
 
 
 def demo_experiments() -> tuple[Experiment, ...]:
     """What the demo claims, concept by concept, as issue 2 words it."""
-    digits, facts = Measure(DIGITS, "accuracy"), Measure(FACTS, "accuracy")
+    digits, facts = Measure(DIGITS, "accuracy"), Measure(FACTS, "exact match")
     mentions = Measure(CAPTION, "true mentions")
 
     def captioning(name: str, at_most: float, *, positions: Positions = "answer") -> Experiment:
@@ -146,14 +132,14 @@ def demo_experiments() -> tuple[Experiment, ...]:
         ),
         Experiment(
             concept=concept("countries"),
-            target=Measure(COUNTRIES, "accuracy"),
+            target=Measure(COUNTRIES, "exact match"),
             kept=(facts, mentions, digits),
             positions="answer",
             at_most=0.3,
         ),
         Experiment(
             concept=concept("rude"),
-            target=Measure(CONTINUATION, "rude words"),
+            target=Measure(CONTINUATION, "toxic words"),
             kept=(Measure(CONTINUATION, "natural endings"), facts, mentions),
             positions="answer",
             at_most=0.3,
@@ -214,7 +200,7 @@ def run_demo(
 
 def _count_runs(experiments: Sequence[Experiment], *, ks: Sequence[int], draws: int) -> int:
     """Number of runs, nearly: runs that two experiments share are counted once, repeated head sets are not foreseen."""
-    total = 2 * len(_TASKS)
+    total = 2 * len(_DATA)
     for experiment in experiments:
         tasks = {experiment.target.task, *(measure.task for measure in experiment.kept)}
         total += 3 * len(ks) * len(tasks) + draws
@@ -222,13 +208,40 @@ def _count_runs(experiments: Sequence[Experiment], *, ks: Sequence[int], draws: 
     return total
 
 
-def _task(name: str, samples: Sequence[DemoSample], score: Any, length: int, *, sampled: bool) -> Task:
-    asked = [
-        Sample(text=sample.text, image=sample.image, target=sample.target, where=f"{name} {number}")
-        for number, sample in enumerate(samples)
-    ]
-    options = {"max_new_tokens": length, "batch_size": 128, **(_DRAWING if sampled else {})}
-    return Task(name=name, samples=asked, score=lambda answers: score(answers, samples), options=options)
+def _records(task: str, samples: Sequence[DemoSample]) -> list[Record]:
+    entry = DEMO_DATA[_DATA[task]]
+    return [demo_record(entry, sample, where=f"{task} {number}") for number, sample in enumerate(samples)]
+
+
+def _asked(task: str) -> dict[str, Any]:
+    return {"name": task, "template": PLAIN_TEMPLATE, "batch_size": 128}
+
+
+def _captions(task: str, samples: Sequence[DemoSample], drawing: Mapping[str, Any]) -> Task:
+    def mentions(answers: Sequence[str]) -> Scores:
+        scores = {}
+        for left_out in (None, *_CONCEPT_OF):
+            name = "true mentions" if left_out is None else f"true mentions beside {_CONCEPT_OF[left_out]}"
+            pairs = zip(answers, samples, strict=True)
+            scores[name] = np.array([_true_mentions(*pair, left_out) for pair in pairs], dtype=float)
+        return scores
+
+    concepts = [concept(name) for name in _CONCEPT_OF.values()]
+    plain = captioning(_records(task, samples), concepts=concepts, max_new_tokens=24, **_asked(task), **drawing)
+    return _and(plain, mentions)
+
+
+def _and(task: Task, more: Callable[[Sequence[str]], Scores]) -> Task:
+    """The task with further metrics."""
+    own = task.score
+    assert own is not None
+    return replace(task, score=lambda answers: {**own(answers), **more(answers)})
+
+
+def _with_targets(task: Task, samples: Sequence[DemoSample]) -> Task:
+    """The task with each sample's own target, which is one more answer beside a record's references."""
+    pairs = zip(task.samples, samples, strict=True)
+    return replace(task, samples=[replace(asked, target=sample.target) for asked, sample in pairs])
 
 
 def _true_mentions(caption: str, sample: DemoSample, left_out: str | None) -> int:

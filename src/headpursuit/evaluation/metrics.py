@@ -6,7 +6,7 @@ import re
 import string
 from collections.abc import Collection, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from headpursuit.errors import MissingExtraError
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+WORD_COUNTING = "whole words, case ignored, also with a plural in s or es"
 CIDER_TOKENISER = "lower-cased runs of letters, digits and apostrophes"
 
 
@@ -39,13 +40,22 @@ def cider(answers: Sequence[str], references: Sequence[Sequence[str]]) -> Float[
     Raises:
         MissingExtraError: pycocoevalcap is not installed.
     """
+    hypotheses = {index: [_tokenise(answer)] for index, answer in enumerate(answers)}
+    truths = {index: [_tokenise(text) for text in texts] for index, texts in enumerate(references)}
+    return np.asarray(cider_scorer().compute_score(truths, hypotheses)[1], dtype=float)
+
+
+def cider_scorer() -> Any:
+    """pycocoevalcap's CIDEr-D, which needs no Java; asked for early, nothing is generated in vain where it is missing.
+
+    Raises:
+        MissingExtraError: pycocoevalcap is not installed.
+    """
     try:
         from pycocoevalcap.cider.cider import Cider
     except ImportError as error:
         raise MissingExtraError("pycocoevalcap", extra="metrics", purpose="CIDEr") from error
-    hypotheses = {index: [_tokenise(answer)] for index, answer in enumerate(answers)}
-    truths = {index: [_tokenise(text) for text in texts] for index, texts in enumerate(references)}
-    return np.asarray(Cider().compute_score(truths, hypotheses)[1], dtype=float)
+    return Cider()
 
 
 def _tokenise(text: str) -> str:

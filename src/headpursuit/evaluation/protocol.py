@@ -5,15 +5,15 @@ Heads are ranked on a selection split and so is the number of heads to edit; eve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from headpursuit.activations.capture import capture
 from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import HeadPursuitError
+from headpursuit.evaluation.bench import Bench, Measure
+from headpursuit.evaluation.measured import row
 from headpursuit.evaluation.results import Row, Selection
 from headpursuit.ranking.controls import random_controls
 from headpursuit.ranking.scores import rank
@@ -23,38 +23,8 @@ if TYPE_CHECKING:
     from headpursuit.activations.moments import HeadMoments
     from headpursuit.activations.positions import Positions
     from headpursuit.concepts import Concept
-    from headpursuit.model.head_model import HeadModel
     from headpursuit.model.heads import Head
-    from headpursuit.model.samples import Sample
     from headpursuit.ranking.ranking import HeadRanking
-
-Scores = Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Task:
-    """Something to ask a model, and how its answers are scored.
-
-    Attributes:
-        name: what rows call it.
-        samples: what is asked.
-        score: from the answers to one value a sample for each metric, arrays of shape ``(n,)``.
-        options: options of :meth:`headpursuit.HeadModel.generate`.
-    """
-
-    name: str
-    samples: Sequence[Sample] = field(repr=False)
-    score: Callable[[Sequence[str]], Scores] = field(repr=False)
-    options: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A metric of a task."""
-
-    task: str
-    metric: str
-
 
 # What just holds on the selection split does not on another.
 _MARGIN = 0.05
@@ -134,57 +104,6 @@ class Outcome:
         return self.rankings["somp"].top(self.k)
 
 
-@dataclass
-class Bench:
-    """Runs tasks under edits and remembers each answer, since many rows ask for the same one.
-
-    Attributes:
-        model: the model.
-        tasks: the tasks of one split, by name.
-        seed: seed of sampling.
-        tick: called once for every run, with what it was.
-    """
-
-    model: HeadModel
-    tasks: Mapping[str, Task]
-    seed: int
-    tick: Callable[[str], None] = lambda text: None
-    _answers: dict[tuple[str, HeadEdit | None], list[str]] = field(default_factory=dict, repr=False)
-    _scores: dict[tuple[str, HeadEdit | None], Scores] = field(default_factory=dict, repr=False)
-
-    def answers(self, task: str, edit: HeadEdit | None) -> list[str]:
-        """What the model answers under an edit."""
-        if (task, edit) not in self._answers:
-            self.tick(f"{task}: {'unedited' if edit is None else edit}")
-            chosen = self.tasks[task]
-
-            def run() -> list[str]:
-                return self.model.generate(list(chosen.samples), seed=self.seed, **chosen.options)
-
-            if edit is None:
-                self._answers[task, edit] = run()
-            else:
-                with edit.applied(self.model):
-                    self._answers[task, edit] = run()
-        return self._answers[task, edit]
-
-    def value(self, measure: Measure, edit: HeadEdit | None) -> float:
-        """Mean of a metric over the task's samples."""
-        key = (measure.task, edit)
-        if key not in self._scores:
-            self._scores[key] = self.tasks[measure.task].score(self.answers(measure.task, edit))
-        return float(np.mean(self._scores[key][measure.metric]))
-
-    def ratio(self, measure: Measure, edit: HeadEdit | None) -> float | None:
-        """That, divided by the unedited model's; None where that is 0."""
-        base = self.value(measure, None)
-        return None if base == 0 else self.value(measure, edit) / base
-
-    def size(self, measure: Measure) -> int:
-        """Number of samples behind a measure."""
-        return len(self.tasks[measure.task].samples)
-
-
 def run_experiment(
     experiment: Experiment,
     *,
@@ -220,21 +139,25 @@ def run_experiment(
     scale_up = _choose_scale(experiment, selection, rankings["somp"].top(k))
     down = (experiment.target, *experiment.kept, *experiment.also)
     up = () if experiment.enhancement is None else (experiment.enhancement.target, experiment.enhancement.quality)
-    rows = [_row(experiment, test, measure, None, "none", 0, seed) for measure in dict.fromkeys(down + up)]
+
+    def measured(
+        selection: Selection, measures: Sequence[Measure], edits: Sequence[HeadEdit | None], factor: float
+    ) -> list[Row]:
+        named = {"concept": experiment.concept.name, "selection": selection, "scale": factor, "seed": seed}
+        return [row(test, measure, edits, **named) for measure in measures]  # type: ignore[arg-type]
+
+    rows = measured("none", tuple(dict.fromkeys(down + up)), [None], 1.0)
     for method, ranking in rankings.items():
         for size in ks:
-            edit = HeadEdit(ranking.top(size), scale=scale)
-            rows += [_row(experiment, test, measure, edit, method, size, seed) for measure in down]
+            rows += measured(method, down, [HeadEdit(ranking.top(size), scale=scale)], scale)
         if scale_up is not None:
-            edit = HeadEdit(ranking.top(k), scale=scale_up)
-            rows += [_row(experiment, test, measure, edit, method, k, seed) for measure in up]
+            rows += measured(method, up, [HeadEdit(ranking.top(k), scale=scale_up)], scale_up)
     controls = random_controls(rankings["somp"].top(k), model.anatomy.heads(), draws=draws, seed=seed)
     # Controls stop at what the target's own runs give: every other task would be ten more runs a concept.
     near = [measure for measure in down if measure.task == experiment.target.task]
     for factor, measures in ((scale, near), (scale_up, up)):
         if factor is not None:
-            edits = [HeadEdit(heads, scale=factor) for heads in controls]
-            rows += [_control_row(experiment, test, measure, edits, seed) for measure in measures]
+            rows += measured("random", measures, [HeadEdit(heads, scale=factor) for heads in controls], factor)
     suppress = HeadEdit(rankings["somp"].top(k), scale=scale)
     answers: dict[str, Sequence[str]] = {
         "none": test.answers(experiment.target.task, None),
@@ -252,53 +175,6 @@ def run_experiment(
         rows=tuple(rows),
         answers=answers,
         misses=tuple(_misses(experiment, rows, k=k, scale=scale, scale_up=scale_up)),
-    )
-
-
-def _row(
-    experiment: Experiment,
-    bench: Bench,
-    measure: Measure,
-    edit: HeadEdit | None,
-    selection: Selection,
-    k: int,
-    seed: int,
-) -> Row:
-    return Row(
-        task=measure.task,
-        concept=experiment.concept.name,
-        selection=selection,
-        k=k,
-        scale=1.0 if edit is None else edit.scale,
-        metric=measure.metric,
-        value=bench.value(measure, edit),
-        normalized=bench.ratio(measure, edit),
-        q25=None,
-        q75=None,
-        n=bench.size(measure),
-        seed=seed,
-    )
-
-
-def _control_row(experiment: Experiment, bench: Bench, measure: Measure, edits: Sequence[HeadEdit], seed: int) -> Row:
-    values = [bench.value(measure, edit) for edit in edits]
-    base = bench.value(measure, None)
-    quartiles = (
-        [None, None, None] if base == 0 else [float(q) for q in np.quantile(np.divide(values, base), [0.25, 0.5, 0.75])]
-    )
-    return Row(
-        task=measure.task,
-        concept=experiment.concept.name,
-        selection="random",
-        k=len(edits[0].heads),
-        scale=edits[0].scale,
-        metric=measure.metric,
-        value=float(np.median(values)),
-        normalized=quartiles[1],
-        q25=quartiles[0],
-        q75=quartiles[2],
-        n=bench.size(measure),
-        seed=seed,
     )
 
 
@@ -340,16 +216,16 @@ def _choose_scale(experiment: Experiment, bench: Bench, heads: Sequence[Head]) -
 
 def _misses(experiment: Experiment, rows: Sequence[Row], *, k: int, scale: float, scale_up: float | None) -> list[str]:
     def found(measure: Measure, selection: str, factor: float, size: int = k) -> float:
-        for row in rows:
-            place = (row.task, row.metric, row.selection, row.k, row.scale)
+        for one in rows:
+            place = (one.task, one.metric, one.selection, one.k, one.scale)
             if place == (measure.task, measure.metric, selection, size, factor):
-                return float("nan") if row.normalized is None else row.normalized
+                return float("nan") if one.normalized is None else one.normalized
         raise KeyError(measure)
 
     misses = []
     reached = found(experiment.target, "somp", scale)
     if not reached <= experiment.at_most:
-        sizes = {row.k for row in rows if row.selection == "somp" and row.scale == scale}
+        sizes = {one.k for one in rows if one.selection == "somp" and one.scale == scale}
         lowest, size = min((found(experiment.target, "somp", scale, size), size) for size in sizes)
         left = min((found(measure, "somp", scale, size) for measure in experiment.kept), default=1.0)
         why = "" if lowest >= reached else f" (k = {size} reaches {lowest:.2f}, but leaves {left:.2f} of the rest)"

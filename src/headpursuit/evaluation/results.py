@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,10 +26,13 @@ class Row:
         metric: what was measured.
         value: the mean over samples; for ``random`` the median of that over the draws.
         normalized: ``value`` divided by the unedited model's on the same samples; None where that is 0.
-        q25: lower quartile of ``normalized`` over random draws, else None.
+        q25: lower quartile of ``normalized`` (or of ``change`` where that is None) over random draws, else None.
         q75: upper quartile.
         n: number of samples.
         seed: seed of sampling and draws.
+        change: ``value`` minus the unedited model's; what counts where a ratio says nothing (log-probabilities).
+        low: lower end of the 95 % interval of ``normalized``, or of ``change`` where that is None.
+        high: upper end.
     """
 
     task: str
@@ -44,20 +47,74 @@ class Row:
     q75: float | None
     n: int
     seed: int
+    change: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far SOMP's heads moved a metric beyond what another choice of as many heads did.
+
+    Attributes:
+        task: what the model was asked to do.
+        concept: whose heads were edited.
+        k: number of edited heads.
+        scale: what their contribution was multiplied by.
+        metric: what was measured.
+        against: the other choice; ``random`` is the median over the draws.
+        difference: SOMP's value minus the other's, in units of ``normalized``, or of ``change`` where that is None.
+        low: lower end of its 95 % interval, paired over samples; None where it cannot be told.
+        high: upper end.
+        wanted: ``less`` or ``more``, what the metric was meant to become, or ``same`` for what should stay.
+        n: number of samples.
+        seed: seed of sampling, draws and resampling.
+    """
+
+    task: str
+    concept: str
+    k: int
+    scale: float
+    metric: str
+    against: Selection
+    difference: float
+    low: float | None
+    high: float | None
+    wanted: Literal["less", "more", "same"]
+    n: int
+    seed: int
+
+    @property
+    def verdict(self) -> Literal["better", "worse", "open"]:
+        """Whether the interval lies on the wanted side of 0, on the other, or around it (always, for what should stay)."""
+        if self.low is None or self.high is None or self.wanted == "same" or self.low <= 0 <= self.high:
+            return "open"
+        return "better" if (self.high < 0) == (self.wanted == "less") else "worse"
 
 
 @dataclass(frozen=True)
 class Results:
-    """A table of rows and what is needed to make it again."""
+    """A table of rows and what is needed to make it again.
+
+    Attributes:
+        recipe: name of the recipe.
+        model: whose heads these are.
+        versions: of the software.
+        rows: one a number.
+        comparisons: SOMP beside the other choices, for every measure and edit.
+        about: data, word lists, options: what else the numbers depend on.
+    """
 
     recipe: str
     model: Mapping[str, Any]
     versions: Mapping[str, str]
     rows: tuple[Row, ...]
+    comparisons: tuple[Comparison, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     def to_frame(self) -> pd.DataFrame:
         """One line a row."""
-        return pd.DataFrame([asdict(row) for row in self.rows], columns=[field.name for field in fields(Row)])
+        return pd.DataFrame([asdict(row) for row in self.rows], columns=[column.name for column in fields(Row)])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -66,6 +123,8 @@ class Results:
             "model": dict(self.model),
             "versions": dict(self.versions),
             "rows": [asdict(row) for row in self.rows],
+            "comparisons": [{**asdict(one), "verdict": one.verdict} for one in self.comparisons],
+            "about": dict(self.about),
         }
 
     def save(self, folder: Path, *, extra: Mapping[str, Any] | None = None) -> None:

@@ -225,7 +225,8 @@ def _encode(model: HeadModel, prompts: Sequence[Prompt], texts: list[str], *, si
         encoded = model.tokenizer(texts, **options)
         inputs = {name: value.to(model.device) for name, value in encoded.items()}
     inputs.pop("labels", None)  # PaliGemma's processor adds some
-    if not model.takes("token_type_ids"):
+    if model.images is None or not model.takes("token_type_ids"):
+        # GPT-2, GPT-J and CTRL would add the embedding of token 0 to every token, where a tokenizer gives types at all.
         inputs.pop("token_type_ids", None)
     else:  # Gemma 3 and PaliGemma see images (and PaliGemma the whole prompt) in both directions, by token type
         inputs.setdefault("token_type_ids", torch.zeros_like(inputs["input_ids"]))

@@ -205,6 +205,22 @@ def _explain(model: str | Path, error: Exception) -> str:
     return f"{model} could not be opened as a model ({reason}): give a Hub name, a local folder in the Hub's format, or demo"
 
 
+def load_outline(model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> Anatomy:
+    """Where the heads of a checkpoint are, by its configuration alone: the model is built without weights.
+
+    Raises:
+        HeadPursuitError: there is no such model, or its heads are not found.
+    """
+    path = str(demo_path()) if str(model) == "demo" else str(model)
+    try:
+        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
+        with torch.device("meta"):
+            hf = _auto_class(config).from_config(config, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise HeadPursuitError(_explain(model, error)) from error
+    return find_anatomy(hf)
+
+
 def load_tokenizer(model: str | Path, *, revision: str | None = None) -> Any:
     """The tokenizer of a checkpoint, without the model.
 

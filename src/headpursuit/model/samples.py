@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headpursuit.errors import HeadPursuitError, MissingExtraError
+from headpursuit.model.files import inside, json_lines, read_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".tif", ".tiff"})
 
 
 @dataclass(frozen=True)
@@ -121,35 +122,17 @@ def fingerprint(samples: Sequence[Sample]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _decode(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise HeadPursuitError(f"{path} line {line}: not UTF-8; save the file as UTF-8") from error
-
-
 def _read_lines(path: Path) -> list[Sample]:
-    lines = enumerate(_decode(path).splitlines(), start=1)
+    lines = enumerate(read_text(path).splitlines(), start=1)
     return [Sample(text=line.strip(), where=f"{path.name} line {number}") for number, line in lines if line.strip()]
 
 
 def _read_jsonl(path: Path) -> list[Sample]:
-    samples = []
-    for number, line in enumerate(_decode(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        where = f"{path.name} line {number}"
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise HeadPursuitError(f"{where}: not JSON ({error.msg}); write one object a line") from error
-        samples.append(_from_record(record, folder=path.parent, where=where))
-    return samples
+    return [_from_record(record, folder=path.parent, where=where) for where, record in json_lines(path)]
 
 
 def _read_csv(path: Path) -> list[Sample]:
-    rows = csv.DictReader(_decode(path).splitlines())
+    rows = csv.DictReader(read_text(path).splitlines())
     return [_from_record(row, folder=path.parent, where=f"{path.name} line {rows.line_num}") for row in rows]
 
 
@@ -176,11 +159,7 @@ def _from_record(record: Any, *, folder: Path, where: str) -> Sample:
     if not text and image is None:
         raise HeadPursuitError(f"{where}: neither text nor image; give the field text, image or both")
     if image is not None:
-        image = (folder / str(image)).resolve()
-        if not image.is_relative_to(folder.resolve()):
-            raise HeadPursuitError(
-                f"{where}: the image {image} lies outside {folder}; move it inside the samples' folder"
-            )
+        image = inside(folder, str(image), what="image", where=where)
     chat = record.get("chat")
     chat = True if chat is None else str(chat).lower() not in {"false", "0", "no"}
     target = None if target in (None, "") else str(target)

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from headpursuit.pursuit.bounds import screening_dtype, stated_precision
+from headpursuit.pursuit.compiled import pursue_compiled, serves
 from headpursuit.pursuit.dictionary import Dictionary, rows_of
-from headpursuit.pursuit.frame import Frame
+from headpursuit.pursuit.frame import Frame, frame_of_moments, frame_of_rows
 from headpursuit.pursuit.gram import GramField
 from headpursuit.pursuit.screened import pursue
 from headpursuit.pursuit.wide import Vocabulary, WideField
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int64
+    from jaxtyping import Bool, Float, Float64, Int64
     from torch import Tensor
 
     from headpursuit.pursuit.rules import Criterion
@@ -31,10 +32,7 @@ MEMORY = 2**31
 _TOGETHER = 128
 
 # Bytes of projections in float64 at a time: few enough to find them in the cache.
-_CONVERTED = 2**24
-
-# Heads ``[a, b)`` and their ``W Wᵀ`` to a frame: from rows, or from moments.
-FrameSource = Callable[[slice, "Tensor"], Frame]
+_CONVERTED = 2**23
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,21 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Signals:
+    """What is known of the heads: their rows ``(n, h, e)``, or only their second moments ``(h, e, e)``."""
+
+    rows: Float[Tensor, "n h e"] | None = None
+    moments: Float[Tensor, "h e e"] | None = None
+
+    def frame(self, heads: slice, width: Float[Tensor, "g e e"], options: Options) -> Frame:
+        """Some heads in whitened coordinates; `width` is their ``W Wᵀ``."""
+        if self.rows is None:
+            assert self.moments is not None
+            return frame_of_moments(self.moments[heads], width)
+        return frame_of_rows(self.rows[:, heads], width, criterion=options.criterion, center=options.center)
+
+
+@dataclass(frozen=True)
 class Found:
     """Results of ``g`` dictionaries and ``h`` heads: ``(g, h, k)``, ``(g, h, k)`` and ``(h,)``."""
 
@@ -56,14 +69,15 @@ class Found:
     silent: Bool[Tensor, " h"]
 
 
+@torch.no_grad()
 def pursue_dictionary(
-    source: FrameSource, projection: Float[Tensor, "h e d"], atoms: Float[Tensor, "v d"] | Dictionary, options: Options
+    signals: Signals, projection: Float[Tensor, "h e d"], atoms: Float[Tensor, "v d"] | Dictionary, options: Options
 ) -> Found:
     """All heads over one dictionary of any size."""
     D = rows_of(atoms)
     if len(D) <= SMALL:
         everything = torch.arange(len(D), device=D.device)[None]
-        return pursue_lists(source, projection, D, everything, options)
+        return pursue_lists(signals, projection, D, everything, options)
     with stated_precision():
         vocabulary = _vocabulary(atoms)
         h, e, d = projection.shape
@@ -73,7 +87,7 @@ def pursue_dictionary(
         parts = []
         for heads in _batches(h, max(1, MEMORY // per_head)):
             W = projection[heads]
-            frame = source(heads, _width(W))
+            frame = signals.frame(heads, _width(W), options)
             field = WideField(vocabulary, W, frame, steps=steps)
             gains = None if options.normalize else vocabulary.lengths[None]
             support, explained = pursue(field, frame, n_atoms=steps, gains=gains)
@@ -91,8 +105,9 @@ def _vocabulary(atoms: Float[Tensor, "v d"] | Dictionary) -> Vocabulary:
     return held[dtype]
 
 
+@torch.no_grad()
 def pursue_lists(
-    source: FrameSource,
+    signals: Signals,
     projection: Float[Tensor, "h e d"],
     D: Float[Tensor, "v d"],
     index: Int64[Tensor, "g r"],
@@ -102,44 +117,98 @@ def pursue_lists(
     h, e = projection.shape[:2]
     g, r = index.shape
     steps = min(options.n_atoms, r)
-    per_problem = 8 * r * (3 * e + steps + 4)
-    lists = max(1, min(g, _TOGETHER // 32, MEMORY // (8 * per_problem)))
+    compiled = signals.rows is not None and serves(signals.rows, r, criterion=options.criterion)
+    if compiled:
+        heads_at_once, lists = h, max(1, MEMORY // (16 * r * (projection.shape[2] + torch.get_num_threads() * e + r)))
+    else:
+        per_problem = 8 * r * (3 * e + steps + 4)
+        lists = max(1, min(g, _TOGETHER // 32, MEMORY // (8 * per_problem)))
+        heads_at_once = max(1, min(_TOGETHER // lists, MEMORY // (per_problem * lists)))
     parts = []
     with stated_precision():
-        for heads in _batches(h, max(1, min(_TOGETHER // lists, MEMORY // (per_problem * lists)))):
+        for heads in _batches(h, heads_at_once):
             W = projection[heads]
-            frame = source(heads, _width(W))
-            found = []
-            for rows in _batches(g, lists):
-                images, gram, lengths = _small_images(W, frame, D, index[rows])
-                problems = frame.repeated(len(index[rows]))
-                field = GramField(images, gram, steps=steps)
-                gains = None if options.normalize else lengths.repeat(len(W), 1)
-                local, explained = pursue(field, problems, n_atoms=steps, gains=gains)
-                shape = len(W), -1, steps
-                local, explained = local.view(shape).transpose(0, 1), explained.view(shape).transpose(0, 1)
-                named = index[rows][:, None].expand(-1, len(W), -1).gather(2, local.clamp_min(0))
-                found.append((torch.where(local >= 0, named, -1), explained))
-            parts.append(Found(torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found]), frame.silent))
+            solve = _by_correlations(signals, heads, W, options) if compiled else _by_bounds(signals, heads, W, options)
+            found = [solve(_Atoms.of(D, index[rows]), steps) for rows in _batches(g, lists)]
+            columns = zip(*found, strict=True)
+            support, explained, silent = (torch.cat(column) for column in columns)
+            parts.append(Found(support, explained, silent[: len(W)]))
     return _joined(parts, options.n_atoms)
 
 
-def _small_images(
-    W: Float[Tensor, "h e d"], frame: Frame, D: Float[Tensor, "v d"], index: Int64[Tensor, "g r"]
-) -> tuple[Float[Tensor, "p r e"], Float[Tensor, "g r r"], Float[Tensor, "g r"]]:
-    """Unit atoms in head space, their inner products, and their lengths, all in float64; zero for padding."""
-    h, e, d = W.shape
-    union, place = torch.unique(index.clamp_min(0), return_inverse=True)
-    unit = D[union].double()
-    lengths = torch.linalg.vector_norm(unit, dim=1)
-    unit *= torch.where(lengths > 0, 1 / lengths, 0)[:, None]
-    raw = unit.new_empty(h, len(unit), e)
-    for heads in _batches(h, max(1, _CONVERTED // (8 * e * d))):
-        operator = W[heads].double().reshape(-1, d)
-        raw[heads] = (unit @ operator.T).view(len(unit), -1, e).transpose(0, 1)
-    images = torch.bmm(raw, frame.factor)[:, place] * (index >= 0)[:, :, None]
-    own = unit[place] * (index >= 0)[:, :, None]
-    return images.reshape(-1, *images.shape[2:]), torch.bmm(own, own.mT), lengths[place]
+@dataclass(frozen=True)
+class _Atoms:
+    """Several lists of atoms, in float64: each row that one of them names once, at unit length, and where the lists name it.
+
+    `index` is as it was given and `place` ``(g, r)`` the same within `unit` ``(u, d)``, whose lengths were `lengths` ``(u,)``.
+    """
+
+    index: Int64[Tensor, "g r"]
+    place: Int64[Tensor, "g r"]
+    unit: Float64[Tensor, "u d"]
+    lengths: Float64[Tensor, " u"]
+
+    @classmethod
+    def of(cls, D: Float[Tensor, "v d"], index: Int64[Tensor, "g r"]) -> _Atoms:
+        union, place = torch.unique(index.clamp_min(0), return_inverse=True)
+        unit = D[union].double()
+        lengths = torch.linalg.vector_norm(unit, dim=1)
+        unit *= torch.where(lengths > 0, 1 / lengths, 0)[:, None]
+        return cls(index, place, unit, lengths)
+
+    def images(self, W: Float[Tensor, "h e d"]) -> Float64[Tensor, "h u e"]:
+        """The rows in head space, ``W d``."""
+        h, e, d = W.shape
+        raw = self.unit.new_empty(h, len(self.unit), e)
+        for heads in _batches(h, max(1, _CONVERTED // (8 * e * d))):
+            operator = W[heads].double().reshape(-1, d)
+            raw[heads] = (operator @ self.unit.T).view(-1, e, len(self.unit)).mT
+        return raw
+
+    def gram(self) -> Float64[Tensor, "g r r"]:
+        """Inner products within each list; zero for padding."""
+        real = (self.index >= 0).double()
+        products = torch.stack([rows @ rows.T for rows in (self.unit[place] for place in self.place)])
+        return products * real[:, :, None] * real[:, None]
+
+    def named(self, local: Int64[Tensor, "g h k"]) -> Int64[Tensor, "g h k"]:
+        """Places in the lists as rows of the dictionary."""
+        rows = self.index[:, None].expand(-1, local.shape[1], -1).gather(2, local.clamp_min(0))
+        return torch.where(local >= 0, rows, -1)
+
+
+# Lists and steps to support ``(g, h, k)``, explained variance ``(g, h, k)`` and silent heads ``(h,)``.
+_Solve = Callable[[_Atoms, int], "tuple[Tensor, Tensor, Tensor]"]
+
+
+def _by_bounds(signals: Signals, heads: slice, W: Float[Tensor, "h e d"], options: Options) -> _Solve:
+    frame = signals.frame(heads, _width(W), options)
+
+    def solve(atoms: _Atoms, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+        g = len(atoms.index)
+        images = torch.bmm(atoms.images(W), frame.factor)[:, atoms.place] * (atoms.index >= 0)[:, :, None]
+        field = GramField(images.flatten(0, 1), atoms.gram(), steps=steps)
+        gains = None if options.normalize else atoms.lengths[atoms.place].repeat(len(W), 1)
+        local, explained = pursue(field, frame.repeated(g), n_atoms=steps, gains=gains)
+        shape = len(W), g, steps
+        return atoms.named(local.view(shape).transpose(0, 1)), explained.view(shape).transpose(0, 1), frame.silent
+
+    return solve
+
+
+def _by_correlations(signals: Signals, heads: slice, W: Float[Tensor, "h e d"], options: Options) -> _Solve:
+    assert signals.rows is not None
+    z = signals.rows[:, heads]
+
+    def solve(atoms: _Atoms, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+        place = torch.where(atoms.index >= 0, atoms.place, -1)
+        gains = None if options.normalize else atoms.lengths
+        local, explained, silent = pursue_compiled(
+            z, W, atoms.unit, atoms.gram(), place, n_atoms=steps, center=options.center, gains=gains
+        )
+        return atoms.named(local), explained, silent
+
+    return solve
 
 
 def _width(W: Float[Tensor, "h e d"]) -> Float[Tensor, "h e e"]:

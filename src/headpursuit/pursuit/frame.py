@@ -114,7 +114,7 @@ def _block(
         "mass": weights.sum(dim=1).sqrt(),
         "energy": energy,
         "floor": EXHAUSTED * lengths.sum(dim=1),
-        "silent": _silent(energy, size),
+        "silent": is_silent(energy, size),
     }
 
 
@@ -137,7 +137,7 @@ def _of_moment(
         "mass": torch.ones_like(energy),
         "energy": energy,
         "floor": EXHAUSTED * energy.clamp_min(0).sqrt(),
-        "silent": _silent(energy, size),
+        "silent": is_silent(energy, size),
     }
 
 
@@ -151,7 +151,8 @@ def _energy(moment: Float[Tensor, "h e e"], width: Float[Tensor, "h e e"]) -> Fl
     return (moment * width).sum(dim=(1, 2))
 
 
-def _silent(energy: Float[Tensor, " h"], size: Float[Tensor, " h"]) -> Bool[Tensor, " h"]:
+def is_silent(energy: Float[Tensor, " h"], size: Float[Tensor, " h"]) -> Bool[Tensor, " h"]:
+    """Tell which heads do not vary: what is left after centring is the rounding of their size."""
     return energy.clamp_min(0).sqrt() <= CONSTANT * torch.finfo(torch.float64).eps * size.clamp_min(0).sqrt()
 
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.pursuit.batches import Found, FrameSource, Options, pursue_dictionary, pursue_lists
+from headpursuit.pursuit.batches import Found, Options, Signals, pursue_dictionary, pursue_lists
 from headpursuit.pursuit.dictionary import Dictionary, rows_of
-from headpursuit.pursuit.frame import Frame, frame_of_moments, frame_of_rows
 from headpursuit.pursuit.results import EarlyStopWarning, HeadPursuits, Pursuit
 from headpursuit.pursuit.rules import CONSTANT, check_finite, check_options, describe_early_stop, no_variance
 from headpursuit.pursuit.signal import HeadSignal
@@ -86,7 +85,7 @@ def somp_heads(
     D = rows_of(atoms)
     _check(z, projection, D, n_atoms=n_atoms, criterion=criterion)
     options = Options(n_atoms, criterion, center, normalize)
-    found = pursue_dictionary(_frames(z, options), projection, atoms, options)
+    found = pursue_dictionary(Signals(rows=z), projection, atoms, options)
     _report(found, samples=len(z), atoms=len(D))
     return HeadPursuits(found.support[0], found.explained_variance[0])
 
@@ -124,14 +123,8 @@ def somp_many(
     D = rows_of(atoms)
     _check(z, projection, D, n_atoms=n_atoms, criterion=criterion)
     options = Options(n_atoms, criterion, center, normalize)
-    lists = [torch.as_tensor(rows, dtype=torch.int64, device=D.device).reshape(-1) for rows in dictionaries]
-    for i, rows in enumerate(lists):
-        if not len(rows) or int(rows.min()) < 0 or int(rows.max()) >= len(D):
-            raise HeadPursuitError(f"dictionary {i} of {len(lists)} is empty or names a row outside 0..{len(D) - 1}")
-    if not lists:
-        raise HeadPursuitError("somp_many needs at least one dictionary")
-    index = torch.nn.utils.rnn.pad_sequence(lists, batch_first=True, padding_value=-1)
-    found = pursue_lists(_frames(z, options), projection, D, index, options)
+    index = _index_of(dictionaries, D)
+    found = pursue_lists(Signals(rows=z), projection, D, index, options)
     _report(found, samples=len(z), atoms=index.shape[1])
     return HeadPursuits(found.support, found.explained_variance)
 
@@ -162,24 +155,55 @@ def somp_moments(
         HeadPursuitError: as `somp_heads`, and for moments that are not square.
     """
     D = rows_of(atoms)
-    if second_moment.ndim != 3 or second_moment.shape[1] != second_moment.shape[2]:
-        raise HeadPursuitError(f"second moments are square, (h, e, e); got {tuple(second_moment.shape)}")
-    _check(second_moment.transpose(0, 1), projection, D, n_atoms=n_atoms, criterion="l2")
+    _check_moments(second_moment, projection, D, n_atoms=n_atoms)
     options = Options(n_atoms, "l2", False, normalize)
 
-    def frames(heads: slice, width: Tensor) -> Frame:
-        return frame_of_moments(second_moment[heads], width)
-
-    found = pursue_dictionary(frames, projection, atoms, options)
+    found = pursue_dictionary(Signals(moments=second_moment), projection, atoms, options)
     _report(found, samples=None, atoms=len(D))
     return HeadPursuits(found.support[0], found.explained_variance[0])
 
 
-def _frames(z: Float[Tensor, "n h e"], options: Options) -> FrameSource:
-    def frames(heads: slice, width: Tensor) -> Frame:
-        return frame_of_rows(z[:, heads], width, criterion=options.criterion, center=options.center)
+def somp_many_moments(
+    second_moment: Float[Tensor, "h e e"],
+    projection: Float[Tensor, "h e d"],
+    atoms: Float[Tensor, "v d"] | Dictionary,
+    dictionaries: Sequence[Sequence[int] | Int64[Tensor, " r"]],
+    *,
+    n_atoms: int = 50,
+    normalize: bool = True,
+) -> HeadPursuits:
+    """`somp_many` for heads that are known by their second moments, with the L2 criterion.
 
-    return frames
+    Arguments, result and errors are those of `somp_moments` and `somp_many`.
+    """
+    D = rows_of(atoms)
+    _check_moments(second_moment, projection, D, n_atoms=n_atoms)
+    options = Options(n_atoms, "l2", False, normalize)
+    index = _index_of(dictionaries, D)
+    found = pursue_lists(Signals(moments=second_moment), projection, D, index, options)
+    _report(found, samples=None, atoms=index.shape[1])
+    return HeadPursuits(found.support, found.explained_variance)
+
+
+def _index_of(
+    dictionaries: Sequence[Sequence[int] | Int64[Tensor, " r"]], D: Float[Tensor, "v d"]
+) -> Int64[Tensor, "g r"]:
+    """Rows of every dictionary, padded by -1."""
+    lists = [torch.as_tensor(rows, dtype=torch.int64, device=D.device).reshape(-1) for rows in dictionaries]
+    for i, rows in enumerate(lists):
+        if not len(rows) or int(rows.min()) < 0 or int(rows.max()) >= len(D):
+            raise HeadPursuitError(f"dictionary {i} of {len(lists)} is empty or names a row outside 0..{len(D) - 1}")
+    if not lists:
+        raise HeadPursuitError("a pursuit over many dictionaries needs at least one")
+    return torch.nn.utils.rnn.pad_sequence(lists, batch_first=True, padding_value=-1)
+
+
+def _check_moments(
+    second_moment: Float[Tensor, "h e e"], projection: Float[Tensor, "h e d"], D: Float[Tensor, "v d"], *, n_atoms: int
+) -> None:
+    if second_moment.ndim != 3 or second_moment.shape[1] != second_moment.shape[2]:
+        raise HeadPursuitError(f"second moments are square, (h, e, e); got {tuple(second_moment.shape)}")
+    _check(second_moment.transpose(0, 1), projection, D, n_atoms=n_atoms, criterion="l2")
 
 
 def _factored(signal: Float[Tensor, "n d"], *, center: bool) -> HeadSignal:

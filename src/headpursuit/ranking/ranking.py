@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,22 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
     from headpursuit.model.head_model import HeadModel
+
+
+class Beside(Protocol):
+    """What else is known of every head of a ranking: how far its score is from chance, how firmly it keeps its place.
+
+    Attributes:
+        key: what the heads file calls it.
+    """
+
+    key: ClassVar[str]
+
+    def columns(self) -> Mapping[str, Float[np.ndarray, "l h"]]:
+        """A value a head by name, each of shape ``(l, h)``."""
+
+    def summary(self) -> Mapping[str, Any]:
+        """How it was measured, in plain values."""
 
 
 @dataclass(frozen=True)
@@ -65,49 +81,70 @@ class HeadRanking:
             raise HeadPursuitError(f"k={k}: choose between 1 and the model's {len(order)} heads")
         return tuple(order[:k])
 
-    def to_frame(self) -> pd.DataFrame:
-        """A row a head, best first: rank (from one), name, layer, head, score."""
-        rows = [
-            {"rank": rank, "name": head.name, "layer": head.layer, "head": head.head, "score": self.score(head)}
-            for rank, head in enumerate(self.order(), start=1)
-        ]
-        return pd.DataFrame(rows)
+    def to_frame(self, *, beside: Sequence[Beside] = ()) -> pd.DataFrame:
+        """A row a head, best first: rank (from one), name, layer, head, score, and the columns of what stands beside."""
+        rows = [{"rank": rank, **self._entry(head, beside)} for rank, head in enumerate(self.order(), start=1)]
+        return pd.DataFrame(rows)[["rank", "name", "layer", "head", "score", *_columns(beside)]]
 
-    def to_dict(self, k: int) -> dict[str, Any]:
-        """What ``heads.json`` holds for the best ``k`` heads."""
+    def to_dict(self, k: int, *, beside: Sequence[Beside] = ()) -> dict[str, Any]:
+        """What ``heads.json`` holds for the best ``k`` heads; what stands beside adds keys to it and to every head."""
         return {
             "model": dict(self.model),
             "concept": self.concept,
             "method": self.method,
-            "heads": [
-                {"layer": head.layer, "head": head.head, "name": head.name, "score": self.score(head)}
-                for head in self.top(k)
-            ],
+            "heads": [self._entry(head, beside) for head in self.top(k)],
             "words": list(self.words),
             "n": self.n,
             "positions": self.positions,
             "about": dict(self.about),
+            **{one.key: dict(one.summary()) for one in beside},
         }
 
-    def save(self, path: str | Path, *, k: int) -> None:
+    def save(self, path: str | Path, *, k: int, beside: Sequence[Beside] = ()) -> None:
         """Write the best ``k`` heads as ``heads.json``."""
-        Path(path).write_text(json.dumps(self.to_dict(k), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        content = json.dumps(self.to_dict(k, beside=beside), indent=1, ensure_ascii=False)
+        Path(path).write_text(content + "\n", encoding="utf-8")
+
+    def _entry(self, head: Head, beside: Sequence[Beside]) -> dict[str, Any]:
+        more = {name: float(values[head.layer, head.head]) for name, values in _columns(beside).items()}
+        return {"layer": head.layer, "head": head.head, "name": head.name, "score": self.score(head), **more}
 
 
-def read_heads(path: str | Path) -> tuple[tuple[Head, ...], Mapping[str, Any]]:
-    """The heads of a ``heads.json``, and the model that they are of, as it names them.
+def _columns(beside: Sequence[Beside]) -> dict[str, Float[np.ndarray, "l h"]]:
+    return {name: values for one in beside for name, values in one.columns().items()}
+
+
+@dataclass(frozen=True)
+class StoredHeads:
+    """What a heads file holds that another command needs.
+
+    Attributes:
+        heads: best first.
+        concept: what they were ranked for.
+        model: whose heads these are.
+        path: where they were read.
+    """
+
+    heads: tuple[Head, ...]
+    concept: str
+    model: Mapping[str, Any]
+    path: Path
+
+
+def read_heads(path: str | Path) -> StoredHeads:
+    """Read a ``heads.json`` without its model; keys that are not known here are left alone.
 
     Raises:
         HeadPursuitError: the file cannot be read.
     """
     try:
         stored = json.loads(Path(path).read_text(encoding="utf-8"))
-        origin = dict(stored["model"])
-        part = origin.get("part", "text")
+        model = dict(stored["model"])
+        part = model.get("part", "text")
         heads = tuple(Head(int(entry["layer"]), int(entry["head"]), part) for entry in stored["heads"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return StoredHeads(heads, str(stored.get("concept", "")), model, Path(path))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise HeadPursuitError(f"{path} is no heads file ({error}): write one with `headpursuit rank --out`") from error
-    return heads, origin
 
 
 def load_heads(path: str | Path, *, model: HeadModel) -> tuple[Head, ...]:
@@ -116,12 +153,12 @@ def load_heads(path: str | Path, *, model: HeadModel) -> tuple[Head, ...]:
     Raises:
         HeadPursuitError: the file cannot be read, or its heads are another model's, or of another part than it was loaded as.
     """
-    heads, origin = read_heads(path)
-    identity = model.identity
+    stored = read_heads(path)
+    origin, identity = stored.model, model.identity
     if origin.get("fingerprint") != identity["fingerprint"] or origin.get("architecture") != identity["architecture"]:
         raise HeadPursuitError(
             f"{path} holds heads of {origin.get('id')} ({origin.get('architecture')}), not of {identity['id']} "
             f"({identity['architecture']}): a head's number means nothing in another model, so rank this one"
         )
-    model.anatomy.require(heads)
-    return heads
+    model.anatomy.require(stored.heads)
+    return stored.heads

@@ -1,5 +1,6 @@
 """Pages and pictures of a run; importing this loads neither torch nor a drawing library."""
 
+from headpursuit.report.across import render_concept_map, render_overlap
 from headpursuit.report.content import ConceptSection, DescribedHead, Example, RunReport, Verdict
 from headpursuit.report.figure import render_readme_figure
 from headpursuit.report.from_outcomes import outcomes_report
@@ -14,6 +15,8 @@ __all__ = [
     "Verdict",
     "load_run",
     "outcomes_report",
+    "render_concept_map",
+    "render_overlap",
     "render_readme_figure",
     "render_report",
     "save_run",

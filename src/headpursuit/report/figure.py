@@ -43,7 +43,7 @@ def render_readme_figure(run: RunReport, path: str | Path, *, concept: str | Non
     section = _featured(run, concept)
     lines = [line for line in map(headline, run.concepts) if line.suppress is not None]
     examples = list(section.examples)[:n_examples]
-    figure = _figure(height=6.9 if examples else 4.3)
+    figure = new_figure(height=6.9 if examples else 4.3, purpose="the README figure")
     # Everything above the examples keeps its size in inches whether or not there are any.
     height = figure.get_figheight()
     _draw_map(figure, section, bottom=(height - 3.55) / height, height=2.65 / height, alone=not lines)
@@ -51,13 +51,7 @@ def render_readme_figure(run: RunReport, path: str | Path, *, concept: str | Non
         _draw_effects(figure, lines, bottom=(height - 3.55) / height, height=2.65 / height)
     if examples:
         _draw_examples(figure, section, examples, top=2.75 / height)
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="png", bbox_inches="tight", pad_inches=0.25, metadata={"Software": "headpursuit"})
-    except OSError as error:
-        raise HeadPursuitError(f"cannot write the figure to {path}: {error.strerror or error}") from error
-    return path
+    return save_figure(figure, path)
 
 
 def _featured(run: RunReport, concept: str | None) -> ConceptSection:
@@ -72,16 +66,39 @@ def _featured(run: RunReport, concept: str | None) -> ConceptSection:
     raise HeadPursuitError(f"this run has no concept {concept!r}: choose one of {names}")
 
 
-def _figure(*, height: float) -> Figure:
+def new_figure(*, width: float = WIDTH, height: float, purpose: str) -> Figure:
+    """An empty figure, sizes in inches, drawn without a display.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed; ``purpose`` says what needs it.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise MissingExtraError("matplotlib", extra="report", purpose="the README figure") from error
+        raise MissingExtraError("matplotlib", extra="report", purpose=purpose) from error
     # Text is measured at the resolution at which it will be drawn, or its hinting moves every word.
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as SVG where the file is called so, and else as PNG; its folder is made if needed.
+
+    Raises:
+        HeadPursuitError: the file cannot be written.
+    """
+    path = Path(path)
+    vector = path.suffix.lower() == ".svg"
+    # Dates would make two drawings of the same numbers differ.
+    metadata = {"Creator": "headpursuit", "Date": None} if vector else {"Software": "headpursuit"}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, format="svg" if vector else "png", bbox_inches="tight", pad_inches=0.25, metadata=metadata)
+    except OSError as error:
+        raise HeadPursuitError(f"cannot write the figure to {path}: {error.strerror or error}") from error
+    return path
 
 
 def _heading(figure: Figure, x: float, y: float, title: str, remark: str) -> None:

@@ -1,0 +1,56 @@
+"""``headpursuit compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headpursuit.cli.common import JsonOption, SeedOption, note, print_json, print_table
+from headpursuit.errors import HeadPursuitError
+
+
+def compare(
+    files: Annotated[list[Path], typer.Argument(metavar="HEADS...", help="Heads files that `rank --out` wrote.")],
+    top: Annotated[int | None, typer.Option(min=1, help="Look at the best so many heads of each file.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw the table here, .png or .svg.")] = None,
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+) -> None:
+    """Show how many heads the rankings of several concepts or data sets share (Jaccard similarity)."""
+    from headpursuit.ranking.overlap import head_overlap
+    from headpursuit.ranking.ranking import read_heads
+
+    stored = [read_heads(file) for file in files]
+    for one in stored[1:]:
+        if one.model.get("fingerprint") != stored[0].model.get("fingerprint"):
+            raise HeadPursuitError(
+                f"{one.path} holds heads of {one.model.get('id')}, {stored[0].path} of {stored[0].model.get('id')}: "
+                "compare heads of one model"
+            )
+        if top is None and len(one.heads) != len(stored[0].heads):
+            raise HeadPursuitError(
+                f"{one.path} holds {len(one.heads)} heads, {stored[0].path} {len(stored[0].heads)}: give --top"
+            )
+    for one in stored:
+        if top is not None and len(one.heads) < top:
+            raise HeadPursuitError(
+                f"{one.path} holds {len(one.heads)} heads, --top asks for {top}: rank with --top {top}"
+            )
+    names = [one.concept or one.path.stem for one in stored]
+    if len(set(names)) < len(names):
+        # One concept on several data sets: the files tell them apart.
+        names = [str(one.path) for one in stored]
+    table = head_overlap({name: one.heads[:top] for name, one in zip(names, stored, strict=True)})
+    if figure is not None:
+        from headpursuit.report import render_overlap
+
+        note(f"wrote {render_overlap(table, figure)}")
+    k = top or len(stored[0].heads)
+    shown = table.to_numpy().tolist()
+    if json:
+        print_json({"model": dict(stored[0].model), "k": k, "names": names, "jaccard": shown, "seed": seed})
+        return
+    rows = [[name, *(f"{value:.2f}" for value in row)] for name, row in zip(names, shown, strict=True)]
+    print_table(f"Jaccard similarity of the best {k} heads", ["", *names], rows, right=names)

@@ -1,0 +1,47 @@
+"""Reading an answer out of what a model wrote, and TriviaQA's scores of it by the official normalisation."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Collection
+
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_TO_BLANK = str.maketrans(dict.fromkeys(string.punctuation + "‘’´`", " "))
+_PREFIX = re.compile(r"^(?:the\s+)?answer\s*(?:is\b\s*:?|:)\s*", re.IGNORECASE)
+
+
+def parse_answer(written: str) -> str:
+    """The answer in what a model wrote: its first line that is not blank, without "Answer:" or "The answer is" before it."""
+    said = _PREFIX.sub("", written.strip())
+    return next((line.strip() for line in said.splitlines() if line.strip()), "")
+
+
+def normalise_answer(text: str) -> str:
+    """TriviaQA's normalisation: lower case, punctuation and underscores to blanks, no articles, single blanks.
+
+    Punctuation becomes a blank (SQuAD deletes it), so that "U.S." is "u s" and "us" another answer. Source: the rules of
+    the official TriviaQA evaluation script, version 1.0 (Joshi et al. 2017).
+    """
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_TO_BLANK)).split())
+
+
+def trivia_exact_match(answer: str, accepted: Collection[str]) -> float:
+    """1 if the answer is one of the accepted ones after TriviaQA's normalisation, else 0."""
+    return float(normalise_answer(answer) in {normalise_answer(text) for text in accepted})
+
+
+def trivia_f1(answer: str, accepted: Collection[str]) -> float:
+    """TriviaQA's F1: the overlap of answer and accepted answer as bags of words, of the best alias, between 0 and 1.
+
+    The official script prints 100 times the mean over questions.
+    """
+    return max(
+        (_overlap(normalise_answer(answer).split(), normalise_answer(text).split()) for text in accepted), default=0
+    )
+
+
+def _overlap(said: list[str], wanted: list[str]) -> float:
+    common = sum((Counter(said) & Counter(wanted)).values())
+    return 2 * common / (len(said) + len(wanted)) if common else 0.0

@@ -1,0 +1,67 @@
+"""Tasks that need no generation: the concept's log-odds along given answers, and the likelihood of neutral text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from headpursuit.concepts import resolve
+from headpursuit.evaluation.bench import Task
+from headpursuit.evaluation.forced import concept_log_odds, negative_log_likelihood, with_targets
+from headpursuit.evaluation.metrics import count_words
+
+if TYPE_CHECKING:
+    from headpursuit.evaluation.bench import Bench
+    from headpursuit.evaluation.material import Aim, Material
+    from headpursuit.evaluation.records import Record
+    from headpursuit.model.samples import Sample
+
+NEUTRAL_TASK = "neutral text"
+LIKELIHOOD = "negative log-likelihood"
+
+
+def read_along_name(aim: Aim) -> str:
+    """What rows call the task in which a concept's answers are given."""
+    return f"{aim.name}, teacher-forced"
+
+
+def log_odds_name(aim: Aim) -> str:
+    """What rows call the concept's log-odds."""
+    return f"log-odds of {aim.name}"
+
+
+def read_along_task(aim: Aim, material: Material, bench: Bench) -> Task:
+    """The log-odds of a concept's tokens where they could be said.
+
+    What is read along is, for each test record, its first reference (or answer, or label) that has a word of the concept; where
+    the data has none, the unedited model's own answer. Records that do not speak of the concept are left out, if any does.
+
+    Args:
+        aim: the concept; its counted words are looked for.
+        material: the recipe's data.
+        bench: where the unedited model's answers are found.
+    """
+    name = aim.spec.task
+    words = aim.counted.words
+    texts = [_text(record, words) for record in material.records[name]]
+    if not all(texts):
+        own = bench.answers(name, None)
+        texts = [text or answer for text, answer in zip(texts, own, strict=True)]
+    if any(count_words(text, words) for text in texts):
+        texts = [text if count_words(text, words) else "" for text in texts]
+    samples = with_targets(material.tasks[name].samples, texts)
+    tokens = resolve(aim.counted, bench.model.tokenizer, multi_token=aim.spec.multi_token).token_ids
+    measure = partial(concept_log_odds, samples=samples, tokens=tokens)
+    identity = {"tokens": list(tokens)}
+    return Task(read_along_name(aim), samples, None, identity=identity, forced={log_odds_name(aim): measure})
+
+
+def neutral_task(samples: Sequence[Sample]) -> Task:
+    """The negative log-likelihood of texts that do not speak of any concept, or of their answers where they have some."""
+    return Task(NEUTRAL_TASK, samples, None, forced={LIKELIHOOD: partial(negative_log_likelihood, samples=samples)})
+
+
+def _text(record: Record, words: Sequence[str]) -> str:
+    choices = (*record.answers, *([record.label] if record.label else []), *record.references)
+    return next((text for text in choices if count_words(text, words)), choices[0] if choices else "")

@@ -1,0 +1,156 @@
+"""Several concepts side by side: how many of their best heads they share, and a map of concepts over all heads."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from headpursuit.concepts import resolve
+from headpursuit.errors import HeadPursuitError
+from headpursuit.model.heads import Head
+from headpursuit.ranking.scores import check_method, score_sets, unembedding_of
+from headpursuit.ranking.significance import significance
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from headpursuit.activations.head_activations import HeadActivations
+    from headpursuit.activations.moments import HeadMoments
+    from headpursuit.concepts import Concept
+    from headpursuit.ranking.scores import Method
+
+
+def jaccard(left: Collection[Head], right: Collection[Head]) -> float:
+    """Shared heads over all heads of two sets; 1 for two empty sets."""
+    a, b = set(left), set(right)
+    return len(a & b) / len(a | b) if a | b else 1.0
+
+
+def head_overlap(sets: Mapping[str, Collection[Head]]) -> pd.DataFrame:
+    """Jaccard similarity of every pair of head sets (Head Pursuit, section 5).
+
+    Args:
+        sets: head sets of one model by name, for example ``{"colours": ranking.top(16), …}``.
+
+    Returns:
+        A symmetric table with the names as rows and columns.
+
+    Raises:
+        HeadPursuitError: fewer than two sets.
+
+    Notes:
+        Two random sets of ``k`` of ``N`` heads share ``k² / N`` on average, a similarity of about ``k / (2N − k)``.
+    """
+    if len(sets) < 2:
+        raise HeadPursuitError(f"{len(sets)} head set(s) have nothing to be compared with: give at least two")
+    names = list(sets)
+    values = [[jaccard(sets[a], sets[b]) for b in names] for a in names]
+    return pd.DataFrame(values, index=names, columns=names)
+
+
+@dataclass(frozen=True)
+class ConceptMap:
+    """Scores of many concepts for all heads.
+
+    Attributes:
+        concepts: names, in the order given.
+        scores: shape ``(c, l, h)``; NaN where a layer has no such head.
+        z: the same against random token sets, see :class:`headpursuit.Significance`; None if none were drawn.
+        method: ``somp`` (share of variance explained) or ``logit_lens`` (mean logit).
+        n: number of samples.
+        positions: which tokens each sample was the mean of.
+        model: whose heads these are.
+    """
+
+    concepts: tuple[str, ...]
+    scores: Float[np.ndarray, "c l h"] = field(repr=False)
+    z: Float[np.ndarray, "c l h"] | None = field(repr=False)
+    method: str
+    n: int
+    positions: str
+    model: Mapping[str, Any]
+
+    def heads(self) -> tuple[Head, ...]:
+        """All heads, layer by layer."""
+        part = self.model.get("part", "text")
+        return tuple(Head(int(layer), int(head), part) for layer, head in np.argwhere(~np.isnan(self.scores[0])))
+
+    def to_frame(self, values: Literal["scores", "z"] = "scores") -> pd.DataFrame:
+        """Concepts as rows, heads (``L18.H27``) as columns.
+
+        Raises:
+            HeadPursuitError: z asked for, and no random sets were drawn.
+        """
+        table = self.scores if values == "scores" else self.z
+        if table is None:
+            raise HeadPursuitError("this map has no z: make it with draws=1000")
+        heads = self.heads()
+        cells = [[one[head.layer, head.head] for head in heads] for one in table]
+        return pd.DataFrame(cells, index=list(self.concepts), columns=[head.name for head in heads])
+
+
+def concept_map(
+    acts: HeadActivations | HeadMoments,
+    concepts: Sequence[Concept],
+    *,
+    method: Method = "somp",
+    n_atoms: int = 50,
+    multi_token: Literal["skip", "first", "mean"] = "skip",
+    variants: bool = True,
+    fold_norm: bool = False,
+    draws: int = 0,
+    seed: int = 0,
+    progress: bool = True,
+) -> ConceptMap:
+    """Score all heads for many concepts in one pass (issue 5, point 5).
+
+    Scores are those of :func:`headpursuit.rank`. Explained variance grows with the number of atoms, so scores compare the
+    heads of one concept, and not the concepts of one head; z compares both.
+
+    Args:
+        acts: a capture.
+        concepts: word lists with different names.
+        method: as for :func:`headpursuit.rank`, like the next four.
+        n_atoms: pursuit steps at most.
+        multi_token: what becomes of words of several tokens.
+        variants: also use case and plural forms of the words.
+        fold_norm: multiply the unembedding by the gain of the norm before it.
+        draws: number of random token sets a concept that z is measured against; none when 0.
+        seed: seed of the draws.
+        progress: show a progress bar.
+
+    Raises:
+        HeadPursuitError: no concepts, two of one name, one without a token in the vocabulary.
+        MissingExtraError: z was asked for, and scipy is not installed.
+    """
+    check_method(method)
+    names = tuple(concept.name for concept in concepts)
+    if not names or len(set(names)) < len(names):
+        raise HeadPursuitError(
+            f"concepts {', '.join(names) or '(none)'}: give at least one, each with a name of its own"
+        )
+    z = None
+    if draws:
+        options = {"method": method, "n_atoms": n_atoms, "multi_token": multi_token, "variants": variants}
+        tested = [
+            significance(acts, one, **options, fold_norm=fold_norm, draws=draws, seed=seed, progress=progress)  # type: ignore[arg-type]
+            for one in concepts
+        ]
+        scores = np.stack([one.ranking.scores for one in tested])
+        z = np.stack([one.z for one in tested])
+    else:
+        unembedding = unembedding_of(acts, fold_norm=fold_norm)
+        sets = [
+            resolve(
+                one, acts.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=len(unembedding)
+            ).rows
+            for one in concepts
+        ]
+        scores = score_sets(
+            acts, unembedding, sets, method=method, n_atoms=n_atoms, progress=progress, title="map concepts"
+        )
+    return ConceptMap(names, scores, z, method, acts.n, acts.positions, acts.model)

@@ -1,0 +1,223 @@
+"""Is a head's score more than chance? A null of random token sets, p-values, and the false-discovery rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from headpursuit.concepts import resolve
+from headpursuit.errors import HeadPursuitError, MissingExtraError
+from headpursuit.ranking.null import random_token_sets
+from headpursuit.ranking.scores import as_ranking, check_method, score_sets, unembedding_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from jaxtyping import Float
+
+    from headpursuit.activations.head_activations import HeadActivations
+    from headpursuit.activations.moments import HeadMoments
+    from headpursuit.concepts import Concept
+    from headpursuit.model.heads import Head
+    from headpursuit.ranking.ranking import HeadRanking
+    from headpursuit.ranking.scores import Method
+
+Tail = Literal["fitted", "counted"]
+TAILS = ("fitted", "counted")
+
+# With fewer random sets than this at or above a score, their count says little of how rare the score is.
+_COUNTED = 10
+
+
+@dataclass(frozen=True)
+class Significance:
+    """A ranking beside its null. All arrays are ``(l, h)``, NaN where a layer has no such head.
+
+    Attributes:
+        ranking: the scores that were tested.
+        null_mean: mean score of the random sets.
+        null_deviation: its standard deviation (``ddof`` 1).
+        z: how many deviations a score lies above that mean.
+        p: probability of such a score under the null; by ``tail``.
+        p_counted: the permutation p-value ``(b + 1) / (m + 1)``, where ``b`` of ``m`` random sets score as high.
+        q: the lowest false-discovery rate at which a head is found (Benjamini and Hochberg 1995), over all heads.
+        draws: number of random sets, ``m``.
+        tail: ``counted``: ``p`` is ``p_counted``; ``fitted``: where fewer than 10 random sets score as high, ``p`` is the
+            tail of a fitted distribution.
+        matched: in what the random sets are like the concept besides their size.
+        classes: in how many classes the vocabulary was cut for that.
+        shared: mean share of the random sets' tokens that are the concept's own; where it is large, the test is cautious.
+        seed: seed of the draws.
+    """
+
+    key: ClassVar[str] = "significance"
+
+    ranking: HeadRanking
+    null_mean: Float[np.ndarray, "l h"] = field(repr=False)
+    null_deviation: Float[np.ndarray, "l h"] = field(repr=False)
+    z: Float[np.ndarray, "l h"] = field(repr=False)
+    p: Float[np.ndarray, "l h"] = field(repr=False)
+    p_counted: Float[np.ndarray, "l h"] = field(repr=False)
+    q: Float[np.ndarray, "l h"] = field(repr=False)
+    draws: int
+    tail: Tail
+    matched: tuple[str, ...]
+    classes: int
+    shared: float
+    seed: int
+
+    def found(self, fdr: float = 0.05) -> tuple[Head, ...]:
+        """The heads with ``q`` at most ``fdr``, highest z first."""
+        heads = [head for head in self.ranking.order() if self.q[head.layer, head.head] <= fdr]
+        return tuple(sorted(heads, key=lambda head: -self.z[head.layer, head.head]))
+
+    def columns(self) -> Mapping[str, Float[np.ndarray, "l h"]]:
+        """Values of every head, by name."""
+        return {"null": self.null_mean, "z": self.z, "p": self.p, "p_counted": self.p_counted, "q": self.q}
+
+    def summary(self) -> dict[str, Any]:
+        """How it was measured."""
+        return {
+            "draws": self.draws,
+            "tail": self.tail,
+            "matched": list(self.matched),
+            "classes": self.classes,
+            "shared": self.shared,
+            "false_discovery": "Benjamini-Hochberg",
+            "seed": self.seed,
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a head, best score first: the ranking's columns, then null (its mean), z, p, p_counted and q."""
+        return self.ranking.to_frame(beside=[self])
+
+
+def significance(
+    acts: HeadActivations | HeadMoments,
+    concept: Concept,
+    *,
+    method: Method = "somp",
+    n_atoms: int = 50,
+    multi_token: Literal["skip", "first", "mean"] = "skip",
+    variants: bool = True,
+    fold_norm: bool = False,
+    draws: int = 1000,
+    frequencies: Float[np.ndarray, " v"] | None = None,
+    tail: Tail = "fitted",
+    seed: int = 0,
+    progress: bool = True,
+) -> Significance:
+    """Rank heads for a concept and test every score against random token sets (issue 5, point 4).
+
+    Args:
+        acts: a capture.
+        concept: the word list.
+        method: as for :func:`headpursuit.rank`, like the next four.
+        n_atoms: pursuit steps at most.
+        multi_token: what becomes of words of several tokens; random sets have as many atoms of as many tokens.
+        variants: also use case and plural forms of the words.
+        fold_norm: multiply the unembedding by the gain of the norm before it.
+        draws: number of random sets; all are pursued in one pass.
+        frequencies: how often each token is used, shape ``(v,)``, to match them, see
+            :func:`headpursuit.ranking.null.token_counts`.
+        tail: ``counted`` permutation p-values are exact, but never below ``1 / (draws + 1)``, which after the correction for
+            many heads may be too high to find any; ``fitted`` goes below by a normal distribution of the random sets' scores
+            (``logit_lens``) or of their logarithms (``somp``) with their mean and variance. On the demo model that tail was
+            within a factor of two of the truth down to 1 in 5000 (docs/decisions.md).
+        seed: seed of the draws.
+        progress: show a progress bar.
+
+    Returns:
+        z, p and q of every head, with the ranking.
+
+    Raises:
+        HeadPursuitError: as :func:`headpursuit.rank`; fewer than two draws, frequencies of another length.
+        MissingExtraError: scipy is not installed.
+
+    Notes:
+        Heads' p-values go up and down together, for one random set serves all heads; Benjamini and Hochberg's correction
+        holds under such positive dependence (Benjamini and Yekutieli 2001).
+    """
+    check_method(method)
+    if tail not in TAILS:
+        raise HeadPursuitError(f"tail={tail!r}: choose one of {', '.join(TAILS)}")
+    stats = _scipy_stats()
+    unembedding = unembedding_of(acts, fold_norm=fold_norm)
+    resolved = resolve(
+        concept, acts.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=len(unembedding)
+    )
+    null = random_token_sets(
+        resolved.rows, unembedding, acts.tokenizer, draws=draws, frequencies=frequencies, seed=seed
+    )
+    scores = score_sets(
+        acts,
+        unembedding,
+        [resolved.rows, *null.sets],
+        method=method,
+        n_atoms=n_atoms,
+        progress=progress,
+        title=f"null of {concept.name}",
+    )
+    ranking = as_ranking(
+        acts, resolved, scores[0], method=method, n_atoms=n_atoms, variants=variants, fold_norm=fold_norm
+    )
+    measured = _against_null(scores[0], scores[1:], logarithmic=method == "somp", tail=tail, stats=stats)
+    return Significance(
+        ranking=ranking,
+        **measured,
+        draws=draws,
+        tail=tail,
+        matched=null.matched,
+        classes=null.classes,
+        shared=null.shared,
+        seed=seed,
+    )
+
+
+def _against_null(
+    scores: Float[np.ndarray, "l h"],
+    null: Float[np.ndarray, "m l h"],
+    *,
+    logarithmic: bool,
+    tail: Tail,
+    stats: ModuleType,
+) -> dict[str, Float[np.ndarray, "l h"]]:
+    """Mean and deviation of the null, z, p and q."""
+    there = ~np.isnan(scores)
+    mean, deviation = null.mean(axis=0), null.std(axis=0, ddof=1)
+    reached = (null >= scores).sum(axis=0)
+    p_counted = np.where(there, (reached + 1) / (len(null) + 1), np.nan)
+    p = p_counted.copy()
+    if tail == "fitted":
+        shape = np.log if logarithmic else np.asarray
+        tiny = np.finfo(float).tiny if logarithmic else -np.inf
+        fitted = _distance(shape(np.maximum(scores, tiny)), shape(np.maximum(null, tiny)))
+        p = np.where(there & (reached < _COUNTED), stats.norm.sf(fitted), p)
+    q = np.full_like(p, np.nan)
+    q[there] = stats.false_discovery_control(p[there])
+    return {
+        "null_mean": mean,
+        "null_deviation": deviation,
+        "z": np.where(there, _distance(scores, null), np.nan),
+        "p": p,
+        "p_counted": p_counted,
+        "q": q,
+    }
+
+
+def _distance(scores: Float[np.ndarray, "l h"], null: Float[np.ndarray, "m l h"]) -> Float[np.ndarray, "l h"]:
+    """Deviations above the mean; 0 for a head that wrote nothing and so scores alike on every set."""
+    deviation = null.std(axis=0, ddof=1)
+    differs = deviation > 0
+    return np.where(differs, (scores - null.mean(axis=0)) / np.where(differs, deviation, 1), 0.0)
+
+
+def _scipy_stats() -> ModuleType:
+    try:
+        from scipy import stats
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("scipy", extra="stats", purpose="the significance of a ranking") from error
+    return stats

@@ -1,0 +1,202 @@
+"""How firmly the best heads keep their places when samples are drawn again, and when words are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from headpursuit.activations.moments import HeadMoments
+from headpursuit.concepts import resolve
+from headpursuit.errors import HeadPursuitError
+from headpursuit.model.heads import Head
+from headpursuit.ranking.overlap import jaccard
+from headpursuit.ranking.scores import as_ranking, check_method, score_sets, unembedding_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from jaxtyping import Float
+
+    from headpursuit.activations.head_activations import HeadActivations
+    from headpursuit.concepts import Concept, ResolvedConcept
+    from headpursuit.ranking.ranking import HeadRanking
+    from headpursuit.ranking.scores import AtomRows, Method
+
+# Fewer samples than this, drawn with replacement, are too often all the same one.
+_FEWEST = 8
+
+
+@dataclass(frozen=True)
+class Stability:
+    """How often each head is among the best ``k`` of rankings of disturbed data.
+
+    Attributes:
+        ranking: the undisturbed ranking.
+        k: how many heads are looked at.
+        samples: share of the bootstrap draws in which a head is among the best ``k``, shape ``(l, h)``; NaN throughout where
+            a capture kept no samples to draw from.
+        words: the same over draws that leave words out; NaN throughout for a concept of one word.
+        jaccard_samples: mean Jaccard similarity of those head sets to the undisturbed best ``k``, or None.
+        jaccard_words: the same for words, or None.
+        draws: number of draws of each kind.
+        leave_out: share of the words that each draw leaves out.
+        seed: seed of the draws.
+    """
+
+    key: ClassVar[str] = "stability"
+
+    ranking: HeadRanking
+    k: int
+    samples: Float[np.ndarray, "l h"] = field(repr=False)
+    words: Float[np.ndarray, "l h"] = field(repr=False)
+    jaccard_samples: float | None
+    jaccard_words: float | None
+    draws: int
+    leave_out: float
+    seed: int
+
+    def columns(self) -> Mapping[str, Float[np.ndarray, "l h"]]:
+        """Values of every head, by name."""
+        measured = {
+            "stays_samples": None if self.jaccard_samples is None else self.samples,
+            "stays_words": None if self.jaccard_words is None else self.words,
+        }
+        return {name: values for name, values in measured.items() if values is not None}
+
+    def summary(self) -> dict[str, Any]:
+        """How it was measured, and the mean similarities."""
+        names = ("k", "jaccard_samples", "jaccard_words", "draws", "leave_out", "seed")
+        return {name: getattr(self, name) for name in names}
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a head, best score first: the ranking's columns, then stays_samples and stays_words where measured."""
+        return self.ranking.to_frame(beside=[self])
+
+
+def stability(
+    acts: HeadActivations | HeadMoments,
+    concept: Concept,
+    *,
+    k: int = 16,
+    method: Method = "somp",
+    n_atoms: int = 50,
+    multi_token: Literal["skip", "first", "mean"] = "skip",
+    variants: bool = True,
+    fold_norm: bool = False,
+    draws: int = 100,
+    leave_out: float = 0.2,
+    seed: int = 0,
+    progress: bool = True,
+) -> Stability:
+    """Rank again on samples drawn with replacement, and on parts of the word list (issue 5, point 4).
+
+    The model does not run again: a draw of samples is a choice of rows of the capture, and a draw of words a choice of atoms.
+
+    Args:
+        acts: a capture.
+        concept: the word list.
+        k: how many of the best heads to look at; at most the number of heads.
+        method: as for :func:`headpursuit.rank`, like the next four.
+        n_atoms: pursuit steps at most.
+        multi_token: what becomes of words of several tokens.
+        variants: also use case and plural forms of the words; a word is left out with all its forms.
+        fold_norm: multiply the unembedding by the gain of the norm before it.
+        draws: number of draws of samples, and of words.
+        leave_out: share of the words that each draw leaves out, rounded up and never all of them.
+        seed: seed of the draws.
+        progress: show a progress bar.
+
+    Returns:
+        How often each head stays, with the ranking.
+
+    Raises:
+        HeadPursuitError: as :func:`headpursuit.rank`; options out of range, fewer than 8 samples.
+    """
+    check_method(method)
+    if draws < 1 or not 0 < leave_out < 1:
+        raise HeadPursuitError(
+            f"draws={draws}, leave_out={leave_out}: give at least one draw, and a share between 0 and 1"
+        )
+    unembedding = unembedding_of(acts, fold_norm=fold_norm)
+    resolved = resolve(
+        concept, acts.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=len(unembedding)
+    )
+    rng = np.random.default_rng(seed)
+
+    def scored(captured: HeadActivations | HeadMoments, sets: list[AtomRows], title: str) -> Float[np.ndarray, "g l h"]:
+        return score_sets(
+            captured, unembedding, sets, method=method, n_atoms=n_atoms, progress=progress and bool(title), title=title
+        )
+
+    whole = scored(acts, [resolved.rows], f"rank {concept.name}")[0]
+    options = {"method": method, "n_atoms": n_atoms, "variants": variants, "fold_norm": fold_norm}
+    ranking = as_ranking(acts, resolved, whole, **options)  # type: ignore[arg-type]
+    best = ranking.top(k)
+
+    samples = None
+    if not isinstance(acts, HeadMoments):
+        samples = np.full((draws, *acts.shape), np.nan)
+        rows = _row_draws(acts.n, draws, rng)
+        layers = tqdm(acts.layers, desc="draw samples", unit="layer", disable=not progress, leave=False)
+        for layer in layers:
+            # One layer at a time, so that never more than one is copied.
+            for draw, chosen in enumerate(rows):
+                part = replace(acts, z={layer: acts.z[layer][chosen]})
+                found = scored(part, [resolved.rows], "")[0, layer]
+                samples[draw, layer, : len(found)] = found
+
+    words = None
+    if len(resolved.kept_words) > 1:
+        parts = list(_word_draws(resolved, draws, leave_out, rng))
+        words = scored(acts, parts, "leave out words")
+
+    stays_samples, jaccard_samples = _kept(samples, ranking, best)
+    stays_words, jaccard_words = _kept(words, ranking, best)
+    return Stability(
+        ranking=ranking,
+        k=k,
+        samples=stays_samples,
+        words=stays_words,
+        jaccard_samples=jaccard_samples,
+        jaccard_words=jaccard_words,
+        draws=draws,
+        leave_out=leave_out,
+        seed=seed,
+    )
+
+
+def _row_draws(n: int, draws: int, rng: np.random.Generator) -> Float[np.ndarray, "m n"]:
+    if n < _FEWEST:
+        raise HeadPursuitError(
+            f"{n} samples are too few to draw from again: capture at least {_FEWEST}, better hundreds"
+        )
+    return rng.integers(n, size=(draws, n))
+
+
+def _word_draws(
+    resolved: ResolvedConcept, draws: int, leave_out: float, rng: np.random.Generator
+) -> Iterator[AtomRows]:
+    words = resolved.kept_words
+    out = min(len(words) - 1, int(np.ceil(leave_out * len(words))))
+    for _ in range(draws):
+        gone = {words[index] for index in rng.choice(len(words), size=out, replace=False)}
+        yield tuple(row for row, word in zip(resolved.rows, resolved.words, strict=True) if word not in gone)
+
+
+def _kept(
+    scores: Float[np.ndarray, "m l h"] | None, ranking: HeadRanking, best: tuple[Head, ...]
+) -> tuple[Float[np.ndarray, "l h"], float | None]:
+    """How often each head is among the best, and how like the sets are to the undisturbed one."""
+    stays = np.where(np.isnan(ranking.scores), np.nan, 0.0)
+    if scores is None:
+        return np.full_like(stays, np.nan), None
+    similar = []
+    for one in scores:
+        top = replace(ranking, scores=one).top(len(best))
+        similar.append(jaccard(top, best))
+        for head in top:
+            stays[head.layer, head.head] += 1
+    return stays / len(scores), float(np.mean(similar))

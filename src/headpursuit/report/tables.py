@@ -1,0 +1,239 @@
+"""Tables of an evaluation in the paper's layout, with our intervals and the published numbers beside ours."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from headpursuit.report.effects import SELECTION_NAMES, SELECTIONS
+from headpursuit.report.text import signed
+
+if TYPE_CHECKING:
+    from headpursuit.evaluation.published import Published
+    from headpursuit.evaluation.results import Comparison, Results, Row
+
+_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
+_LATEX |= {
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "−": "$-$",
+    "α": r"$\alpha$",
+    "–": "--",
+    "×": r"$\times$",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        title: the line above it.
+        header: headings.
+        rows: cells.
+        note: the line below it.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+    def to_markdown(self) -> str:
+        """As GitHub shows it."""
+        lines = [self.header, tuple("---" for _ in self.header), *self.rows]
+        body = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+        return "\n\n".join(part for part in (f"**{self.title}**", body, self.note) if part) + "\n"
+
+    def to_csv(self) -> str:
+        """For a spreadsheet."""
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows([self.header, *self.rows])
+        return out.getvalue()
+
+    def to_latex(self) -> str:
+        """A ``table`` environment for booktabs."""
+        lines = [" & ".join(map(_latex, row)) + r" \\" for row in (self.header, *self.rows)]
+        caption = _latex(" ".join(part for part in (f"{self.title}.", self.note) if part))
+        return "\n".join(
+            [
+                r"\begin{table}",
+                rf"\caption{{{caption}}}",
+                rf"\begin{{tabular}}{{{'l' * len(self.header)}}}",
+                r"\toprule",
+                lines[0],
+                r"\midrule",
+                *lines[1:],
+                r"\bottomrule",
+                r"\end{tabular}",
+                r"\end{table}",
+                "",
+            ]
+        )
+
+
+def results_tables(results: Results, published: Sequence[Published] = ()) -> list[Table]:
+    """All tables of a run.
+
+    Args:
+        results: the run.
+        published: the paper's numbers, those that may stand beside ours (see
+            :func:`headpursuit.evaluation.published.published_for`).
+    """
+    if described := results.about.get("described"):
+        return [_described(described)]
+    concepts = list(dict.fromkeys(row.concept for row in results.rows))
+    scales = list(dict.fromkeys(row.scale for row in results.rows if row.selection != "none"))
+    tables = []
+    if is_transfer(results):
+        ks = sorted({row.k for row in results.rows if row.selection != "none"})
+        tables += [_transfer(results, method, k, scale) for scale in scales for k in ks for method in SELECTIONS]
+    tables += [_effects(results, concept, scale, published) for concept in concepts for scale in scales]
+    return [*tables, _comparisons(results.comparisons)]
+
+
+def is_transfer(results: Results) -> bool:
+    """Whether heads of several data sets are tried on each other's."""
+    own = {spec["task"] for spec in results.about.get("recipe", {}).get("concepts", ())}
+    return len(own) > 1
+
+
+def number(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """A number with two decimals, and its interval or quartiles."""
+    if value is None:
+        return "–"
+    spread = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
+    return f"{value:.2f}{spread}".replace("-", "−")
+
+
+def effect(row: Row) -> float | None:
+    """What is shown of a row: relative to the unedited model where that says something, or the change."""
+    return row.change if row.normalized is None else row.normalized
+
+
+def _effects(results: Results, concept: str, scale: float, published: Sequence[Published]) -> Table:
+    rows = [row for row in results.rows if row.concept == concept and row.scale in (scale, 1.0)]
+    places = list(dict.fromkeys((row.task, row.metric) for row in rows))
+    theirs = [one for one in published if one.concept == concept and one.scale == scale]
+    lines = []
+    for task, metric in places:
+        here = [row for row in rows if (row.task, row.metric) == (task, metric) and row.selection != "none"]
+        base = next(row for row in rows if (row.task, row.metric, row.selection) == (task, metric, "none"))
+        for k in sorted({row.k for row in here}):
+            found = {row.selection: row for row in here if row.k == k}
+            paper = [one.value(task, metric, selection, k) for one in theirs for selection in SELECTIONS]
+            unit = "" if found["somp"].normalized is not None else " (change)"
+            lines.append(
+                (
+                    task,
+                    metric + unit,
+                    str(k),
+                    *(number(effect(found[one]), found[one].low, found[one].high) for one in ("somp", "logit_lens")),
+                    number(effect(found["random"]), found["random"].q25, found["random"].q75),
+                    number(base.value),
+                    str(base.n),
+                    *(
+                        [" / ".join(map(number, paper)) if any(one is not None for one in paper) else ""]
+                        if theirs
+                        else []
+                    ),
+                )
+            )
+    return Table(
+        title=f"{concept}, α = {signed(scale)}: what is left, unedited model = 1",
+        header=(
+            "task",
+            "metric",
+            "k",
+            "SOMP [95 %]",
+            "logit lens [95 %]",
+            "random, median [quartiles]",
+            "unedited",
+            "n",
+            *(["paper: SOMP / logit lens / random"] if theirs else []),
+        ),
+        rows=tuple(lines),
+        note=_source(theirs),
+    )
+
+
+def _source(theirs: Sequence[Published]) -> str:
+    sources = dict.fromkeys(one.source for one in theirs)
+    return f"Published numbers: {'; '.join(sources)}." if sources else ""
+
+
+def _transfer(results: Results, method: str, k: int, scale: float) -> Table:
+    sources = list(dict.fromkeys(row.concept for row in results.rows))
+    specs = results.about["recipe"]["concepts"]
+    tasks = list(dict.fromkeys(spec["task"] for spec in specs))
+    target = specs[0]["target"]
+    found = {
+        (row.concept, row.task): row
+        for row in results.rows
+        if (row.metric, row.selection, row.k, row.scale) == (target, method, k, scale)
+    }
+    lines = [
+        (
+            source,
+            *(
+                "–" if row is None else number(effect(row), row.low, row.high)
+                for row in (found.get((source, task)) for task in tasks)
+            ),
+        )
+        for source in sources
+    ]
+    return Table(
+        title=f"Transfer, {SELECTION_NAMES[method]}, k = {k}, α = {signed(scale)}: {target} that is left",
+        header=("heads of", *tasks),
+        rows=tuple(lines),
+        note="Row: where the heads were chosen; column: where they were edited; 95 % intervals.",
+    )
+
+
+def _comparisons(comparisons: Iterable[Comparison]) -> Table:
+    judged = [one for one in comparisons if one.wanted != "same" and one.against != "none"]
+    return Table(
+        title="SOMP's heads beside as many others: difference of the effects, paired over samples",
+        header=("concept", "task", "metric", "α", "k", "against", "difference [95 %]", "wanted", "SOMP is"),
+        rows=tuple(
+            (
+                one.concept,
+                one.task,
+                one.metric,
+                signed(one.scale),
+                str(one.k),
+                SELECTION_NAMES[one.against],
+                number(one.difference, one.low, one.high),
+                one.wanted,
+                {"better": "better", "worse": "worse", "open": "not told apart"}[one.verdict],
+            )
+            for one in judged
+        ),
+    )
+
+
+def _described(described: Sequence[dict]) -> Table:
+    return Table(
+        title="Heads and the tokens that name them",
+        header=("head", "explained", "SOMP", "logit lens"),
+        rows=tuple(
+            (
+                head["name"],
+                f"{100 * head['explained_variance']:.1f} %",
+                ", ".join(map(_token, head["tokens"])),
+                ", ".join(map(_token, head["lens_tokens"])),
+            )
+            for head in described
+        ),
+    )
+
+
+def _token(text: str) -> str:
+    return text.strip() or repr(text)
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
