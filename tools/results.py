@@ -97,7 +97,9 @@ def page_head(found: Sequence[tuple[Recipe, Results]], model: HeadModel, source:
 def summary(all_results: Sequence[Results]) -> str:
     """How often SOMP's heads did more than others, over all recipes, counted."""
     lines = ["## What held, and what did not"]
-    judged = [one for results in all_results for one in results.comparisons if one.wanted != "same"]
+    # Recipes of several concepts run the same edits again on other tasks and scales; each edit counts once.
+    single = [results for results in all_results if len(results.about["recipe"]["concepts"]) == 1]
+    judged = [one for results in single for one in results.comparisons if one.wanted != "same"]
     for kind, wanted in (("suppressed", "less"), ("enhanced", "more")):
         for what, is_kind in (("generated answers", False), ("log-odds, teacher-forced", True)):
             of_kind = [one for one in judged if one.wanted == wanted and ("teacher-forced" in one.task) == is_kind]

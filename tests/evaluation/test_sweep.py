@@ -125,6 +125,8 @@ def test_heads_are_chosen_on_other_samples_than_they_are_judged_by(tmp_path):
 
 def test_held_out_words_are_counted_and_never_ranked_with():
     recipe = load_recipe("demo-rude")
+    concepts = tuple(spec.model_copy(update={"held_out": 0.25}) for spec in recipe.concepts)
+    recipe = recipe.model_copy(update={"concepts": concepts})
     material = gather(recipe, Source(limit=8))
     (aim,) = material.aims
     assert not set(aim.concept.words) & set(aim.counted.words)
