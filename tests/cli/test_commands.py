@@ -158,8 +158,12 @@ def test_compare(folder, heads, acts, capsys):
     expected = len(sets[0] & sets[1]) / len(sets[0] | sets[1])
     assert told["jaccard"] == [[1, pytest.approx(expected)], [pytest.approx(expected), 1]]
     assert (folder / "overlap.svg").read_text().startswith("<?xml")
-    assert call("compare", heads, heads) == 0
-    assert str(heads) in capsys.readouterr().out
+    # Two files of one concept, as from two data sets, are told apart by their paths.
+    same = folder / "same.json"
+    same.write_text(heads.read_text())
+    assert call_json(capsys, "compare", heads, same)["names"] == [str(heads), str(same)]
+    assert call("compare", heads, same) == 0
+    assert "1.00" in capsys.readouterr().out
 
 
 def test_map(folder, acts, capsys):

@@ -31,19 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Find, explain and edit the attention heads of Hugging Face language and vision-language models.",
 )
-for command in (
-    demo,
-    capture,
-    describe,
-    rank,
-    compare,
-    generate,
-    evaluate,
-    concepts,
-    keywords,
-    models,
-    report,
-):
+for command in (demo, capture, describe, rank, compare, generate, evaluate, concepts, keywords, models, report):
     app.command()(command)
 app.command("map")(concept_map)
 
