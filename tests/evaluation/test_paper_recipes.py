@@ -57,7 +57,8 @@ def shrunk(name, folder):
         spec.model_copy(update={"multi_token": "first" if spec.multi_token == "skip" else spec.multi_token})
         for spec in recipe.concepts
     ]
-    edit = recipe.edit and recipe.edit.model_copy(update={"k": (1,), "draws": 2, "scales": recipe.edit.scales[:2]})
+    scales = recipe.edit.scales[: 2 if len(recipe.concepts) == 1 else 1] if recipe.edit else ()
+    edit = recipe.edit and recipe.edit.model_copy(update={"k": (1,), "draws": 2, "scales": scales})
     return recipe.model_copy(update={"tasks": tuple(tasks), "concepts": tuple(concepts), "edit": edit})
 
 
@@ -65,7 +66,7 @@ def run(name, checkpoint, folder):
     recipe = shrunk(name, folder)
     for data in {task.data for task in recipe.tasks}:
         write_data(data, folder / "data")
-    material = gather(recipe, Source(samples=folder / "data", limit=3))
+    material = gather(recipe, Source(samples=folder / "data", limit=2))
     model = model_like(checkpoint)
     out = folder / "out"
     if recipe.describe is not None:
