@@ -73,7 +73,6 @@ def run(name, checkpoint, folder):
         results = describe_heads(material, model, out=out, progress=False)
     else:
         results = sweep(material, model, out=out, progress=False).results
-    save_evaluation(results, out)
     return material, results, out
 
 
@@ -83,6 +82,7 @@ def test_every_recipe_of_the_paper_runs_to_its_end(name, tmp_path):
     assert checkpoint in ARCHITECTURES
     assert ARCHITECTURES[checkpoint] == ("MistralForCausalLM" if name in TEXT else "LlavaNextForConditionalGeneration")
     material, results, out = run(name, checkpoint, tmp_path)
+    save_evaluation(results, out)
     stored = json.loads((out / "results.json").read_text())
     assert (stored["recipe"], len(stored["rows"])) == (name, len(results.rows))
     assert (out / "tables.md").read_text().count("|") > 10
