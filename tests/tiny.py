@@ -127,10 +127,13 @@ def processor(family: str) -> Any:
     return tokenizer()
 
 
-def hf_model(family: str, **options: Any) -> Any:
+def hf_model(family: str, *, context: int | None = None, **options: Any) -> Any:
     torch.manual_seed(0)
     auto = AutoModelForImageTextToText if family.startswith("llava") else AutoModelForCausalLM
-    model = auto.from_config(config(family), **options).eval()
+    wanted = config(family)
+    if context is not None:
+        wanted.get_text_config().max_position_embeddings = context
+    model = auto.from_config(wanted, **options).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):  # transformers starts biases at zero, which would hide a forgotten one
@@ -139,5 +142,5 @@ def hf_model(family: str, **options: Any) -> Any:
 
 
 @cache
-def tiny(family: str) -> hp.HeadModel:
-    return hp.wrap(hf_model(family), processor=processor(family))
+def tiny(family: str, *, context: int | None = None) -> hp.HeadModel:
+    return hp.wrap(hf_model(family, context=context), processor=processor(family))

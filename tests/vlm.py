@@ -168,13 +168,15 @@ FAMILIES = (*_CONFIGS, "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v")
 
 
 @cache
-def vlm(family: str) -> hp.HeadModel:
-    """A wrapped tiny model of that family."""
+def vlm(family: str, *, context: int | None = None) -> hp.HeadModel:
+    """A wrapped tiny model of that family, built for so many positions."""
     own = processor(family)
     word = own.tokenizer.convert_tokens_to_ids(_IMAGE_WORDS.get(family, "<image>"))
     config = small_config(family, **_CONFIGS.get(family, {}), image_token_id=word, image_token_index=word)
     text = config.get_text_config()
     text.vocab_size = len(own.tokenizer)
+    if context is not None:
+        text.max_position_embeddings = context
     text.pad_token_id, text.bos_token_id, text.eos_token_id = 0, 1, 2
     config.eos_token_id = config.pad_token_id = None
     torch.manual_seed(0)
