@@ -20,6 +20,7 @@ from transformers import (
     LlavaNextProcessor,
     LlavaProcessor,
     MistralConfig,
+    MixtralConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
@@ -81,6 +82,8 @@ def config(family: str) -> Any:
         return Qwen2Config(**common, num_key_value_heads=4)
     if family == "qwen3":
         return Qwen3Config(**common, num_key_value_heads=1, head_dim=16, tie_word_embeddings=True)
+    if family == "mixtral":
+        return MixtralConfig(**common, num_key_value_heads=2, num_local_experts=3, num_experts_per_tok=2)
     if family == "gpt2":
         return GPT2Config(
             vocab_size=len(tokenizer()),
@@ -124,10 +127,13 @@ def processor(family: str) -> Any:
     return tokenizer()
 
 
-def hf_model(family: str, **options: Any) -> Any:
+def hf_model(family: str, *, context: int | None = None, **options: Any) -> Any:
     torch.manual_seed(0)
     auto = AutoModelForImageTextToText if family.startswith("llava") else AutoModelForCausalLM
-    model = auto.from_config(config(family), **options).eval()
+    wanted = config(family)
+    if context is not None:
+        wanted.get_text_config().max_position_embeddings = context
+    model = auto.from_config(wanted, **options).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):  # transformers starts biases at zero, which would hide a forgotten one
@@ -136,5 +142,5 @@ def hf_model(family: str, **options: Any) -> Any:
 
 
 @cache
-def tiny(family: str) -> hp.HeadModel:
-    return hp.wrap(hf_model(family), processor=processor(family))
+def tiny(family: str, *, context: int | None = None) -> hp.HeadModel:
+    return hp.wrap(hf_model(family, context=context), processor=processor(family))

@@ -224,8 +224,8 @@ def skip_where_missing(family: str) -> None:
 
 
 @cache
-def vlm(family: str, part: str = "text") -> hp.HeadModel:
-    """A wrapped tiny model of that family."""
+def vlm(family: str, part: str = "text", *, context: int | None = None) -> hp.HeadModel:
+    """A wrapped tiny model of that family, built for so many positions."""
     if part != "text":
         model = vlm(family)
         return hp.wrap(model.hf, processor=model.processor, part=part)
@@ -235,6 +235,8 @@ def vlm(family: str, part: str = "text") -> hp.HeadModel:
     config = small_config(family, **shape, image_token_id=word, image_token_index=word)
     text = config.get_text_config(decoder=True)
     text.vocab_size = len(own.tokenizer)
+    if context is not None:
+        text.max_position_embeddings = context
     text.pad_token_id, text.bos_token_id, text.eos_token_id = 0, 1, 2
     config.eos_token_id = config.pad_token_id = None
     torch.manual_seed(0)

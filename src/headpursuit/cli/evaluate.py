@@ -67,9 +67,10 @@ def evaluate(
     check_folder(place, chosen.name)
     check_data(chosen, source)
     check_heads(chosen, name, revision=revision, trust_remote_code=trust_remote_code)
-    check_words(chosen, known_aims(chosen, source), name, revision=revision)
+    known = known_aims(chosen, source)
+    check_words(chosen, known, name, revision=revision)
     material = gather(chosen, source)
-    check_words(chosen, material.aims, name, revision=revision)
+    check_words(chosen, [aim for aim in material.aims if aim not in known], name, revision=revision)
 
     options: dict[str, Any] = {
         "revision": revision,
@@ -126,7 +127,8 @@ def _dry_run(material: Material, model: str, out: Path, options: dict[str, Any],
     cells = count_cells(material)
     seconds: dict[str, float] = {}
     try:
-        seconds = trial_seconds(material, load(model, local_files_only=True, **options))
+        # Heads that are only named make no cells to be timed.
+        seconds = trial_seconds(material, load(model, local_files_only=True, **options)) if cells else {}
     except HeadPursuitError as error:
         note(f"how long it takes is not known: {error}")
     total = sum(seconds[task] * count for task, count in cells.items()) if seconds else None
@@ -142,8 +144,9 @@ def _dry_run(material: Material, model: str, out: Path, options: dict[str, Any],
     if json:
         print_json(content)
         return
+    duration = "time unknown" if total is None else in_words(total)
     print_table(
-        f"{material.recipe.name} on {model}: {sum(cells.values())} cells at most, {'time unknown' if total is None else in_words(total)}",
+        f"{material.recipe.name} on {model}: {sum(cells.values())} cells at most, {duration}",
         ["task", "cells", "a cell"],
         [[task, str(count), f"{seconds[task]:.2f} s" if seconds else "?"] for task, count in cells.items()],
         right=["cells", "a cell"],

@@ -43,6 +43,8 @@ def check_words(recipe: Recipe, aims: Sequence[Aim], model: str, *, revision: st
     Raises:
         HeadPursuitError: a concept without tokens; names the key.
     """
+    if not aims:
+        return
     tokenizer = load_tokenizer(model, revision=revision)
     for aim in aims:
         for words in (aim.concept, aim.counted):

@@ -104,8 +104,8 @@ def gather(recipe: Recipe, source: Source) -> Material:
     """
     check_data(recipe, source)
     tests = {task.name: _test_records(recipe, task, source) for task in recipe.tasks}
-    aims = tuple(_aim(recipe, spec, source, tests[spec.task]) for spec in recipe.concepts)
-    tasks = {task.name: _task(task, tests[task.name], aims) for task in recipe.tasks}
+    aims = _distinct([_aim(recipe, spec, source, tests[spec.task]) for spec in recipe.concepts])
+    tasks = {task.name: _task(recipe, task, tests[task.name], aims) for task in recipe.tasks}
     for place, aim in enumerate(aims):
         _check_target(place, aim, tasks[aim.spec.task])
     data: dict[str, Any] = {
@@ -125,7 +125,7 @@ def gather(recipe: Recipe, source: Source) -> Material:
                 f"{name}: all {len(found)} selection samples of {spec.data} are test samples too, so heads would be chosen on "
                 "what they are judged by: give data with separate parts"
             )
-        selection[name] = _task(spec, kept, aims).samples
+        selection[name] = _task(recipe, spec, kept, aims).samples
         chosen_on[name] = {"n": len(kept), "left_out": len(found) - len(kept), "data": data_fingerprint(kept)}
     neutral = _neutral(recipe, source, aims)
     return Material(recipe, aims, tasks, tests, selection, neutral, {"test": data, "selection": chosen_on})
@@ -154,13 +154,22 @@ def known_aims(recipe: Recipe, source: Source) -> tuple[Aim, ...]:
     """The concepts whose words are known before any data is read.
 
     Raises:
-        HeadPursuitError: no such concept or file; names the key.
+        HeadPursuitError: no such concept or file, or two of one name; names the key.
     """
-    return tuple(
-        _aim(recipe, spec, source, ())
-        for spec in recipe.concepts
-        if spec.words != CLASSES or _classes(recipe.task(spec.task))
+    return _distinct(
+        [
+            _aim(recipe, spec, source, ())
+            for spec in recipe.concepts
+            if spec.words != CLASSES or _classes(recipe.task(spec.task))
+        ]
     )
+
+
+def _distinct(aims: Sequence[Aim]) -> tuple[Aim, ...]:
+    for number, aim in enumerate(aims):
+        if aim.name in [other.name for other in aims[:number]]:
+            raise HeadPursuitError(f"concepts: two are called {aim.name!r}; give one of them another name")
+    return tuple(aims)
 
 
 def _aim(recipe: Recipe, spec: ConceptSpec, source: Source, records: Sequence[Record]) -> Aim:
@@ -242,9 +251,14 @@ def _test_records(recipe: Recipe, task: TaskSpec, source: Source) -> list[Record
     return [found[index] for index in order[:limit]]
 
 
-def _task(spec: TaskSpec, records: Sequence[Record], aims: Sequence[Aim]) -> Task:
-    known = DATASETS.get(spec.data)
-    kind = known.task if known is not None else DEMO_DATA[spec.data].task
+def _kind(spec: TaskSpec) -> str:
+    return (DATASETS[spec.data] if spec.data in DATASETS else DEMO_DATA[spec.data]).task
+
+
+def _task(recipe: Recipe, spec: TaskSpec, records: Sequence[Record], aims: Sequence[Aim]) -> Task:
+    known, kind = DATASETS.get(spec.data), _kind(spec)
+    # Words of a class or a country say nothing in a caption or a toxic answer.
+    akin = [aim.counted for aim in aims if _kind(recipe.task(aim.spec.task)) == kind]
     template = spec.template or (known.template if known is not None else PLAIN_TEMPLATE)
     common: dict[str, Any] = {"template": template, "name": spec.name, **spec.options}
     if kind == "question answering":
@@ -253,10 +267,9 @@ def _task(spec: TaskSpec, records: Sequence[Record], aims: Sequence[Aim]) -> Tas
         noun = known.noun if known is not None else "object"
         return classification(records, classes=_classes(spec) or None, noun=noun, **common)
     if kind == "captioning":
-        counted = {name: load_concept(name) for name in spec.count}
-        counted.update({aim.name: aim.counted for aim in aims})
+        counted = {concept.name: concept for concept in (*map(load_concept, spec.count), *akin)}
         return captioning(records, concepts=list(counted.values()), **common)
-    words = [word for aim in aims for word in aim.counted.words]
+    words = [word for concept in akin for word in concept.words]
     return toxic_continuation(records, classifier=_classifier(spec.classifier), words=words, **common)
 
 
@@ -277,7 +290,7 @@ def _check_target(place: int, aim: Aim, task: Task) -> None:
 def _neutral(recipe: Recipe, source: Source, aims: Sequence[Aim]) -> list[Sample]:
     if recipe.neutral in DEMO_DATA:
         spec = TaskSpec(name="neutral", data=recipe.neutral, limit=source.at_most(None))
-        return list(_task(spec, _read(recipe, spec, "test", limit=spec.limit, source=source), aims).samples)
+        return list(_task(recipe, spec, _read(recipe, spec, "test", limit=spec.limit, source=source), aims).samples)
     texts = load_samples(_PACKAGED_TEXT if recipe.neutral == NEUTRAL else Path(recipe.neutral))
     words = [word for aim in aims for word in (*aim.concept.words, *aim.counted.words)]
     found = [Sample(text=one.text, chat=False, where=one.where) for one in texts if not count_words(one.text, words)]

@@ -81,7 +81,8 @@ def sweep(material: Material, model: HeadModel, *, out: Path, seed: int = 0, pro
         progress: show progress bars with the time that is left.
     """
     tasks = dict(material.tasks)
-    bench = Bench(model, tasks, seed=seed, store=CellStore(out / "cells"))
+    ran: list[str] = []
+    bench = Bench(model, tasks, seed=seed, tick=ran.append, store=CellStore(out / "cells"))
     rankings = {
         aim.name: stored_rankings(model, aim, material.selection[aim.name], folder=out, progress=progress)
         for aim in material.aims
@@ -91,7 +92,8 @@ def sweep(material: Material, model: HeadModel, *, out: Path, seed: int = 0, pro
     for aim in material.aims:
         tasks[read_along_name(aim)] = read_along_task(aim, material, bench)
     tasks[NEUTRAL_TASK] = neutral_task(material.neutral)
-    computed, found = _fill(bench, _cells(material, choices), progress=progress)
+    cells = _cells(material, choices)
+    _fill(bench, cells, progress=progress)
     rows, comparisons = _table(material, bench, choices, seed)
     results = Results(
         recipe=material.recipe.name,
@@ -101,7 +103,7 @@ def sweep(material: Material, model: HeadModel, *, out: Path, seed: int = 0, pro
         comparisons=tuple(comparisons),
         about=_about(material, bench, rankings),
     )
-    return Swept(results, rankings, computed, found)
+    return Swept(results, rankings, computed=len(ran), found=len(cells) - len(ran))
 
 
 def _choices(
@@ -128,8 +130,8 @@ def _cells(material: Material, choices: Sequence[Choice]) -> list[tuple[str, Hea
     return list(cells)
 
 
-def _fill(bench: Bench, cells: Sequence[tuple[str, HeadEdit | None]], *, progress: bool) -> tuple[int, int]:
-    """Run what is missing; returns how many cells were run and how many were there."""
+def _fill(bench: Bench, cells: Sequence[tuple[str, HeadEdit | None]], *, progress: bool) -> None:
+    """Run what is missing."""
     missing = [cell for cell in cells if not bench.is_known(*cell)]
     left = [task for task, _ in missing]
     seconds: dict[str, list[float]] = {}
@@ -140,7 +142,6 @@ def _fill(bench: Bench, cells: Sequence[tuple[str, HeadEdit | None]], *, progres
             seconds.setdefault(task, []).append(bench.cell(task, edit).seconds)
             left.remove(task)
             bar.update()
-    return len(missing), len(cells) - len(missing)
 
 
 def _table(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # What transformers raises where a model wants more than it is given.
 CANNOT_RUN = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 # Rounding of the checkpoint's own dtype, with room for sums over a few thousand terms.
-_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 6e-2}
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 6e-2}
 _STATES = ("cross_attention_states", "encoder_hidden_states", "image_encoder_embeddings")
 _N_STATES = 3
 _SIDE = 64  # pixels
@@ -31,7 +31,7 @@ _SIDE = 64  # pixels
 
 def tolerance(tensor: Tensor) -> float:
     """Relative error that a tensor's dtype explains."""
-    return _TOLERANCE.get(tensor.dtype, 1e-5)
+    return TOLERANCE.get(tensor.dtype, 1e-5)
 
 
 def run_decoder(model: HeadModel, *, n_tokens: int, n_padding: int) -> None:

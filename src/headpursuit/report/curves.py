@@ -1,18 +1,18 @@
-"""Figures of an evaluation like the paper's: effects over k or over the scale, and the transfer matrix."""
+"""Figures of an evaluation like the paper's: effects over k or over the scale, transfer, and shared heads."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headpursuit.errors import MissingExtraError
+from headpursuit.report.across import render_overlap
 from headpursuit.report.effects import SELECTION_NAMES, SELECTIONS
-from headpursuit.report.figure import COLOURS, INK, QUIET, RULE
-from headpursuit.report.tables import effect, is_transfer
+from headpursuit.report.figure import COLOURS, INK, QUIET, RULE, new_figure, save_figure
+from headpursuit.report.tables import effect, head_sets_overlap, is_transfer, transfer_targets
 from headpursuit.report.text import signed
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _PANEL = (2.9, 2.3)
 _COLUMNS = 4
+_PURPOSE = "figures of an evaluation"
 
 
 def render_curves(results: Results, folder: Path) -> list[Path]:
@@ -48,6 +49,7 @@ def render_curves(results: Results, folder: Path) -> list[Path]:
         written += _save(_effects(rows, title=concept), folder / _plain(concept))
     if is_transfer(results):
         written += _save(_matrix(results), folder / "transfer")
+        written += [render_overlap(head_sets_overlap(results), folder / f"overlap.{kind}") for kind in ("svg", "png")]
     return written
 
 
@@ -65,7 +67,7 @@ def _effects(rows: Sequence[Row], *, title: str) -> Figure:
     ]
     columns = min(_COLUMNS, len(panels))
     height = math.ceil(len(panels) / columns)
-    figure = _figure(columns * _PANEL[0], height * _PANEL[1] + 0.5)
+    figure = new_figure(width=columns * _PANEL[0], height=height * _PANEL[1] + 0.5, purpose=_PURPOSE)
     grid = figure.subplots(height, columns, squeeze=False)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
@@ -108,13 +110,13 @@ def _panel(axes: Axes, rows: Sequence[Row], over: str) -> None:
 
 
 def _matrix(results: Results) -> Figure:
-    specs = results.about["recipe"]["concepts"]
-    tasks = list(dict.fromkeys(spec["task"] for spec in specs))
+    targets = transfer_targets(results)
+    tasks = list(targets)
     sources = list(dict.fromkeys(row.concept for row in results.rows))
-    edited = [row for row in results.rows if row.metric == specs[0]["target"] and row.selection != "none"]
+    edited = [row for row in results.rows if row.metric == targets.get(row.task) and row.selection != "none"]
     k = max(row.k for row in edited)
     scale = edited[0].scale
-    figure = _figure(3.3 * len(SELECTIONS), 0.45 * len(sources) + 1.6)
+    figure = new_figure(width=3.3 * len(SELECTIONS), height=0.45 * len(sources) + 1.6, purpose=_PURPOSE)
     for axes, selection in zip(figure.subplots(1, len(SELECTIONS)), SELECTIONS, strict=True):
         found = {
             (row.concept, row.task): effect(row)
@@ -143,31 +145,8 @@ def _quiet(axes: Axes) -> None:
         spine.set_visible(False)
 
 
-def _figure(width: float, height: float) -> Figure:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("matplotlib", extra="report", purpose="figures of an evaluation") from error
-    figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _save(figure: Figure, base: Path) -> list[Path]:
-    import matplotlib as mpl
-
-    base.parent.mkdir(parents=True, exist_ok=True)
-    # The same numbers make the same file: no date, and names of elements that do not change.
-    metadata: dict[str, dict[str, Any]] = {
-        "svg": {"Date": None, "Creator": "headpursuit"},
-        "png": {"Software": "headpursuit"},
-    }
-    paths = [base.with_suffix(f".{kind}") for kind in metadata]
-    with mpl.rc_context({"svg.hashsalt": "headpursuit"}):
-        for path, kind in zip(paths, metadata, strict=True):
-            figure.savefig(path, format=kind, metadata=metadata[kind])
-    return paths
+    return [save_figure(figure, base.with_suffix(f".{kind}")) for kind in ("svg", "png")]
 
 
 def _plain(name: str) -> str:

@@ -89,13 +89,18 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     Raises:
         HeadPursuitError: the file cannot be written.
     """
+    import matplotlib as mpl
+
     path = Path(path)
     vector = path.suffix.lower() == ".svg"
-    # Dates would make two drawings of the same numbers differ.
+    # Dates and random names of elements would make two drawings of the same numbers differ.
     metadata = {"Creator": "headpursuit", "Date": None} if vector else {"Software": "headpursuit"}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="svg" if vector else "png", bbox_inches="tight", pad_inches=0.25, metadata=metadata)
+        with mpl.rc_context({"svg.hashsalt": "headpursuit"}):
+            figure.savefig(
+                path, format="svg" if vector else "png", bbox_inches="tight", pad_inches=0.25, metadata=metadata
+            )
     except OSError as error:
         raise HeadPursuitError(f"cannot write the figure to {path}: {error.strerror or error}") from error
     return path

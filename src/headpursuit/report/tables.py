@@ -8,10 +8,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from headpursuit.model.heads import parse_heads
+from headpursuit.ranking.overlap import head_overlap
 from headpursuit.report.effects import SELECTION_NAMES, SELECTIONS
 from headpursuit.report.text import signed
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from headpursuit.evaluation.published import Published
     from headpursuit.evaluation.results import Comparison, Results, Row
 
@@ -91,14 +95,19 @@ def results_tables(results: Results, published: Sequence[Published] = ()) -> lis
     if is_transfer(results):
         ks = sorted({row.k for row in results.rows if row.selection != "none"})
         tables += [_transfer(results, method, k, scale) for scale in scales for k in ks for method in SELECTIONS]
+        tables.append(_overlap(results))
     tables += [_effects(results, concept, scale, published) for concept in concepts for scale in scales]
     return [*tables, _comparisons(results.comparisons)]
 
 
+def transfer_targets(results: Results) -> dict[str, str]:
+    """The tasks that a concept's heads were chosen on, each with the metric that they are aimed at."""
+    return {spec["task"]: spec["target"] for spec in results.about.get("recipe", {}).get("concepts", ())}
+
+
 def is_transfer(results: Results) -> bool:
-    """Whether heads of several data sets are tried on each other's."""
-    own = {spec["task"] for spec in results.about.get("recipe", {}).get("concepts", ())}
-    return len(own) > 1
+    """Whether heads that were chosen on several tasks are tried on each other's."""
+    return len(transfer_targets(results)) > 1
 
 
 def number(value: float | None, low: float | None = None, high: float | None = None) -> str:
@@ -167,29 +176,46 @@ def _source(theirs: Sequence[Published]) -> str:
 
 def _transfer(results: Results, method: str, k: int, scale: float) -> Table:
     sources = list(dict.fromkeys(row.concept for row in results.rows))
-    specs = results.about["recipe"]["concepts"]
-    tasks = list(dict.fromkeys(spec["task"] for spec in specs))
-    target = specs[0]["target"]
+    targets = transfer_targets(results)
     found = {
         (row.concept, row.task): row
         for row in results.rows
-        if (row.metric, row.selection, row.k, row.scale) == (target, method, k, scale)
+        if (row.metric, row.selection, row.k, row.scale) == (targets.get(row.task), method, k, scale)
     }
     lines = [
         (
             source,
             *(
                 "–" if row is None else number(effect(row), row.low, row.high)
-                for row in (found.get((source, task)) for task in tasks)
+                for row in (found.get((source, task)) for task in targets)
             ),
         )
         for source in sources
     ]
     return Table(
-        title=f"Transfer, {SELECTION_NAMES[method]}, k = {k}, α = {signed(scale)}: {target} that is left",
-        header=("heads of", *tasks),
+        title=f"Transfer, {SELECTION_NAMES[method]}, k = {k}, α = {signed(scale)}: what is left of each task's target",
+        header=("heads of", *(f"{task}, {metric}" for task, metric in targets.items())),
         rows=tuple(lines),
         note="Row: where the heads were chosen; column: where they were edited; 95 % intervals.",
+    )
+
+
+def head_sets_overlap(results: Results) -> pd.DataFrame:
+    """Jaccard similarity of the heads that SOMP chose for each concept, at the largest k."""
+    chosen = results.about["heads"]
+    return head_overlap({name: parse_heads(methods["somp"]) for name, methods in chosen.items()})
+
+
+def _overlap(results: Results) -> Table:
+    table = head_sets_overlap(results)
+    k = max(results.about["recipe"]["edit"]["k"])
+    return Table(
+        title=f"Heads shared by SOMP's choices, k = {k}: Jaccard similarity",
+        header=("", *table.columns),
+        rows=tuple(
+            (str(name), *(number(value) for value in line))
+            for name, line in zip(table.index, table.to_numpy(), strict=True)
+        ),
     )
 
 
