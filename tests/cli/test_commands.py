@@ -260,7 +260,7 @@ def test_concepts(capsys):
         (["rank", "{acts}", "--concept", "colours", "--method", "magic"], "choose one of somp"),
         (["rank", "{acts}", "--concept", "colours", "--frequencies", "{samples}"], "give --significance N, too"),
         (["rank", "{acts}", "--concept", "colours", "--significance", "9", "--tail", "long"], "choose one of fitted"),
-        (["compare", "/no/heads.json", "{heads}"], "/no/heads.json is no heads file"),
+        (["compare", "/no/heads.json", "{heads}"], "there is no file /no/heads.json"),
         (["compare", "{heads}"], "give at least two"),
         (["compare", "{heads}", "{heads}", "--top", "4"], "holds 3 heads, --top asks for 4"),
         (["map", "{acts}", "--concept", "colours", "--concept", "colors"], "a name of its own"),
