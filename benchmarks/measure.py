@@ -9,11 +9,13 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 
+Context = AbstractContextManager[object]
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -55,6 +57,27 @@ class Bench:
             self.wait()
             times.append(time.perf_counter() - start)
         return statistics.median(times)
+
+    def alternate(
+        self, runs: Mapping[str, Callable[[], object]], around: Mapping[str, Callable[[], Context]], *, rounds: int
+    ) -> dict[str, list[float]]:
+        """Times of several runs that take turns, in another order each round, each inside a context that is not timed.
+
+        On the CPU it is the processor's time that counts, which other programs do not lengthen by taking turns on it.
+        """
+        clock = time.process_time if self.device.type == "cpu" else time.perf_counter
+        times: dict[str, list[float]] = {name: [] for name in runs}
+        for number in range(rounds):
+            names = list(runs)
+            shift = number % len(names)
+            for name in names[shift:] + names[:shift]:
+                with around[name]():
+                    self.wait()
+                    start = clock()
+                    runs[name]()
+                    self.wait()
+                    times[name].append(clock() - start)
+        return times
 
     def wait(self) -> None:
         if self.device.type == "cuda":
@@ -102,16 +125,24 @@ def machine(device: torch.device) -> dict[str, str | int]:
     return found
 
 
+def _brief(seconds: float) -> str:
+    return f"{seconds:.2f}" if seconds >= 1 else f"{seconds:.4f}"
+
+
 def table(rows: list[Row]) -> str:
     lines = [
         "| case | seconds | against | its seconds | ratio | extra GiB | target | note |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        ratio = "" if row.ratio is None else f"{row.ratio:.2f}×" if row.ratio < 10 else f"{row.ratio:.0f}×"
-        base = "" if row.baseline_seconds is None else f"{row.baseline_seconds:.1f}"
+        ratio = (
+            ""
+            if row.ratio is None
+            else f"{row.ratio:{'.3f' if row.ratio < 2 else '.2f' if row.ratio < 10 else '.0f'}}×"
+        )
+        base = "" if row.baseline_seconds is None else _brief(row.baseline_seconds)
         memory = "" if row.extra_gib is None else f"{row.extra_gib:.3f}"
-        cells = [row.case, f"{row.seconds:.2f}", row.baseline, base, ratio, memory, row.target, row.note]
+        cells = [row.case, _brief(row.seconds), row.baseline, base, ratio, memory, row.target, row.note]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -20,6 +20,7 @@ from transformers import (
     LlavaNextProcessor,
     LlavaProcessor,
     MistralConfig,
+    MixtralConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
@@ -81,6 +82,8 @@ def config(family: str) -> Any:
         return Qwen2Config(**common, num_key_value_heads=4)
     if family == "qwen3":
         return Qwen3Config(**common, num_key_value_heads=1, head_dim=16, tie_word_embeddings=True)
+    if family == "mixtral":
+        return MixtralConfig(**common, num_key_value_heads=2, num_local_experts=3, num_experts_per_tok=2)
     if family == "gpt2":
         return GPT2Config(
             vocab_size=len(tokenizer()),

@@ -17,6 +17,7 @@ _PLACES = {
     "Concept": "concepts",
     "ConceptMap": "ranking.overlap",
     "Dictionary": "pursuit",
+    "Export": "exporting.export",
     "Head": "model.heads",
     "HeadActivations": "activations.head_activations",
     "HeadDescription": "pursuit.describe",
@@ -34,8 +35,10 @@ _PLACES = {
     "concept_map": "ranking.overlap",
     "describe": "pursuit.describe",
     "head_overlap": "ranking.overlap",
+    "export": "exporting.export",
     "load": "model.load",
     "load_concept": "concepts",
+    "load_edit": "editing.edit",
     "load_heads": "ranking.ranking",
     "merge_moments": "activations.moments",
     "open_capture": "activations.store",
@@ -48,6 +51,7 @@ _PLACES = {
     "somp_many": "pursuit",
     "somp_moments": "pursuit",
     "stability": "ranking.stability",
+    "verify": "exporting.verify",
     "wrap": "model.load",
 }
 __all__ = ["HeadPursuitError", "__version__", *_PLACES]
@@ -58,7 +62,9 @@ if TYPE_CHECKING:
     from headpursuit.activations.moments import HeadMoments, merge_moments
     from headpursuit.activations.store import open_capture
     from headpursuit.concepts import Concept, concept, load_concept
-    from headpursuit.editing.edit import HeadEdit
+    from headpursuit.editing.edit import HeadEdit, load_edit
+    from headpursuit.exporting.export import Export, export
+    from headpursuit.exporting.verify import verify
     from headpursuit.model.anatomy import Anatomy
     from headpursuit.model.head_model import HeadModel
     from headpursuit.model.heads import Head

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import headpursuit as hp
 import tiny
 from headpursuit.cli import main
 from model.test_contracts import prompts
@@ -106,10 +107,47 @@ def test_rank_and_generate_carry_heads_along(folder, heads, capsys):
         "--max-new-tokens",
         6,
     )
-    assert told["edit"]["scale"] == -1
+    assert [head["scale"] for head in told["edit"]["heads"]] == [-1, -1, -1]
     assert told["outputs"][0]["edited"] != told["outputs"][0]["unedited"]
     assert call("generate", folder / "model", "--head", "L1.H1", "--prompt", "two cats", "--max-new-tokens", 3) == 0
     assert "L1.H1 × -1" in capsys.readouterr().out
+
+
+def test_generate_edits_chosen_tokens_and_takes_a_saved_edit(folder, heads, tmp_path, capsys):
+    model = tiny.tiny("llava")
+    asked = ("generate", folder / "model", "--prompt", "two cats", "--image", folder / "0.png", "--max-new-tokens", 6)
+    of_image = call_json(capsys, *asked, "--heads", heads, "--where", "image", "--scale", 3)
+    assert {head["where"] for head in of_image["edit"]["heads"]} == {"image"}
+    edit = hp.HeadEdit(hp.load_heads(heads, model=model), scale=3, where="image")
+    edit.save(tmp_path / "edit.json", model=model)
+    saved = call_json(capsys, *asked, "--edit", tmp_path / "edit.json")
+    assert saved == of_image
+
+
+@pytest.mark.parametrize("format", ["checkpoint", "lora", "ia3"])
+def test_export_and_verify(folder, heads, tmp_path, capsys, format):
+    command = ("export", folder / "model", "--heads", heads, "--scale", -1, "--format", format)
+    told = call_json(capsys, *command, "--out", tmp_path / "out")
+    layers = {head["layer"] for head in told["edit"]["heads"]}
+    assert (told["format"], len(told["changed"])) == (format, len(layers))
+    found = call_json(capsys, "verify", tmp_path / "out", "--samples", folder / "samples.jsonl")
+    assert found["ok"]
+    assert (found["n"], found["bit_equal"] or format != "checkpoint") == (8, True)
+    assert found["differing"] == (told["changed"] if format == "checkpoint" else [])
+    assert call(*command, "--out", tmp_path / "out") == 1
+    assert "is not empty" in capsys.readouterr().err
+
+
+def test_verify_fails_loudly(folder, tmp_path, capsys):
+    assert call("export", folder / "model", "--head", "L1.H1", "--out", tmp_path / "out") == 0
+    assert f"checkpoint in {tmp_path / 'out'}: L1.H1 × -1 (1 tensors)" in capsys.readouterr().out
+    with (tmp_path / "out" / "model.safetensors").open("r+b") as file:
+        file.seek(-5, 2)
+        file.write(b"wrong")
+    assert call("verify", tmp_path / "out") == 1
+    told = capsys.readouterr()
+    assert "is not the edit that it says it is" in told.err
+    assert "differs from the original: " in told.out
 
 
 def test_rank_by_logit_lens(acts, capsys):
@@ -209,14 +247,22 @@ def test_concepts(capsys):
         (["rank", "{acts}", "--concept", "colours", "--method", "magic"], "choose one of somp"),
         (["rank", "{acts}", "--concept", "colours", "--frequencies", "{samples}"], "give --significance N, too"),
         (["rank", "{acts}", "--concept", "colours", "--significance", "9", "--tail", "long"], "choose one of fitted"),
-        (["compare", "/no/heads.json", "{heads}"], "/no/heads.json is no heads file"),
+        (["compare", "/no/heads.json", "{heads}"], "there is no file /no/heads.json"),
         (["compare", "{heads}"], "give at least two"),
         (["compare", "{heads}", "{heads}", "--top", "4"], "holds 3 heads, --top asks for 4"),
         (["map", "{acts}", "--concept", "colours", "--concept", "colors"], "a name of its own"),
         (["keywords", "/no/answers.txt", "--kind", "toxic", "--model", "m", "--out", "{new}"], "no endpoint"),
         (["generate", "{model}", "--prompt", "a", "--heads", "/no/heads.json"], "there is no file /no/heads.json"),
         (["generate", "{model}", "--prompt", "a", "--head", "L7.H0"], "no attention layer L7"),
+        (["generate", "{model}", "--prompt", "a", "--head", "L0.H0", "--where", "there"], "choose one of all"),
+        (["generate", "{model}", "--prompt", "a", "--where", "image"], "name them with --heads"),
+        (["generate", "{model}", "--prompt", "a", "--edit", "/no/edit.json"], "there is no file /no/edit.json"),
+        (["generate", "{model}", "--prompt", "a", "--edit", "x", "--head", "L0.H0"], "give only one of"),
         (["generate", "{model}", "--prompt", "a", "--image", "/no/image.png"], "cannot be read"),
+        (["export", "{model}", "--out", "{new}"], "nothing to export"),
+        (["export", "{model}", "--out", "{model}", "--head", "L0.H0"], "the model's own folder"),
+        (["export", "{model}", "--out", "{new}", "--head", "L0.H0", "--format", "gguf"], "choose one of checkpoint"),
+        (["verify", "{model}"], "holds no export"),
         (["report", "/no/run"], "holds no run.json"),
         (["concepts", "no-such-concept"], "no-such-concept"),
     ],

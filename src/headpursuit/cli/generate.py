@@ -17,16 +17,21 @@ from headpursuit.cli.common import (
     TrustOption,
     print_json,
 )
-from headpursuit.errors import HeadPursuitError
+from headpursuit.cli.edits import EditOption, HeadOption, HeadsOption, ScaleOption, read_edit
 
 
 def generate(
     model: ModelArgument,
     prompt: Annotated[list[str], typer.Option(help="What to ask; may be given several times.")],
     image: Annotated[Path | None, typer.Option(help="An image that every prompt speaks of.")] = None,
-    heads: Annotated[Path | None, typer.Option(help="A heads.json that `rank --out` wrote.")] = None,
-    head: Annotated[list[str] | None, typer.Option(help="Heads by name, such as L18.H27.")] = None,
-    scale: Annotated[float, typer.Option(help="Factor of their contribution: −1 suppresses, 5 enhances.")] = -1.0,
+    heads: HeadsOption = None,
+    head: HeadOption = None,
+    scale: ScaleOption = None,
+    where: Annotated[
+        str | None,
+        typer.Option(help="Tokens that are edited: all, image, text, prompt or generated.", show_default="all"),
+    ] = None,
+    edit: EditOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write at most.")] = 64,
     temperature: Annotated[
         float, typer.Option(min=0, help="0 writes the likeliest text, more draws with --seed.")
@@ -40,32 +45,28 @@ def generate(
     json: JsonOption = False,
 ) -> None:
     """Write on from a prompt; with heads, once unedited and once with the heads scaled."""
-    from headpursuit.editing.edit import HeadEdit
+    from headpursuit.model.identity import require_same_model
     from headpursuit.model.load import load
     from headpursuit.model.samples import Sample
-    from headpursuit.ranking.ranking import load_heads
 
-    if heads is not None and head:
-        raise HeadPursuitError("give either --heads FILE or --head NAME, not both")
-    if heads is not None and not heads.is_file():
-        raise HeadPursuitError(f"there is no file {heads}: write one with `headpursuit rank --out`")
+    chosen, origin = read_edit(heads=heads, head=head, edit=edit, scale=scale, where=where)
     samples = [Sample(text=text, image=image, chat=not no_chat, where=f"--prompt {text!r}") for text in prompt]
-    named = HeadEdit(head, scale=scale) if head else None
     loaded = load(model, revision=revision, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-    edit = named if heads is None else HeadEdit(load_heads(heads, model=loaded), scale=scale)
-    if edit is not None:
-        loaded.anatomy.require(edit.heads)
+    if origin is not None:
+        require_same_model(str(heads or edit), origin, loaded.identity)
+    if chosen is not None:
+        loaded.anatomy.require(chosen.heads)
     drawing = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
     options = {"max_new_tokens": max_new_tokens, "seed": seed, **drawing}
     unedited = loaded.generate(samples, **options)
     edited = None
-    if edit is not None:
-        with edit.applied(loaded):
+    if chosen is not None:
+        with chosen.applied(loaded):
             edited = loaded.generate(samples, **options)
     if json:
         content = {
             "model": loaded.identity,
-            "edit": None if edit is None else {"heads": [one.name for one in edit.heads], "scale": edit.scale},
+            "edit": None if chosen is None else chosen.to_dict(),
             "seed": seed,
             "outputs": [
                 {"prompt": text, "unedited": plain, "edited": None if edited is None else edited[index]}
@@ -78,4 +79,4 @@ def generate(
         if edited is None:
             typer.echo(unedited[index].strip())
         else:
-            typer.echo(f"{text}\n  unedited: {unedited[index].strip()}\n  {edit}: {edited[index].strip()}")
+            typer.echo(f"{text}\n  unedited: {unedited[index].strip()}\n  {chosen}: {edited[index].strip()}")

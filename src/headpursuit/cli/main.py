@@ -16,11 +16,13 @@ from headpursuit.cli.concepts import concepts
 from headpursuit.cli.demo import demo
 from headpursuit.cli.describe import describe
 from headpursuit.cli.evaluate import evaluate
+from headpursuit.cli.export import export
 from headpursuit.cli.generate import generate
 from headpursuit.cli.keywords import keywords
 from headpursuit.cli.models import models
 from headpursuit.cli.rank import rank
 from headpursuit.cli.report import report
+from headpursuit.cli.verify import verify
 from headpursuit.errors import HeadPursuitError
 
 app = typer.Typer(
@@ -31,7 +33,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Find, explain and edit the attention heads of Hugging Face language and vision-language models.",
 )
-for command in (demo, capture, describe, rank, compare, generate, evaluate, concepts, keywords, models, report):
+_COMMANDS = (
+    *(demo, capture, describe, rank, compare, generate, export, verify),
+    *(evaluate, concepts, keywords, models, report),
+)
+for command in _COMMANDS:
     app.command()(command)
 app.command("map")(concept_map)
 

@@ -2,91 +2,237 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
+from headpursuit.editing.applying import scaled
+from headpursuit.editing.where import ALL, TokenMask, Where, as_where, from_json, in_words, to_json
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head, parse_heads
+from headpursuit.model.identity import require_same_model
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor, nn
+    from jaxtyping import Bool, Float
+    from torch import Tensor
 
+    from headpursuit.editing.where import Place
     from headpursuit.model.anatomy import LayerAnatomy
     from headpursuit.model.head_model import HeadModel
 
 
-@dataclass(frozen=True, init=False)
-class HeadEdit:
-    """A set of heads with one scale ``alpha``.
+_LARGEST = torch.finfo(torch.float32).max
 
-    Scaling a head's slice of the output projection's input scales its contribution ``z W_h`` by the same factor, whatever
-    attention kernel computed it, at every token, with and without a cache.
+
+@dataclass(frozen=True)
+class Factor:
+    """What one head is multiplied by, and at which tokens.
 
     Attributes:
-        heads: the heads, in layer order.
+        head: the head.
         scale: −1 suppresses, 0 ablates, 1 changes nothing, 5 enhances.
-
-    Raises:
-        HeadPursuitError: no head, one named twice, or a scale that is not finite.
+        where: the tokens at which it holds.
     """
 
-    heads: tuple[Head, ...]
+    head: Head
     scale: float
+    where: Where = ALL
 
-    def __init__(self, heads: Iterable[str | Head], *, scale: float) -> None:
-        chosen = tuple(sorted(parse_heads(heads)))
-        if not chosen:
+
+@dataclass(frozen=True, init=False, repr=False)
+class HeadEdit:
+    """Heads, and a scale ``alpha`` for each.
+
+    Scaling a head's slice of the output projection's input scales its contribution ``z W_h`` by the same factor, whatever
+    attention kernel computed it, with and without a cache. An edit is a value: edits are equal when they do the same, ``+``
+    makes one edit of two, and :meth:`save` keeps one for another day.
+
+    Attributes:
+        factors: one for each head and place, in order of layer, head and place.
+    """
+
+    factors: tuple[Factor, ...]
+
+    def __init__(
+        self,
+        heads: Iterable[str | Head],
+        *,
+        scale: float | Sequence[float] | Float[np.ndarray, " n"],
+        where: Place | TokenMask | Bool[Tensor, "b t"] = ALL,
+    ) -> None:
+        """Scale heads.
+
+        Args:
+            heads: the heads, each once.
+            scale: one scale for all of them, or one for each, in their order.
+            where: ``all`` tokens; those of an ``image``, or all others (``text``); those of the ``prompt``, or those that
+                ``generate`` wrote (``generated``); or a boolean mask over the tokens of a prompt, ``(t,)`` for every row of
+                a batch or ``(b, t)``, padding included. Outside of ``generate`` every token counts as the prompt's; what is
+                generated behind a mask lies outside of it.
+
+        Raises:
+            HeadPursuitError: no head, one named twice, a scale that is not finite, or another number of scales than heads.
+        """
+        chosen = parse_heads(heads)
+        place = as_where(where)
+        scales = zip(chosen, _one_each(scale, len(chosen)), strict=True)
+        self._become(Factor(head, one, place) for head, one in scales)
+
+    @classmethod
+    def of(cls, factors: Iterable[Factor]) -> HeadEdit:
+        """Make one edit of factors; those of one head at one place multiply.
+
+        Raises:
+            HeadPursuitError: there is none, or a scale is not finite.
+        """
+        edit = cls.__new__(cls)
+        edit._become(factors)
+        return edit
+
+    def _become(self, factors: Iterable[Factor]) -> None:
+        scales: dict[tuple[Head, Where], float] = {}
+        for factor in factors:
+            key = factor.head, factor.where
+            scales[key] = scales.get(key, 1.0) * factor.scale
+        if not scales:
             raise HeadPursuitError("an edit needs at least one head")
-        if not math.isfinite(scale):
-            raise HeadPursuitError(f"scale={scale}: give a finite number; −1 suppresses, 5 enhances")
-        object.__setattr__(self, "heads", chosen)
-        object.__setattr__(self, "scale", float(scale))
+        for (head, _), scale in scales.items():
+            if not abs(scale) <= _LARGEST:
+                raise HeadPursuitError(f"{head}: scale={scale}: give a finite number; −1 suppresses, 5 enhances")
+        ordered = sorted(scales.items(), key=lambda item: (item[0][0], str(to_json(item[0][1]))))
+        made = tuple(Factor(head, scale, where) for (head, where), scale in ordered)
+        object.__setattr__(self, "factors", made)
+
+    def __add__(self, other: HeadEdit) -> HeadEdit:
+        """Both edits at once; where they meet in one head their scales multiply, as edits inside each other do."""
+        if not isinstance(other, HeadEdit):
+            return NotImplemented
+        return HeadEdit.of((*self.factors, *other.factors))
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """The heads, in layer order."""
+        return tuple(dict.fromkeys(factor.head for factor in self.factors))
+
+    @property
+    def scale(self) -> float:
+        """The scale of every head.
+
+        Raises:
+            HeadPursuitError: the edit has several.
+        """
+        scales = {factor.scale for factor in self.factors}
+        if len(scales) > 1:
+            raise HeadPursuitError(f"this edit has {len(scales)} scales ({self}): read them from its factors")
+        return scales.pop()
+
+    @property
+    def places(self) -> tuple[Where, ...]:
+        """Where its scales hold, each once."""
+        return tuple(dict.fromkeys(factor.where for factor in self.factors))
 
     def __str__(self) -> str:
-        return f"{', '.join(head.name for head in self.heads)} × {self.scale:g}"
+        alike: dict[tuple[float, Where], list[str]] = {}
+        for factor in self.factors:
+            alike.setdefault((factor.scale, factor.where), []).append(factor.head.name)
+        return "; ".join(f"{', '.join(names)} × {scale:g}{in_words(where)}" for (scale, where), names in alike.items())
 
-    def column_scales(self, layer: LayerAnatomy) -> Float[Tensor, " he"]:
-        """Factor of every input column of a layer's output projection, shape ``(h·e,)``, float32."""
+    def __repr__(self) -> str:
+        return f"HeadEdit({self})"
+
+    def column_scales(self, layer: LayerAnatomy, *, where: Where = ALL) -> Float[Tensor, " he"]:
+        """Factor of every input column of a layer's output projection at one place, shape ``(h·e,)``, float32."""
         scales = torch.ones(layer.n_heads, layer.head_width)
-        for head in self.heads:
-            if head.layer == layer.index:
-                scales[head.head] = self.scale
+        for factor in self.factors:
+            if factor.head.layer == layer.index and factor.where == where:
+                scales[factor.head.head] = factor.scale
         return scales.flatten()
 
-    @contextmanager
-    def applied(self, model: HeadModel) -> Iterator[HeadModel]:
+    def applied(self, model: HeadModel) -> AbstractContextManager[HeadModel]:
         """Apply the edit inside a ``with`` block; leaving it restores the model bit for bit.
 
         Raises:
-            HeadPursuitError: the model has no such head.
+            HeadPursuitError: the model has no such head, or no such tokens.
         """
         model.anatomy.require(self.heads)
-        edited = {head.layer for head in self.heads}
-        handles = [
-            model.module(layer.projection).register_forward_pre_hook(_scaling_hook(self.column_scales(layer)))
-            for layer in model.anatomy.layers
-            if layer.index in edited
+        return scaled(model, {where: self._layers(model, where) for where in self.places})
+
+    def _layers(self, model: HeadModel, where: Where) -> dict[int, Tensor]:
+        touched = sorted({factor.head.layer for factor in self.factors if factor.where == where})
+        return {index: self.column_scales(model.anatomy.layer(index), where=where) for index in touched}
+
+    def to_dict(self) -> dict[str, Any]:
+        """What an edit file holds of it: ``heads``, each with layer, head, name, scale and where."""
+        return {
+            "heads": [
+                {
+                    "layer": factor.head.layer,
+                    "head": factor.head.head,
+                    "name": factor.head.name,
+                    "scale": factor.scale,
+                    "where": to_json(factor.where),
+                }
+                for factor in self.factors
+            ]
+        }
+
+    def save(self, path: str | Path, *, model: HeadModel) -> None:
+        """Write the edit, and the model that it belongs to, as JSON that :func:`headpursuit.load_edit` reads."""
+        content = {"model": model.identity, **self.to_dict()}
+        Path(path).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def load_edit(path: str | Path, *, model: HeadModel) -> HeadEdit:
+    """Read an edit that :meth:`HeadEdit.save` wrote.
+
+    Raises:
+        HeadPursuitError: the file cannot be read, or its heads are another model's.
+    """
+    edit, origin = read_edit_file(path)
+    require_same_model(path, origin, model.identity)
+    model.anatomy.require(edit.heads)
+    return edit
+
+
+def read_edit_file(path: str | Path) -> tuple[HeadEdit, Mapping[str, Any]]:
+    """Read an edit file before its model is there.
+
+    Returns:
+        The edit, and the model that it belongs to, as :attr:`headpursuit.HeadModel.identity` names it.
+
+    Raises:
+        HeadPursuitError: there is no such file, or it is no edit file.
+    """
+    if not Path(path).is_file():
+        raise HeadPursuitError(f"there is no file {path}: write one with HeadEdit.save")
+    try:
+        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+        if any("scale" not in entry for entry in stored["heads"]):
+            raise HeadPursuitError(f"{path} holds heads without scales: give it as heads (--heads {path} --scale -1)")
+        factors = [
+            Factor(
+                Head(int(entry["layer"]), int(entry["head"])),
+                float(entry["scale"]),
+                from_json(entry.get("where", ALL)),
+            )
+            for entry in stored["heads"]
         ]
-        try:
-            yield model
-        finally:
-            for handle in handles:
-                handle.remove()
+        return HeadEdit.of(factors), dict(stored["model"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise HeadPursuitError(f"{path} is no edit file ({error}): write one with HeadEdit.save") from error
 
 
-def _scaling_hook(scales: Float[Tensor, " he"]) -> Any:
-    ready: dict[tuple[torch.dtype, torch.device], Tensor] = {}
-
-    def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        z = args[0]
-        if (z.dtype, z.device) not in ready:
-            ready[z.dtype, z.device] = scales.to(z.device, z.dtype)
-        return (z * ready[z.dtype, z.device], *args[1:])
-
-    return hook
+def _one_each(scale: Any, count: int) -> Iterator[float]:
+    try:
+        given = np.asarray(scale, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise HeadPursuitError(f"scale={scale!r:.60}: give a number, or one for each head") from error
+    if given.ndim and given.shape != (count,):
+        raise HeadPursuitError(f"{given.size} scales for {count} heads: give one scale, or one for each head")
+    return (float(one) for one in np.broadcast_to(given, count))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import difflib
-import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from tqdm.auto import tqdm
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.batching import Batch, Prompt, collate, make_prompt
+from headpursuit.model.identity import weights_fingerprint
 from headpursuit.model.projection import weight_of
 from headpursuit.model.samples import Sample
 
@@ -94,13 +94,11 @@ class HeadModel:
     @property
     def identity(self) -> dict[str, Any]:
         """Id, revision, architecture and a fingerprint of a few weights, by which a result knows its model again."""
-        weight = weight_of(self.module(self.anatomy.unembedding))
-        rows = weight[:: max(1, weight.shape[0] // 16)].float().cpu().contiguous()
         return {
             "id": self.source.id,
             "revision": self.source.revision,
             "architecture": self.source.architecture,
-            "fingerprint": hashlib.sha256(rows.numpy().tobytes()).hexdigest()[:16],
+            "fingerprint": weights_fingerprint(weight_of(self.module(self.anatomy.unembedding))),
         }
 
     @property

@@ -27,6 +27,7 @@ from headpursuit.model.finding import find_anatomy, how_to_say
 from headpursuit.model.head_model import HeadModel, ModelSource
 from headpursuit.model.images import find_image_style
 from headpursuit.model.selfcheck import proven
+from headpursuit.model.stored import OTHER_FORMS
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -87,7 +88,7 @@ def load(
         )
     if "device_map" not in options:
         hf.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    folder = Path(path) if Path(path).is_dir() else _cached_folder(path, revision)
+    folder = local_folder(model, revision=revision)
     return _attach(hf.eval(), processor, anatomy, source_id=str(model), folder=folder)
 
 
@@ -112,8 +113,54 @@ def wrap(hf: PreTrainedModel, processor: Any = None, *, anatomy: Anatomy | None 
             raise HeadPursuitError(
                 f"no processor for {type(hf).__name__}: give it, hp.wrap(model, processor=AutoTokenizer.from_pretrained(…))"
             )
-    folder = Path(name) if name and Path(name).is_dir() else None
+    folder = local_folder(name, revision=getattr(hf.config, "_commit_hash", None)) if name else None
     return _attach(hf, processor, anatomy, source_id=name or type(hf).__name__, folder=folder)
+
+
+def outline(model: str | Path, *, revision: str | None = None) -> HeadModel:
+    """A checkpoint's modules and anatomy without its weights and without its processor, on the meta device.
+
+    The anatomy is what the structure claims: nothing has been run, so nothing is proven.
+
+    Raises:
+        HeadPursuitError: there is no such model, or its structure is not recognised.
+    """
+    path = str(demo_path()) if str(model) == "demo" else str(model)
+    try:
+        config = AutoConfig.from_pretrained(path, revision=revision)
+        with torch.device("meta"):
+            hf = _auto_class(config).from_config(config)
+    except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
+        raise HeadPursuitError(_explain(model, error)) from error
+    source = ModelSource(
+        id=str(model),
+        revision=getattr(config, "_commit_hash", None),
+        architecture=type(hf).__name__,
+        folder=local_folder(model, revision=revision),
+    )
+    return HeadModel(hf=hf, processor=None, anatomy=find_anatomy(hf), source=source)
+
+
+def local_folder(model: str | Path, *, revision: str | None = None) -> Path | None:
+    """The folder that holds a checkpoint's files on this machine, or None."""
+    path = demo_path() if str(model) == "demo" else Path(model)
+    return path if path.is_dir() else _cached_folder(str(model), revision)
+
+
+def whole_folder(name: str, revision: str | None = None) -> Path:
+    """The folder of a model of the Hub with all of its files, those included that loading it does not need.
+
+    Files that are not on this machine are downloaded; weights in forms that are not loaded here are not.
+
+    Raises:
+        HeadPursuitError: there is no such model, or it cannot be reached.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision, ignore_patterns=list(OTHER_FORMS)))
+    except (OSError, ValueError) as error:
+        raise HeadPursuitError(_explain(name, error)) from error
 
 
 def _attach(
@@ -180,7 +227,10 @@ def _load_processor(path: str, config: PretrainedConfig, common: dict[str, Any])
 def _cached_folder(name: str, revision: str | None) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(name, "config.json", revision=revision)
+    try:
+        found = try_to_load_from_cache(name, "config.json", revision=revision)
+    except ValueError:  # not how a model of the Hub is called
+        return None
     return Path(found).parent if isinstance(found, str) else None
 
 

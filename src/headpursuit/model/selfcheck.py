@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from headpursuit.model.head_model import HeadModel
 
 # Rounding of the checkpoint's own dtype, with room for sums over a few thousand terms.
-_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 6e-2}
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 6e-2}
 _NORM = re.compile("norm", re.IGNORECASE)
 _STATES = ("cross_attention_states", "encoder_hidden_states")
 
@@ -212,7 +212,7 @@ def _check_sums(model: HeadModel, seen: _Seen) -> dict[int, float]:
             float((summed - written + residual).norm() / (written - residual).norm().clamp_min(1e-30))
             for residual in residuals
         )
-        if not error <= _TOLERANCE.get(z.dtype, 1e-5):
+        if not error <= TOLERANCE.get(z.dtype, 1e-5):
             raise HeadPursuitError(
                 f"{model.source.architecture}: the heads of {path} do not add up to its output "
                 f"(relative error {error:.1e}), so {layer.projection} is not its output projection alone; "
@@ -249,4 +249,4 @@ def _before_norm(layer: LayerAnatomy, seen: _Seen) -> Tensor:
 def _pads_left(model: HeadModel, layer: LayerAnatomy, seen: _Seen, *, n_tokens: int) -> bool:
     padded = _run(model, n_tokens=n_tokens, n_padding=2).z[layer.attention][-n_tokens:].double()
     alone = seen.z[layer.attention].double()
-    return bool((padded - alone).norm() <= 10 * _TOLERANCE.get(seen.z[layer.attention].dtype, 1e-5) * alone.norm())
+    return bool((padded - alone).norm() <= 10 * TOLERANCE.get(seen.z[layer.attention].dtype, 1e-5) * alone.norm())

@@ -6,7 +6,6 @@ model. Which tensor of the files is which is settled once, while the model is th
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,6 +16,7 @@ from safetensors.torch import save_file
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.projection import module_heads, split_heads, stores_input_first, weight_of
+from headpursuit.model.stored import checkpoint_files, find_by_content, stored_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -121,7 +121,8 @@ def locate_weights(model: HeadModel, folder: Path) -> dict[str, dict[str, Any]]:
     Returns:
         What :class:`FileWeights` takes, with files named relative to ``folder`` where they lie in it.
     """
-    shards = _shard_shapes(model.source.folder)
+    source = model.source.folder
+    shards = [] if source is None else stored_tensors(checkpoint_files(source))
     entries: dict[str, dict[str, Any]] = {}
     stored: dict[str, Tensor] = {FINAL_NORM_GAIN: LiveWeights(model).final_norm_gain().cpu().contiguous()}
     wanted: dict[str, tuple[str, dict[str, Any]]] = {UNEMBEDDING: (model.anatomy.unembedding, {})}
@@ -130,42 +131,13 @@ def locate_weights(model: HeadModel, folder: Path) -> dict[str, dict[str, Any]]:
         wanted[f"L{layer.index}"] = (layer.projection, {"n_heads": layer.n_heads, "input_first": input_first})
     for name, (path, extra) in wanted.items():
         tensor = weight_of(model.module(path))
-        place = _find_in_files(f"{path}.weight", tensor, shards)
+        place = find_by_content(f"{path}.weight", tensor, shards)
         if place is None:
             stored[name] = tensor.cpu().contiguous().clone()
         else:
-            entries[name] = {"file": str(place[0]), "key": place[1], **extra}
+            entries[name] = {"file": str(place.file.resolve()), "key": place.key, **extra}
     own = folder / "weights.safetensors"
     save_file(stored, own)
     for name in stored:
         entries[name] = {"file": own.name, "key": name, **(wanted[name][1] if name in wanted else {})}
     return entries
-
-
-def _shard_shapes(folder: Path | None) -> dict[tuple[Path, str], list[int]]:
-    shapes: dict[tuple[Path, str], list[int]] = {}
-    for path in sorted(folder.glob("*.safetensors")) if folder is not None else ():
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        for key, entry in header.items():
-            if key != "__metadata__":
-                shapes[path.resolve(), key] = entry["shape"]
-    return shapes
-
-
-def _find_in_files(name: str, tensor: Tensor, shards: Mapping[tuple[Path, str], list[int]]) -> tuple[Path, str] | None:
-    # transformers renames keys while loading, differently from release to release; the ends of names and the contents stay.
-    def shared_ending(key: str) -> int:
-        count = 0
-        for own, other in zip(reversed(name.split(".")), reversed(key.split(".")), strict=False):
-            if own != other:
-                break
-            count += 1
-        return count
-
-    same_shape = [place for place, shape in shards.items() if shape == list(tensor.shape)]
-    for path, key in sorted(same_shape, key=lambda place: -shared_ending(place[1]))[:8]:
-        with safe_open(path, framework="pt") as shard:
-            if torch.equal(shard.get_tensor(key).to(tensor.device, tensor.dtype), tensor):
-                return path, key
-    return None

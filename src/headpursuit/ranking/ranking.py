@@ -13,6 +13,7 @@ import pandas as pd
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head
+from headpursuit.model.identity import require_same_model
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -134,14 +135,20 @@ def read_heads(path: str | Path) -> StoredHeads:
     """Read a ``heads.json`` without its model; keys that are not known here are left alone.
 
     Raises:
-        HeadPursuitError: the file cannot be read.
+        HeadPursuitError: there is no such file, or it is no heads file.
     """
+    if not Path(path).is_file():
+        raise HeadPursuitError(f"there is no file {path}: write one with `headpursuit rank --out`")
     try:
         stored = json.loads(Path(path).read_text(encoding="utf-8"))
         heads = tuple(Head(int(entry["layer"]), int(entry["head"])) for entry in stored["heads"])
-        return StoredHeads(heads, str(stored.get("concept", "")), dict(stored["model"]), Path(path))
+        has_scales = any("scale" in entry for entry in stored["heads"])
+        found = StoredHeads(heads, str(stored.get("concept", "")), dict(stored["model"]), Path(path))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise HeadPursuitError(f"{path} is no heads file ({error}): write one with `headpursuit rank --out`") from error
+    if has_scales:
+        raise HeadPursuitError(f"{path} holds an edit, with scales of its own: give it as an edit (--edit {path})")
+    return found
 
 
 def load_heads(path: str | Path, *, model: HeadModel) -> tuple[Head, ...]:
@@ -151,11 +158,6 @@ def load_heads(path: str | Path, *, model: HeadModel) -> tuple[Head, ...]:
         HeadPursuitError: the file cannot be read, or its heads are another model's.
     """
     stored = read_heads(path)
-    origin, identity = stored.model, model.identity
-    if origin.get("fingerprint") != identity["fingerprint"] or origin.get("architecture") != identity["architecture"]:
-        raise HeadPursuitError(
-            f"{path} holds heads of {origin.get('id')} ({origin.get('architecture')}), not of {identity['id']} "
-            f"({identity['architecture']}): a head's number means nothing in another model, so rank this one"
-        )
+    require_same_model(path, stored.model, model.identity)
     model.anatomy.require(stored.heads)
     return stored.heads

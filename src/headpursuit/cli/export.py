@@ -1,0 +1,74 @@
+"""``headpursuit export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headpursuit.cli.common import (
+    JsonOption,
+    ModelArgument,
+    RevisionOption,
+    SeedOption,
+    TrustOption,
+    note,
+    print_json,
+)
+from headpursuit.cli.edits import EditOption, HeadOption, HeadsOption, ScaleOption, read_edit
+from headpursuit.errors import HeadPursuitError
+
+
+def export(
+    model: ModelArgument,
+    out: Annotated[Path, typer.Option(help="New folder for the export; it appears when it is complete.")],
+    heads: HeadsOption = None,
+    head: HeadOption = None,
+    scale: ScaleOption = None,
+    edit: EditOption = None,
+    format: Annotated[str, typer.Option(help="checkpoint, lora or ia3.")] = "checkpoint",
+    max_rank: Annotated[int, typer.Option(min=1, help="The highest rank of a LoRA; vLLM serves none above 512.")] = 512,
+    link: Annotated[
+        bool, typer.Option("--link", help="Share unchanged weights' files with the original instead of copying them.")
+    ] = False,
+    revision: RevisionOption = None,
+    trust_remote_code: TrustOption = False,
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+) -> None:
+    """Write an edit into a checkpoint's weights, or into an adapter, for use without this package."""
+    from headpursuit.exporting.export import export as export_edit
+
+    chosen, origin = read_edit(heads=heads, head=head, edit=edit, scale=scale)
+    if chosen is None:
+        raise HeadPursuitError("nothing to export: name heads with --heads FILE or --head NAME, or give --edit FILE")
+    done = export_edit(
+        model,
+        chosen,
+        out,
+        format=format,  # type: ignore[arg-type]
+        max_rank=max_rank,
+        link=link,
+        origin=origin,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+    )
+    for name in done.left_out:
+        note(f"left out {name}: weights in another form, which hold no edit")
+    if json:
+        print_json(
+            {
+                "out": str(done.folder),
+                "format": done.format,
+                "model": dict(done.model),
+                "edit": done.edit.to_dict(),
+                "changed": list(done.changed),
+                "rank": done.rank,
+                "left_out": list(done.left_out),
+                "seed": seed,
+            }
+        )
+        return
+    rank = "" if done.rank is None else f" of rank {done.rank}"
+    typer.echo(f"{done.format}{rank} in {done.folder}: {done.edit} ({len(done.changed)} tensors)")

@@ -1,0 +1,94 @@
+"""How a scale gets into a forward pass: hooks in front of output projections, which multiply what enters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from headpursuit.editing.tokens import TokenTracker, tracked
+from headpursuit.editing.where import ALL, Where
+from headpursuit.errors import HeadPursuitError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor, nn
+
+    from headpursuit.model.head_model import HeadModel
+
+
+@contextmanager
+def scaled(model: HeadModel, scales: Mapping[Where, Mapping[int, Float[Tensor, " he"]]]) -> Iterator[HeadModel]:
+    """Multiply the input columns of output projections inside a ``with`` block.
+
+    Args:
+        model: the model, which is left as it was found.
+        scales: for each place, by layer, the factor of every input column, shape ``(h·e,)``.
+
+    Raises:
+        HeadPursuitError: the model has no such tokens.
+    """
+    for where in scales:
+        _check_place(model, where)
+    with ExitStack() as stack:
+        tracker = None if set(scales) <= {ALL} else stack.enter_context(tracked(model))
+        for where, layers in scales.items():
+            for index, columns in layers.items():
+                hook = _hook(columns) if where == ALL or tracker is None else _hook_at(where, columns, tracker)
+                module = model.module(model.anatomy.layer(index).projection)
+                stack.callback(module.register_forward_pre_hook(hook).remove)
+        yield model
+
+
+def _check_place(model: HeadModel, where: Where) -> None:
+    if where not in ("image", "text"):
+        return
+    if model.anatomy.attends_across:
+        raise HeadPursuitError(
+            f"{model.source.architecture} attends to the image from outside the text, so that no token stands for a patch: "
+            "use where='all', 'prompt' or 'generated'"
+        )
+    if where == "image" and model.anatomy.image_token_id is None and model.images is None:
+        raise HeadPursuitError(f"{model.source.id} takes no images, so it has no image tokens: choose another place")
+
+
+def _hook(columns: Tensor) -> Any:
+    cast = _Cast(columns)
+
+    def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (args[0] * cast.like(args[0]), *args[1:])
+
+    return hook
+
+
+def _hook_at(where: Where, columns: Tensor, tracker: TokenTracker) -> Any:
+    cast = _Cast(columns)
+
+    def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        z = args[0]
+        chosen = tracker.current(z).chosen(where)
+        if chosen is False:
+            return None
+        factor = cast.like(z)
+        if chosen is not True:
+            factor = torch.where(chosen.to(z.device)[..., None], factor, torch.ones_like(factor))
+        return (z * factor, *args[1:])
+
+    return hook
+
+
+class _Cast:
+    """Column factors in whatever dtype and on whatever device they are met, converted once for each."""
+
+    def __init__(self, columns: Tensor) -> None:
+        self._ready = {(columns.dtype, columns.device): columns}
+        self._columns = columns
+
+    def like(self, z: Tensor) -> Tensor:
+        """The factors as ``z`` has its values."""
+        key = z.dtype, z.device
+        if key not in self._ready:
+            self._ready[key] = self._columns.to(z.device, z.dtype)
+        return self._ready[key]

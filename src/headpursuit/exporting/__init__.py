@@ -1,0 +1,1 @@
+"""Make an edit permanent: a checkpoint with the scales in its weights, or an adapter that carries them."""

@@ -1,0 +1,95 @@
+"""An edit as a PEFT adapter beside an unchanged model: exactly a LoRA, or exactly an IA3.
+
+Both are written as PEFT reads them, so that PEFT is not needed to make one. A LoRA of rank (edited heads × head width) picks
+the edited columns of the projection's input and adds ``(α − 1) W_h``; IA3 with the projection as a feed-forward module scales
+the input itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import save_file
+
+from headpursuit.errors import HeadPursuitError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from headpursuit.exporting.subject import Subject, Touched
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+# vLLM serves no LoRA of a higher rank.
+SERVING_RANK = 512
+_PREFIX = "base_model.model."
+
+
+def write_lora(draft: Path, subject: Subject, touched: Sequence[Touched], *, max_rank: int) -> int:
+    """Write a LoRA that is the edit, with one rank for all its modules.
+
+    One rank, filled up with zeros where a layer needs less, is read alike by everything that takes PEFT's files; ranks of
+    their own would be scaled differently by those that know only one.
+
+    Returns:
+        The rank.
+
+    Raises:
+        HeadPursuitError: it would be above ``max_rank``.
+    """
+    ranks = {one.layer.index: len(one.changed) for one in touched}
+    worst = max(touched, key=lambda one: ranks[one.layer.index])
+    rank, width = ranks[worst.layer.index], worst.layer.head_width
+    if rank > max_rank:
+        raise HeadPursuitError(
+            f"L{worst.layer.index} needs a LoRA of rank {rank} ({rank // width} heads × width {width}), above the limit of "
+            f"{max_rank}: export a checkpoint or IA3, edit at most {max_rank // width} heads of a layer, or raise the limit "
+            "(--max-rank) for servers that allow it"
+        )
+    tensors: dict[str, Tensor] = {}
+    for one in touched:
+        weight, chosen = one.weight(), one.changed
+        picks = torch.zeros(rank, weight.shape[1], dtype=weight.dtype)
+        picks[torch.arange(len(chosen)), chosen] = 1
+        writes = torch.zeros(weight.shape[0], rank, dtype=weight.dtype)
+        wide = weight[:, chosen].to(torch.promote_types(weight.dtype, torch.float32))
+        writes[:, : len(chosen)] = (wide * (one.columns[chosen] - 1).to(wide.dtype)).to(weight.dtype)
+        tensors[f"{_PREFIX}{one.layer.projection}.lora_A.weight"] = picks
+        tensors[f"{_PREFIX}{one.layer.projection}.lora_B.weight"] = writes
+    own = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "lora_dropout": 0.0, "bias": "none"}
+    _write(draft, subject, touched, tensors, own)
+    return rank
+
+
+def write_ia3(draft: Path, subject: Subject, touched: Sequence[Touched]) -> None:
+    """Write an IA3 that is the edit."""
+    tensors = {f"{_PREFIX}{one.layer.projection}.ia3_l": one.columns[None].clone() for one in touched}
+    _write(draft, subject, touched, tensors, {"peft_type": "IA3", "feedforward_modules": _names(touched)})
+
+
+def _write(
+    draft: Path, subject: Subject, touched: Sequence[Touched], tensors: dict[str, Tensor], own: dict[str, Any]
+) -> None:
+    base = subject.hub_id or (None if subject.folder is None else str(subject.folder.resolve()))
+    config = {
+        **own,
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "revision": subject.identity["revision"],
+        "target_modules": _names(touched),
+        "fan_in_fan_out": touched[0].input_first,
+        "inference_mode": True,
+    }
+    (draft / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()}, draft / WEIGHTS, metadata={"format": "pt"}
+    )
+
+
+def _names(touched: Sequence[Touched]) -> list[str]:
+    # Whole paths, since an image tower's projections may be called the same.
+    return [one.layer.projection for one in touched]

@@ -1,0 +1,111 @@
+"""A checkpoint with an edit in its weights: the original's files, in which only the touched columns have other values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from headpursuit.errors import HeadPursuitError
+from headpursuit.exporting.folder import files_beside, fill
+from headpursuit.exporting.subject import FLOATS
+from headpursuit.model.load import whole_folder
+from headpursuit.model.stored import checkpoint_files
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from headpursuit.exporting.subject import Subject, Touched
+    from headpursuit.model.stored import StoredTensor
+
+_WAY_OUT = "export an adapter instead (--format lora or ia3)"
+
+
+def require_patchable(subject: Subject, touched: Sequence[Touched]) -> Path:
+    """Check that the edit can be written into the model's own files.
+
+    Returns:
+        The folder of the files.
+
+    Raises:
+        HeadPursuitError: the weights are packed, or not on this machine as the model holds them.
+    """
+    if subject.quantised:
+        raise HeadPursuitError(
+            f"{subject.identity['id']} is quantised ({subject.quantised}), so that its columns cannot be scaled in the files: "
+            f"{_WAY_OUT}, or edit the original model and quantise that"
+        )
+    if subject.folder is None or not subject.stored:
+        raise HeadPursuitError(
+            f"{subject.identity['id']} has no safetensors files on this machine that could be patched: give a local folder or "
+            f"a model of the Hub, or {_WAY_OUT}"
+        )
+    for one in touched:
+        if one.stored is None or one.stored.dtype not in FLOATS:
+            kind = "" if one.stored is None else f" as {one.stored.dtype}"
+            raise HeadPursuitError(
+                f"{one.layer.projection}.weight is not stored{kind} in {subject.folder} as the model holds it (fused, packed "
+                f"or changed since): {_WAY_OUT}"
+            )
+    return subject.folder if subject.hub_id is None else whole_folder(subject.hub_id, subject.identity["revision"])
+
+
+def write_checkpoint(
+    draft: Path, folder: Path, touched: Sequence[Touched], *, link: bool, progress: bool
+) -> tuple[Path, ...]:
+    """Fill a draft with the original's files, and patch the touched tensors in the copies.
+
+    Args:
+        draft: the folder that is made.
+        folder: the original's.
+        touched: what is patched, and where it lies.
+        link: share the weights' files that are not touched with the original instead of copying them.
+        progress: show a progress bar.
+
+    Returns:
+        Files of the original that hold weights in other forms and were left out, relative to its folder.
+    """
+    weights = checkpoint_files(folder)
+    patched = {one.stored.file.name for one in touched if one.stored is not None}
+    shards = [Path(path.name) for path in weights]
+    along, left_out = files_beside(folder, weights)
+    linked = [name for name in shards if link and str(name) not in patched]
+    fill(draft, folder, [*along, *(name for name in shards if name not in linked)], linked=linked, progress=progress)
+    for one in touched:
+        if one.stored is not None:
+            _patch(draft / one.stored.file.name, one.stored, one)
+    return tuple(left_out)
+
+
+def _patch(copy: Path, stored: StoredTensor, touched: Touched) -> None:
+    scaled = scaled_weight(stored.read(), touched.columns, input_first=touched.input_first)
+    if not torch.isfinite(scaled).all():
+        raise HeadPursuitError(
+            f"{stored.key}: the scaled weights do not fit {stored.dtype}: choose smaller scales, or {_WAY_OUT}"
+        )
+    copy.chmod(copy.stat().st_mode | 0o200)  # a model's cache may be kept read-only, and copies with it
+    with copy.open("r+b") as file:
+        file.seek(stored.begin)
+        written = file.write(scaled.contiguous().view(torch.uint8).numpy().tobytes())
+    if written != stored.end - stored.begin:
+        raise HeadPursuitError(
+            f"{stored.file}: {stored.key} has {stored.end - stored.begin} bytes, {written} were expected"
+        )
+
+
+def scaled_weight(weight: Tensor, columns: Tensor, *, input_first: bool) -> Tensor:
+    """A projection's weight with its input columns scaled, rounded once, in its own dtype.
+
+    Args:
+        weight: ``(d, h·e)``, or ``(h·e, d)`` where the input comes first.
+        columns: factors, shape ``(h·e,)``; columns with factor 1 keep every bit.
+        input_first: which of the two.
+    """
+    result = weight.clone()
+    rows = result if input_first else result.T
+    chosen = (columns != 1).nonzero().flatten()
+    wide = rows[chosen].to(torch.promote_types(weight.dtype, torch.float32))
+    rows[chosen] = (wide * columns[chosen].to(wide.dtype)[:, None]).to(weight.dtype)
+    return result

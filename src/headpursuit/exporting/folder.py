@@ -1,0 +1,123 @@
+"""A folder that appears complete or not at all, and what goes into it unchanged."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from pathlib import Path
+
+from safetensors import SafetensorError
+from tqdm.auto import tqdm
+
+from headpursuit.errors import HeadPursuitError
+from headpursuit.model.stored import OTHER_FORMS
+
+
+def require_new(out: Path, *, source: Path | None) -> None:
+    """Check that a folder may be made.
+
+    Args:
+        out: the folder.
+        source: a folder that must stay as it is, or None.
+
+    Raises:
+        HeadPursuitError: ``out`` is not empty, or is, holds or lies in the source.
+    """
+    place, kept = out.resolve(), None if source is None else source.resolve()
+    if kept is not None and (place.is_relative_to(kept) or kept.is_relative_to(place)):
+        raise HeadPursuitError(f"{out} is, holds or lies in the model's own folder {source}: choose another folder")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise HeadPursuitError(f"{out} is not empty: choose a new folder, or delete this one")
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A draft beside ``out`` that takes its name once the block is left, and is deleted if it is left by an error.
+
+    Whatever ends the process in between leaves no ``out``; the draft (``.NAME.part``) is cleared away by the next export.
+
+    Raises:
+        HeadPursuitError: it cannot be written.
+    """
+    place = out.resolve()
+    draft = place.with_name(f".{place.name}.part")
+    try:
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        if draft.exists():
+            shutil.rmtree(draft)
+        draft.mkdir()
+        yield draft
+        draft.replace(place)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        reason = getattr(error, "strerror", None) or error
+        raise HeadPursuitError(
+            f"{out} could not be written ({reason}): nothing was kept of it; make room, or choose another place"
+        ) from error
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def files_beside(source: Path, weights: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """What else a checkpoint's folder holds, as paths relative to it.
+
+    Args:
+        source: the folder.
+        weights: the files that its model is loaded from.
+
+    Returns:
+        The files that go along, and those that do not: weights in other forms, which hold no edit. Hidden ones are neither.
+    """
+    along: list[Path] = []
+    left_out: list[Path] = []
+    for folder, folders, names in os.walk(source):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(folder) / name
+            if path in weights or name.startswith("."):
+                continue
+            unedited = any(fnmatch(name, form) for form in ("*.safetensors", *OTHER_FORMS))
+            (left_out if unedited else along).append(path.relative_to(source))
+    return along, left_out
+
+
+def fill(draft: Path, source: Path, files: Sequence[Path], *, linked: Sequence[Path] = (), progress: bool) -> None:
+    """Put files of a source into a draft.
+
+    Args:
+        draft: the folder that is made.
+        source: the folder that they come from.
+        files: relative paths of those that are copied.
+        linked: relative paths of those that share their content on disk with the source where the file system allows it.
+        progress: show a progress bar.
+
+    Raises:
+        HeadPursuitError: there is too little room.
+    """
+    sizes = {path: (source / path).stat().st_size for path in (*files, *linked)}
+    needed, free = sum(sizes[path] for path in files), shutil.disk_usage(draft).free
+    if needed > free:
+        raise HeadPursuitError(
+            f"{draft.parent} has {free / 1e9:.1f} GB left, the export needs {needed / 1e9:.1f} GB: make room, choose another "
+            "place, or link what is unchanged (--link)"
+        )
+    bar = tqdm(total=sum(sizes.values()), desc="export", unit="B", unit_scale=True, disable=not progress, leave=False)
+    with bar:
+        for path, size in sizes.items():
+            target = draft / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if path not in linked or not _link((source / path).resolve(), target):
+                shutil.copyfile(source / path, target)
+            bar.update(size)
+
+
+def _link(source: Path, target: Path) -> bool:
+    try:
+        os.link(source, target)
+    except OSError:
+        return False  # another file system, or one without links
+    return True

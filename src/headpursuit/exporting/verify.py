@@ -1,0 +1,217 @@
+"""Does an export do what the edit does? Loads it again and compares, number by number and byte by byte."""
+
+from __future__ import annotations
+
+import filecmp
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from headpursuit.errors import HeadPursuitError, MissingExtraError
+from headpursuit.exporting.checkpoint import scaled_weight
+from headpursuit.exporting.folder import files_beside
+from headpursuit.exporting.provenance import CARD, RECORD, Record, read_record
+from headpursuit.exporting.subject import Subject, touched_by
+from headpursuit.model.batching import collate, make_prompt
+from headpursuit.model.head_model import HeadModel, evaluating
+from headpursuit.model.identity import require_same_model
+from headpursuit.model.load import load, wrap
+from headpursuit.model.samples import Sample, as_samples
+from headpursuit.model.selfcheck import TOLERANCE
+from headpursuit.model.stored import StoredTensor, checkpoint_files, stored_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TEXTS = (
+    "The capital of France is Paris, and the capital of Japan is",
+    "In a shop on the corner, an old man sells three kinds of red apples.",
+    "def area(width, height):\n    return",
+    "She was so happy that she could not",
+)
+_BATCH = 4
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found.
+
+    Attributes:
+        folder: the export.
+        format: ``checkpoint``, ``lora`` or ``ia3``.
+        n: number of samples.
+        exact: whether the same bits were to be expected: a checkpoint with scales that are 0 or ± a power of two.
+        bit_equal: whether the logits are the same bits.
+        error: relative difference of the logits, in the Frobenius norm.
+        tolerance: how much of it rounding explains.
+        same_choice: share of tokens behind which the likeliest next token is the same.
+        differing: tensors that differ from the original's.
+        surprises: what differs, or does not, against what the export says of itself; empty when nothing does.
+    """
+
+    folder: Path
+    format: str
+    n: int
+    exact: bool
+    bit_equal: bool
+    error: float
+    tolerance: float
+    same_choice: float
+    differing: tuple[str, ...]
+    surprises: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the export is the edit."""
+        return not self.surprises and (self.bit_equal if self.exact else self.error <= self.tolerance)
+
+    def __str__(self) -> str:
+        logits = (
+            "the same bits"
+            if self.bit_equal
+            else f"relative difference {self.error:.1e} (allowed {self.tolerance:.0e})"
+        )
+        files = "; ".join(self.surprises) or f"{len(self.differing)} tensors differ from the original's, as they should"
+        return f"logits of {self.n} samples: {logits}; {files if self.format == 'checkpoint' else 'the model is unchanged'}"
+
+
+def verify(
+    out: str | Path,
+    samples: str | Path | Iterable[str | Sample] | None = None,
+    *,
+    model: str | Path | None = None,
+    revision: str | None = None,
+    device: str | torch.device | None = None,
+    trust_remote_code: bool = False,
+    progress: bool = True,
+) -> Verification:
+    """Compare an export with the model that it was made of, edited by hooks.
+
+    Args:
+        out: a folder that :func:`headpursuit.export` wrote.
+        samples: what to run, see :func:`headpursuit.model.samples.as_samples`; a few texts when left out.
+        model: the unedited model, where it is no longer where the export found it.
+        revision: commit, branch or tag on the Hub.
+        device: where to run; CUDA when there is one, else the CPU.
+        trust_remote_code: run code that comes with the checkpoint.
+        progress: show a progress bar.
+
+    Raises:
+        HeadPursuitError: the folder is no export, or the unedited model is not there or is another one.
+    """
+    out, record = Path(out), read_record(out)
+    chosen = as_samples(TEXTS if samples is None else samples)
+    options: dict[str, Any] = {"dtype": record.dtype, "device": device, "trust_remote_code": trust_remote_code}
+    original = load(model or _original(record), revision=revision or record.origin["revision"], **options)
+    require_same_model(out / RECORD, record.origin, original.identity)
+    with record.edit.applied(original):
+        expected = _logits(original, chosen, "edited original", progress=progress)
+    if record.format == "checkpoint":
+        differing, surprises = _compare(original, out, record)
+        del original  # two models need not fit
+        exported = load(out, **options)
+    else:
+        differing, surprises = (), ()
+        exported = _adapted(original, out)
+    found = _logits(exported, chosen, "export", progress=progress)
+    error, same_choice = _difference(expected, found)
+    return Verification(
+        folder=out,
+        format=record.format,
+        n=len(chosen),
+        exact=record.format == "checkpoint" and all(_is_exact(factor.scale) for factor in record.edit.factors),
+        bit_equal=all(map(torch.equal, expected, found)),
+        error=error,
+        tolerance=TOLERANCE.get(exported.hf.dtype, 1e-5),
+        same_choice=same_choice,
+        differing=differing,
+        surprises=surprises,
+    )
+
+
+def _original(record: Record) -> str:
+    if record.folder is not None and Path(record.folder).is_dir():
+        return record.folder
+    name = str(record.origin["id"])
+    if Path(name).is_absolute():
+        raise HeadPursuitError(
+            f"the model that was exported is no longer in {record.folder}: say where it is (--model)"
+        )
+    return name
+
+
+def _logits(model: HeadModel, samples: Sequence[Sample], what: str, *, progress: bool) -> list[Tensor]:
+    """Logits behind every token of every sample, each ``(t, v)``."""
+    found = []
+    with torch.no_grad(), evaluating(model.hf):
+        for first in tqdm(range(0, len(samples), _BATCH), desc=what, unit="batch", disable=not progress, leave=False):
+            prompts = [make_prompt(model, sample) for sample in samples[first : first + _BATCH]]
+            batch = collate(model, prompts, side="right")
+            logits = model.hf(**batch.inputs).logits
+            found += [row[real].cpu() for row, real in zip(logits, batch.real, strict=True)]
+    return found
+
+
+def _adapted(original: HeadModel, out: Path) -> HeadModel:
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise MissingExtraError("peft", extra="peft", purpose="loading an adapter") from error
+    adapted: Any = PeftModel.from_pretrained(cast("torch.nn.Module", original.hf), str(out))
+    return wrap(adapted.eval(), original.processor)
+
+
+def _difference(expected: Sequence[Tensor], found: Sequence[Tensor]) -> tuple[float, float]:
+    """Relative difference in the Frobenius norm, and the share of tokens with the same likeliest next one."""
+    one, other = torch.cat(list(expected)).double(), torch.cat(list(found)).double()
+    same = (one.argmax(-1) == other.argmax(-1)).double().mean()
+    return float((one - other).norm() / one.norm()), float(same)
+
+
+def _compare(original: HeadModel, out: Path, record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Tensors that differ, and what is not as the edit makes it."""
+    folder = original.source.folder
+    if folder is None:
+        return (), (f"the files of {original.source.id} are not on this machine",)
+    subject = Subject(
+        model=original, identity=record.origin, loaded=True, stored=stored_tensors(checkpoint_files(folder))
+    )
+    touched = {one.stored.key: one for one in touched_by(record.edit, subject) if one.stored is not None}
+    before = {one.key: one for one in subject.stored}
+    after = {one.key: one for one in stored_tensors(checkpoint_files(out))}
+    differing = []
+    surprises = [f"{key} is in one of them only" for key in sorted(before.keys() ^ after.keys())]
+    for key in sorted(before.keys() & after.keys()):
+        one, other = before[key], after[key]
+        if (one.file.name, one.dtype, one.shape) != (other.file.name, other.dtype, other.shape):
+            surprises.append(f"{key} is stored in another way")
+            continue
+        if not np.array_equal(_bytes(one), _bytes(other)):
+            differing.append(key)
+        if key in touched:
+            wanted = scaled_weight(one.read(), touched[key].columns, input_first=touched[key].input_first)
+            if not torch.equal(other.read(), wanted):
+                surprises.append(f"{key} is not the original's, scaled")
+        elif key in differing:
+            surprises.append(f"{key} differs and should not")
+    for path in files_beside(folder, checkpoint_files(folder))[0]:
+        own = str(path) in (CARD, RECORD)
+        if not own and not ((out / path).is_file() and filecmp.cmp(folder / path, out / path, shallow=False)):
+            surprises.append(f"{path} differs")
+    return tuple(differing), tuple(surprises)
+
+
+def _bytes(stored: StoredTensor) -> np.ndarray:
+    if stored.begin == stored.end:
+        return np.zeros(0, np.uint8)
+    return np.memmap(stored.file, np.uint8, "r", offset=stored.begin, shape=(stored.end - stored.begin,))
+
+
+def _is_exact(scale: float) -> bool:
+    return scale == 0 or abs(math.frexp(scale)[0]) == 0.5

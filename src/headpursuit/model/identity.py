@@ -1,0 +1,39 @@
+"""By what a model is known again: heads and edits of one model mean nothing in another."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from headpursuit.errors import HeadPursuitError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+def weights_fingerprint(unembedding: Float[Tensor, "v d"]) -> str:
+    """SHA-256 of about sixteen rows of the unembedding, in float32, shortened to 16 digits."""
+    rows = unembedding[:: max(1, unembedding.shape[0] // 16)].float().cpu().contiguous()
+    return hashlib.sha256(rows.numpy().tobytes()).hexdigest()[:16]
+
+
+def require_same_model(path: str | Path, origin: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    """Check that a file of heads belongs to a model.
+
+    Args:
+        path: the file, for the message.
+        origin: the model that it names.
+        identity: the model at hand, see :attr:`headpursuit.HeadModel.identity`.
+
+    Raises:
+        HeadPursuitError: it is another model.
+    """
+    if origin.get("fingerprint") != identity["fingerprint"] or origin.get("architecture") != identity["architecture"]:
+        raise HeadPursuitError(
+            f"{path} holds heads of {origin.get('id')} ({origin.get('architecture')}), not of {identity['id']} "
+            f"({identity['architecture']}): a head's number means nothing in another model, so rank this one"
+        )

@@ -1,0 +1,159 @@
+"""The safetensors files of a checkpoint: which they are, what lies where in them, and which tensor a module's weight is.
+
+transformers renames keys while loading, differently from release to release; the ends of names and the contents stay.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from headpursuit.errors import HeadPursuitError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+# Names of weights in forms that are not loaded here. Beside an edited checkpoint they would be unedited ones.
+OTHER_FORMS = (
+    "pytorch_model*.bin",
+    "pytorch_model*.bin.index.json",
+    "consolidated*",
+    "*.ckpt",
+    "*.gguf",
+    "*.h5",
+    "*.msgpack",
+    "*.onnx",
+    "*.onnx_data",
+    "*.ot",
+    "*.pt",
+    "*.pth",
+)
+_CANDIDATES = 8
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """One tensor of a safetensors file.
+
+    Attributes:
+        file: the file.
+        key: its name in the file.
+        dtype: as the format writes it (``F32``, ``BF16``, …).
+        shape: its shape.
+        begin: its first byte, counted from the start of the file.
+        end: the byte behind its last.
+    """
+
+    file: Path
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+    def read(self) -> Tensor:
+        """The tensor.
+
+        Raises:
+            HeadPursuitError: the file cannot be read.
+        """
+        try:
+            with safe_open(self.file, framework="pt") as opened:
+                return opened.get_tensor(self.key)
+        except (OSError, SafetensorError) as error:
+            raise HeadPursuitError(f"{self.file}: {self.key} cannot be read ({error})") from error
+
+
+def checkpoint_files(folder: Path) -> tuple[Path, ...]:
+    """The safetensors files that a checkpoint's model is loaded from; others beside them are none of its own.
+
+    Raises:
+        HeadPursuitError: the index cannot be read, or names a file outside the folder.
+    """
+    if (folder / SINGLE).is_file():
+        return (folder / SINGLE,)
+    index = folder / INDEX
+    if not index.is_file():
+        return ()
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise HeadPursuitError(f"{index} cannot be read ({error}): download the checkpoint again") from error
+    for name in names:
+        if Path(name).name != name:
+            raise HeadPursuitError(f"{index} names {name}, which lies outside the folder: do not trust this checkpoint")
+    return tuple(folder / name for name in names)
+
+
+def stored_tensors(files: Iterable[Path]) -> list[StoredTensor]:
+    """Every tensor of some files, from their headers alone.
+
+    Raises:
+        HeadPursuitError: a file is missing, or is no safetensors file.
+    """
+    found = []
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(length))
+            for key, entry in header.items():
+                if key != "__metadata__":
+                    begin, end = (8 + length + offset for offset in entry["data_offsets"])
+                    found.append(StoredTensor(path, key, entry["dtype"], tuple(entry["shape"]), begin, end))
+        except (OSError, ValueError, KeyError, MemoryError, OverflowError) as error:
+            raise HeadPursuitError(f"{path} is no readable safetensors file ({error}): download it again") from error
+    return found
+
+
+def find_by_content(name: str, tensor: Tensor, stored: Sequence[StoredTensor]) -> StoredTensor | None:
+    """The stored tensor that a weight in memory was loaded from, or None.
+
+    Args:
+        name: the weight's name in the model, whose end decides what is compared first.
+        tensor: the weight.
+        stored: where to look.
+    """
+    same_shape = [one for one in stored if one.shape == tuple(tensor.shape)]
+    for one in sorted(same_shape, key=lambda other: -_shared_ending(name, other.key))[:_CANDIDATES]:
+        if torch.equal(one.read().to(tensor.device, tensor.dtype), tensor):
+            return one
+    return None
+
+
+def find_by_name(name: str, shape: Sequence[int], stored: Sequence[StoredTensor]) -> StoredTensor | None:
+    """The one stored tensor of that shape whose key ends like a weight's name, the number of its layer included, or None.
+
+    Args:
+        name: the weight's name in the model.
+        shape: its shape.
+        stored: where to look.
+
+    Returns:
+        None where no tensor is meant, or where several may be.
+    """
+    parts = name.split(".")
+    numbers = [place for place, part in enumerate(parts) if part.isdigit()]
+    if not numbers:
+        return None
+    endings = {one: _shared_ending(name, one.key) for one in stored if one.shape == tuple(shape)}
+    longest = max(endings.values(), default=0)
+    found = [one for one, ending in endings.items() if ending == longest]
+    return found[0] if len(found) == 1 and longest >= len(parts) - numbers[-1] else None
+
+
+def _shared_ending(name: str, key: str) -> int:
+    count = 0
+    for own, other in zip(reversed(name.split(".")), reversed(key.split(".")), strict=False):
+        if own != other:
+            break
+        count += 1
+    return count
