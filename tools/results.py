@@ -105,7 +105,7 @@ def summary(all_results: Sequence[Results]) -> str:
             of_kind = [one for one in judged if one.wanted == wanted and ("teacher-forced" in one.task) == is_kind]
             for against in ("logit_lens", "random"):
                 lines.append(_count(of_kind, kind, what, against))
-    lines += [_by_concept(judged).to_markdown(), _cost(all_results).to_markdown()]
+    lines += [_by_concept(judged).to_markdown().strip(), _cost(single).to_markdown().strip()]
     lost = [one for one in judged if one.verdict == "worse"]
     lines.append(
         f"SOMP's heads did less than others, with an interval away from 0, in {len(lost)} comparison(s):"
@@ -120,12 +120,13 @@ def _count(judged: Sequence[Comparison], kind: str, what: str, against: str) -> 
     own = [one for one in judged if one.against == against]
     verdicts = Counter(one.verdict for one in own)
     better = sum((one.difference < 0) == (one.wanted == "less") and one.difference != 0 for one in own)
+    even = sum(one.difference == 0 for one in own)
     concepts = len({one.concept for one in own})
     name = {"logit_lens": "the logit lens's", "random": "random"}[against]
     return (
         f"- {kind}, {what}, {concepts} concepts: against {name} heads at equal k, SOMP's moved the target further in {better} "
-        f"of {len(own)} cases; told apart by the interval: {verdicts['better']} for SOMP, {verdicts['worse']} against it, "
-        f"{verdicts['open']} open."
+        f"of {len(own)} cases and as far in {even}; told apart by the interval: {verdicts['better']} for SOMP, "
+        f"{verdicts['worse']} against it, {verdicts['open']} open."
     )
 
 
