@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import pytest
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -43,6 +44,11 @@ SPECIAL_WORDS = [
     "</img>",
     "<IMG_CONTEXT>",
     "</image>",
+    "<|image_start|>",
+    "<|image_end|>",
+    "<|patch|>",
+    "<|tile_x_separator|>",
+    "<|tile_y_separator|>",
 ]
 IMAGE_SIZES = ((32, 32), (64, 32), (40, 56))
 
@@ -127,8 +133,29 @@ def processor(family: str) -> Any:
         images = _images("BlipImageProcessorPil", size=square)
         return transformers.Blip2Processor(images, tokenizer(), num_query_tokens=4)
     if family == "aria":
-        images = _images("AriaImageProcessorPil", max_image_size=490, min_image_size=28)
-        return transformers.AriaProcessor(images, tokenizer(image_token="<image>"), size_conversion={490: 128})
+        images = _images("AriaImageProcessorPil")
+        return transformers.AriaProcessor(images, tokenizer(image_token="<image>"), size_conversion={980: 8})
+    if family == "smolvlm":
+        images = _images("SmolVLMImageProcessorPil", size={"longest_edge": 64}, max_image_size={"longest_edge": 32})
+        return _without_videos("SmolVLMProcessor", images, tokenizer(), image_seq_len=4)
+    if family == "llama4":
+        images = _images("Llama4ImageProcessor", size=square, max_patches=4)
+        return transformers.Llama4Processor(images, tokenizer(image_token="<|image|>"), patch_size=8)
+    if family == "vision-encoder-decoder":
+        return transformers.TrOCRProcessor(_images("ViTImageProcessorPil", size=square), tokenizer())
+    if family == "florence2":
+        images = _images("CLIPImageProcessorPil", size=square, crop_size=square)
+        images.image_seq_length = 2  # one patch after four halvings, and the mean of it
+        return transformers.Florence2Processor(images, tokenizer(image_token="<image>"))
+    if family == "pix2struct":
+        patch = {"height": 8, "width": 8}
+        return transformers.Pix2StructProcessor(
+            _images("Pix2StructImageProcessorPil", patch_size=patch, max_patches=12), tokenizer()
+        )
+    if family == "blip":
+        return transformers.BlipProcessor(_images("BlipImageProcessorPil", size=square), tokenizer())
+    if family == "idefics":
+        return transformers.IdeficsProcessor(_images("IdeficsImageProcessorPil", image_size=32), tokenizer())
     if family == "kosmos-2":
         images = _images("CLIPImageProcessorPil", size=square, crop_size=square)
         return transformers.Kosmos2Processor(images, tokenizer(), 4)
@@ -139,6 +166,7 @@ _IMAGE_WORDS = {
     "gemma3": "<image_soft_token>",
     "glm4v": "<|image|>",
     "internvl": "<IMG_CONTEXT>",
+    "llama4": "<|patch|>",
     "mistral3": "[IMG]",
     "mllama": "<|image|>",
     "qwen2_vl": "<|image_pad|>",
@@ -146,6 +174,17 @@ _IMAGE_WORDS = {
     "qwen3_vl": "<|image_pad|>",
 }
 _CONFIGS: dict[str, dict[str, Any]] = {
+    "aria": {"projector_patch_to_query_dict": {"196": 8}, "vision_config": {"image_size": 980, "patch_size": 70}},
+    "llama4": {
+        "vision_config": {
+            "image_size": 32,
+            "patch_size": 8,
+            "pixel_shuffle_ratio": 0.5,
+            "intermediate_size": 256,
+            "vision_feature_select_strategy": "default",
+        }
+    },
+    "smolvlm": {"scale_factor": 2, "vision_config": {"image_size": 32, "patch_size": 8}},
     "gemma3": {"mm_tokens_per_image": 4, "vision_config": {"image_size": 32, "patch_size": 8}},
     "idefics2": {
         "vision_config": {"image_size": 32, "patch_size": 8},
@@ -165,15 +204,36 @@ _CONFIGS: dict[str, dict[str, Any]] = {
     "kosmos-2": {"latent_query_num": 64, "vision_config": {"image_size": 32, "patch_size": 8}},
 }
 FAMILIES = (*_CONFIGS, "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v")
+# Families whose decoder sees an image through cross-attention beside its self-attention, four of them behind an encoder.
+_ACROSS: dict[str, dict[str, Any]] = {
+    "vision-encoder-decoder": {"encoder": {"image_size": 32, "patch_size": 8}, "decoder_start_token_id": 1},
+    "florence2": {"text_config": {"decoder_start_token_id": 1}, "decoder_start_token_id": 1},
+    "pix2struct": {"vision_config": {"patch_embed_hidden_size": 192}, "text_config": {"decoder_start_token_id": 1}},
+    "blip": {"vision_config": {"image_size": 32, "patch_size": 8}, "text_config": {"sep_token_id": 2}},
+    "idefics": {"vision_config": {"image_size": 32, "patch_size": 8}},
+}
+ACROSS = tuple(_ACROSS)
+
+
+def skip_where_missing(family: str) -> None:
+    """Skip a test where this version of transformers wants a package for the family's processor that is not there."""
+    try:
+        processor(family)
+    except ImportError as error:
+        pytest.skip(str(error).strip().partition("\n")[0])
 
 
 @cache
-def vlm(family: str, *, context: int | None = None) -> hp.HeadModel:
+def vlm(family: str, part: str = "text", *, context: int | None = None) -> hp.HeadModel:
     """A wrapped tiny model of that family, built for so many positions."""
+    if part != "text":
+        model = vlm(family)
+        return hp.wrap(model.hf, processor=model.processor, part=part)
     own = processor(family)
     word = own.tokenizer.convert_tokens_to_ids(_IMAGE_WORDS.get(family, "<image>"))
-    config = small_config(family, **_CONFIGS.get(family, {}), image_token_id=word, image_token_index=word)
-    text = config.get_text_config()
+    shape = {**_CONFIGS, **_ACROSS}.get(family, {})
+    config = small_config(family, **shape, image_token_id=word, image_token_index=word)
+    text = config.get_text_config(decoder=True)
     text.vocab_size = len(own.tokenizer)
     if context is not None:
         text.max_position_embeddings = context
@@ -181,6 +241,6 @@ def vlm(family: str, *, context: int | None = None) -> hp.HeadModel:
     config.eos_token_id = config.pad_token_id = None
     torch.manual_seed(0)
     hf = liven(AutoModelForImageTextToText.from_config(config).eval())
-    hf.generation_config.eos_token_id = None
+    hf.generation_config.eos_token_id = hf.generation_config.forced_eos_token_id = None
     hf.generation_config.suppress_tokens = list(range(len(SPECIAL_WORDS)))  # a random model would write image tokens
     return hp.wrap(hf, processor=own)

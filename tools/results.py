@@ -100,17 +100,19 @@ def page_head(found: Sequence[tuple[Recipe, Results]], model: HeadModel, source:
 def summary(all_results: Sequence[Results]) -> str:
     """How often SOMP's heads did more than others, over all recipes, counted."""
     lines = ["## What held, and what did not"]
-    judged = [
-        one for results in all_results if _place(results) == ALL for one in results.comparisons if one.wanted != "same"
-    ]
+    # Recipes of several concepts run the same edits again on other tasks and scales; each edit counts once.
+    # Edits of chosen tokens have a table of their own.
+    everywhere = [results for results in all_results if _place(results) == ALL]
+    single = [results for results in everywhere if len(results.about["recipe"]["concepts"]) == 1]
+    judged = [one for results in single for one in results.comparisons if one.wanted != "same"]
     for kind, wanted in (("suppressed", "less"), ("enhanced", "more")):
         for what, is_kind in (("generated answers", False), ("log-odds, teacher-forced", True)):
             of_kind = [one for one in judged if one.wanted == wanted and ("teacher-forced" in one.task) == is_kind]
             for against in AGAINST:
                 if any(one.against == against for one in of_kind):
                     lines.append(_count(of_kind, kind, what, against))
-    lines += [_by_concept(judged).to_markdown(), _cost(all_results).to_markdown()]
-    lines += [table.to_markdown() for table in _places(all_results)]
+    lines += [_by_concept(judged).to_markdown().strip(), _cost(single).to_markdown().strip()]
+    lines += [table.to_markdown().strip() for table in _places(all_results)]
     lost = [one for one in judged if one.verdict == "worse"]
     lines.append(
         f"SOMP's heads did less than others, with an interval away from 0, in {len(lost)} comparison(s):"
@@ -125,12 +127,13 @@ def _count(judged: Sequence[Comparison], kind: str, what: str, against: str) -> 
     own = [one for one in judged if one.against == against]
     verdicts = Counter(one.verdict for one in own)
     better = sum((one.difference < 0) == (one.wanted == "less") and one.difference != 0 for one in own)
+    even = sum(one.difference == 0 for one in own)
     concepts = len({one.concept for one in own})
     name = {"logit_lens": "the logit lens's", "attribution": "attribution's", "random": "random"}[against]
     return (
         f"- {kind}, {what}, {concepts} concepts: against {name} heads at equal k, SOMP's moved the target further in {better} "
-        f"of {len(own)} cases; told apart by the interval: {verdicts['better']} for SOMP, {verdicts['worse']} against it, "
-        f"{verdicts['open']} open."
+        f"of {len(own)} cases and as far in {even}; told apart by the interval: {verdicts['better']} for SOMP, "
+        f"{verdicts['worse']} against it, {verdicts['open']} open."
     )
 
 

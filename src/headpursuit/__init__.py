@@ -53,9 +53,9 @@ _PLACES = {
     "somp_literal": "pursuit",
     "somp_many": "pursuit",
     "somp_moments": "pursuit",
+    "stability": "ranking.stability",
     "tune": "evaluation.tuning",
     "verify": "exporting.verify",
-    "stability": "ranking.stability",
     "wrap": "model.load",
 }
 __all__ = ["HeadPursuitError", "__version__", *_PLACES]

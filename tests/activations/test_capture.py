@@ -105,11 +105,11 @@ def cut_off(monkeypatch, *, at_batch):
     """Interrupt captures once, when that batch is read; returns a list that has an entry a batch."""
     calls, real = [], capture_module.read_batch
 
-    def counting(*args):
+    def counting(*args, **options):
         calls.append(1)
         if len(calls) == at_batch:
             raise KeyboardInterrupt
-        return real(*args)
+        return real(*args, **options)
 
     monkeypatch.setattr(capture_module, "read_batch", counting)
     return calls

@@ -80,6 +80,19 @@ def test_capture_tells_what_it_did(folder, acts, capsys):
     assert told["model"]["architecture"] == "LlavaForConditionalGeneration"
 
 
+def test_another_part_is_captured_and_edited(folder, capsys, tmp_path):
+    samples = ("--samples", folder / "samples.jsonl")
+    told = call_json(capsys, "capture", folder / "model", *samples, "--out", tmp_path / "acts", "--part", "vision")
+    assert (told["model"]["part"], told["n"], told["heads"]) == ("vision", 8, 4)
+    prompt = ("--prompt", "two cats", "--image", folder / "0.png", "--max-new-tokens", 2)
+    told = call_json(capsys, "generate", folder / "model", "--head", "L0.V1", *prompt)
+    assert [entry["name"] for entry in told["edit"]["heads"]] == ["L0.V1"]
+    assert call("capture", folder / "model", *samples, "--out", tmp_path / "no", "--part", "ears") == 1
+    assert "part='ears': choose one of text, cross, vision" in capsys.readouterr().err
+    assert call("capture", folder / "model", *samples, "--out", tmp_path / "no", "--through-norm") == 1
+    assert "leave through_norm out" in capsys.readouterr().err
+
+
 def test_describe_names_heads(acts, capsys):
     told = call_json(capsys, "describe", acts, "--head", "L2.H1", "--head", "L0.H0", "--atoms", 3)
     assert [head["name"] for head in told["heads"]] == ["L2.H1", "L0.H0"]
@@ -196,8 +209,12 @@ def test_compare(folder, heads, acts, capsys):
     expected = len(sets[0] & sets[1]) / len(sets[0] | sets[1])
     assert told["jaccard"] == [[1, pytest.approx(expected)], [pytest.approx(expected), 1]]
     assert (folder / "overlap.svg").read_text().startswith("<?xml")
-    assert call("compare", heads, heads) == 0
-    assert str(heads) in capsys.readouterr().out
+    # Two files of one concept, as from two data sets, are told apart by their paths.
+    same = folder / "same.json"
+    same.write_text(heads.read_text())
+    assert call_json(capsys, "compare", heads, same)["names"] == [str(heads), str(same)]
+    assert call("compare", heads, same) == 0
+    assert "1.00" in capsys.readouterr().out
 
 
 def test_map(folder, acts, capsys):
@@ -243,7 +260,7 @@ def test_concepts(capsys):
         (["rank", "{acts}", "--concept", "colours", "--method", "magic"], "choose one of somp"),
         (["rank", "{acts}", "--concept", "colours", "--frequencies", "{samples}"], "give --significance N, too"),
         (["rank", "{acts}", "--concept", "colours", "--significance", "9", "--tail", "long"], "choose one of fitted"),
-        (["compare", "/no/heads.json", "{heads}"], "/no/heads.json is no heads file"),
+        (["compare", "/no/heads.json", "{heads}"], "there is no file /no/heads.json"),
         (["compare", "{heads}"], "give at least two"),
         (["compare", "{heads}", "{heads}", "--top", "4"], "holds 3 heads, --top asks for 4"),
         (["map", "{acts}", "--concept", "colours", "--concept", "colors"], "a name of its own"),

@@ -57,7 +57,8 @@ def shrunk(name, folder):
         spec.model_copy(update={"multi_token": "first" if spec.multi_token == "skip" else spec.multi_token})
         for spec in recipe.concepts
     ]
-    edit = recipe.edit and recipe.edit.model_copy(update={"k": (1,), "draws": 2, "scales": recipe.edit.scales[:2]})
+    scales = recipe.edit.scales[: 2 if len(recipe.concepts) == 1 else 1] if recipe.edit else ()
+    edit = recipe.edit and recipe.edit.model_copy(update={"k": (1,), "draws": 2, "scales": scales})
     return recipe.model_copy(update={"tasks": tuple(tasks), "concepts": tuple(concepts), "edit": edit})
 
 
@@ -65,14 +66,13 @@ def run(name, checkpoint, folder):
     recipe = shrunk(name, folder)
     for data in {task.data for task in recipe.tasks}:
         write_data(data, folder / "data")
-    material = gather(recipe, Source(samples=folder / "data", limit=3))
+    material = gather(recipe, Source(samples=folder / "data", limit=2))
     model = model_like(checkpoint)
     out = folder / "out"
     if recipe.describe is not None:
         results = describe_heads(material, model, out=out, progress=False)
     else:
         results = sweep(material, model, out=out, progress=False).results
-    save_evaluation(results, out)
     return material, results, out
 
 
@@ -82,6 +82,7 @@ def test_every_recipe_of_the_paper_runs_to_its_end(name, tmp_path):
     assert checkpoint in ARCHITECTURES
     assert ARCHITECTURES[checkpoint] == ("MistralForCausalLM" if name in TEXT else "LlavaNextForConditionalGeneration")
     material, results, out = run(name, checkpoint, tmp_path)
+    save_evaluation(results, out)
     stored = json.loads((out / "results.json").read_text())
     assert (stored["recipe"], len(stored["rows"])) == (name, len(results.rows))
     assert (out / "tables.md").read_text().count("|") > 10

@@ -5,15 +5,17 @@ from __future__ import annotations
 import copy
 import inspect
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from headpursuit.activations.capture import read_batch
 from headpursuit.activations.reading import mean_rows
+from headpursuit.activations.tap import read_batch
 from headpursuit.editing.edit import HeadEdit
+from headpursuit.errors import HeadPursuitError
 from headpursuit.model.batching import Batch
-from headpursuit.model.head_model import HeadModel
+from headpursuit.model.head_model import HeadModel, accepted
 
 LENGTHS = (9, 5, 7)
 NEW_TOKENS = 3
@@ -38,29 +40,32 @@ def check_all(model: HeadModel) -> None:
 def texts(model: HeadModel, lengths: tuple[int, ...] = LENGTHS) -> list[list[int]]:
     """Made-up texts of ordinary token ids, behind an image where the model does not run without one."""
     ids = torch.randint(5, 95, (len(lengths), max(lengths)), generator=torch.Generator().manual_seed(1)).tolist()
-    return [_image_tokens(model) + row[:length] for row, length in zip(ids, lengths, strict=True)]
+    before = [model.start_token] if model.has_encoder else _image_tokens(model)
+    return [before + row[:length] for row, length in zip(ids, lengths, strict=True)]
 
 
 def inputs_of(model: HeadModel, rows: list[list[int]], *, side: str = "right") -> dict[str, Tensor]:
     """What the model takes: token ids and mask, padded on one side, and what some want beside them."""
-    longest = max(map(len, rows))
-    ids, mask = torch.zeros(2, len(rows), longest, dtype=torch.long)
-    for row, own in enumerate(rows):
-        start = longest - len(own) if side == "left" else 0
-        ids[row, start : start + len(own)] = torch.tensor(own)
-        mask[row, start : start + len(own)] = 1
+    ids, mask = _padded(rows, side=side)
     inputs = {"input_ids": ids, "attention_mask": mask}
+    if model.has_encoder:
+        inputs = {"decoder_input_ids": ids, "decoder_attention_mask": mask, **_encoder_inputs(model, rows)}
     if model.takes("token_type_ids"):
         inputs["token_type_ids"] = torch.zeros_like(ids)
-    if _image_tokens(model) or _requires(model, "pixel_values"):
-        side_length = model.hf.config.vision_config.image_size
+    if _image_tokens(model) or _requires(model, "pixel_values") or _reads_images_only(model):
+        side_length = _vision_config(model).image_size
         shape = (
             (4, 3, side_length, side_length)
             if "video_token_index" in vars(model.hf.config)
             else (3, side_length, side_length)
         )
-        picture = torch.randn(1, *shape, generator=torch.Generator().manual_seed(2))
+        if isinstance(side_length, list | tuple):
+            shape = (3, *side_length)
+        picture = torch.randn(1, *shape, generator=_generator())
         inputs["pixel_values"] = picture.expand(len(rows), *shape)
+    if model.takes("image_encoder_embeddings"):
+        inputs["pixel_values"] = inputs["pixel_values"][:, None]
+        inputs["image_attention_mask"] = mask[..., None]
     if model.takes("qformer_input_ids"):
         inputs["qformer_input_ids"] = torch.full((len(rows), 3), 7)
     if model.takes("image_embeds_position_mask"):
@@ -68,6 +73,47 @@ def inputs_of(model: HeadModel, rows: list[list[int]], *, side: str = "right") -
         first = mask.cumsum(1) - 1
         inputs["image_embeds_position_mask"] = mask.bool() & (first < count)
     return inputs
+
+
+def _padded(rows: list[list[int]], *, side: str) -> Tensor:
+    """Ids and mask, shape ``(2, b, t)``."""
+    longest = max(map(len, rows))
+    padded = torch.zeros(2, len(rows), longest, dtype=torch.long)
+    for row, own in enumerate(rows):
+        start = longest - len(own) if side == "left" else 0
+        padded[0, row, start : start + len(own)] = torch.tensor(own)
+        padded[1, row, start : start + len(own)] = 1
+    return padded
+
+
+def _encoder_inputs(model: HeadModel, rows: list[list[int]]) -> dict[str, Tensor]:
+    """A text for the encoder (what the decoder has written, backwards), or flat patches, where it takes such."""
+    if model.encodes_text:
+        ids, mask = _padded([row[::-1] for row in rows], side="right")
+        boxes = {"bbox": torch.full((*ids.shape, 4), 0.25)} if model.takes("bbox") else {}
+        return {"input_ids": ids, "attention_mask": mask, **boxes}
+    if model.takes("flattened_patches"):
+        noise = torch.randn(1, 6, model.hf.config.vision_config.patch_embed_hidden_size + 2, generator=_generator())
+        noise[..., :2] = torch.arange(1, 7)[:, None]  # row and column
+        return {
+            "flattened_patches": noise.expand(len(rows), *noise.shape[1:]),
+            "attention_mask": torch.ones(len(rows), 6),
+        }
+    return {}
+
+
+def _reads_images_only(model: HeadModel) -> bool:
+    return model.takes("image_encoder_embeddings") or (
+        model.has_encoder and not model.encodes_text and model.takes("pixel_values")
+    )
+
+
+def _vision_config(model: HeadModel) -> Any:
+    return getattr(model.hf.config, "vision_config", getattr(model.hf.config, "encoder", None))
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(2)
 
 
 def _requires(model: HeadModel, name: str) -> bool:
@@ -95,7 +141,7 @@ def scale_one_is_identity(model: HeadModel) -> None:
 
     def logits() -> Tensor:
         with torch.no_grad():
-            return model.hf(**batch).logits
+            return model.hf(**batch, **accepted(model.hf.forward, {"use_cache": False})).logits
 
     before = logits()
     if not torch.isfinite(before).all():
@@ -131,6 +177,14 @@ def generation_ignores_padding_and_cache(model: HeadModel) -> None:
     """
     chosen = texts(model, LENGTHS if model.anatomy.pads_left else (max(LENGTHS),) * len(LENGTHS))
     batch = inputs_of(model, chosen, side="left")
+    try:
+        _generate(model, batch, cache=True)
+    except HeadPursuitError as error:
+        raise BrokenContractError(str(error)) from error
+    except Exception as error:
+        raise BrokenContractError(
+            f"transformers does not generate from made-up texts ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+        ) from error
     with _edit(model).applied(model):
         cached, uncached = _generate(model, batch, cache=True), _generate(model, batch, cache=False)
         singles = [_generate(model, inputs_of(model, [own]), cache=True) for own in chosen]
@@ -145,10 +199,11 @@ def _edit(model: HeadModel) -> HeadEdit:
 
 
 def _read(model: HeadModel, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    real = inputs["attention_mask"].bool()
+    real = inputs["decoder_attention_mask" if model.has_encoder else "attention_mask"].bool()
     none = torch.zeros_like(real)
-    on_text = tuple(layer for layer in model.anatomy.layers if layer.kind == "self")
-    model = model.with_anatomy(replace(model.anatomy, layers=on_text))
+    if model.anatomy.part == "text":  # Mllama's layers that attend across do not run without an image
+        on_text = tuple(layer for layer in model.anatomy.layers if layer.kind == "self")
+        model = model.with_anatomy(replace(model.anatomy, layers=on_text))
     return read_batch(model, Batch(inputs=inputs, real=real, image=none, answer=none), mean_rows(real))
 
 
@@ -163,6 +218,7 @@ def _generate(model: HeadModel, inputs: dict[str, Tensor], *, cache: bool) -> li
             use_cache=cache,
             generation_config=config,
         )
+    model.new_tokens(inputs, out.sequences)
     return list(out.logits)
 
 

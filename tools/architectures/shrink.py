@@ -7,15 +7,19 @@ in ``SPECIAL``, which only says how to *build* a type; nothing in the library re
 
 from __future__ import annotations
 
+import copy
 import re
 from typing import Any
 
 import torch
+import transformers
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForImageTextToText, SiglipVisionConfig
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
 )
+
+from headpursuit.model.attention import has_encoder
 
 CAUSAL = "causal-lm"
 IMAGE_TEXT = "image-text-to-text"
@@ -67,7 +71,7 @@ _LAYER_COUNT = re.compile(
 
 def small_config(model_type: str, **own: Any) -> Any:
     """The configuration of a tiny model of that type; ``own`` fields, nested ones too, have the last word."""
-    default = CONFIG_MAPPING[model_type]()
+    default = CONFIG_MAPPING[model_type](**copy.deepcopy(_DEFAULTS.get(model_type, {})))
     fields = _shrink(default.to_dict(), ids={})
     special = SPECIAL.get(model_type, {})
     _merge(fields, special)
@@ -87,15 +91,25 @@ def small_model(model_type: str, mapping: str, **options: Any) -> Any:
         ValueError: the configuration did not become small.
     """
     config = small_config(model_type)
+    named = getattr(transformers, MAPPINGS[mapping][model_type])
+    inner = config.get_text_config(decoder=True)
+    if type(config) is not named.config_class is type(inner):  # MusicGen's decoder knows its own configuration only
+        config = inner
+    # one type is lost on the way from its configuration's class to its name
+    known = type(config) in AUTO[mapping]._model_mapping
+    build = AUTO[mapping].from_config if known else named._from_config
     with torch.device("meta"):
-        outline = AUTO[mapping].from_config(config, **options)
+        outline = build(config, **options)
     count = sum(parameter.numel() for parameter in outline.parameters())
     if count > MAX_PARAMETERS:
         largest = max(outline.named_parameters(), key=lambda named: named[1].numel())
         raise ValueError(f"{count:,} parameters; the largest is {largest[0]} {tuple(largest[1].shape)}")
     del outline
     torch.manual_seed(0)
-    return liven(AUTO[mapping].from_config(config, **options).eval())
+    model = liven(build(config, **options).eval())
+    if has_encoder(model) and model.generation_config.decoder_start_token_id is None:
+        model.generation_config.decoder_start_token_id = 1
+    return model
 
 
 def liven(model: Any) -> Any:
@@ -108,6 +122,8 @@ def liven(model: Any) -> Any:
                 parameter.normal_(std=0.15)
             elif name.endswith("bias"):
                 parameter.normal_(std=0.2)
+            elif parameter.numel() == 1 and not parameter.any():
+                parameter.fill_(0.5)  # a gate that starts closed
     return model
 
 
@@ -210,6 +226,16 @@ def _merge(fields: dict[str, Any], special: dict[str, Any]) -> None:
             fields[name] = value
 
 
+# Defaults that contradict themselves or are not there, so that a configuration cannot be made without saying otherwise.
+_ASSISTANT = {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0, "num_kv_shared_layers": 0}
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "gemma4_assistant": {"text_config": {"model_type": "gemma4_text", **_ASSISTANT}},
+    "gemma4_unified_assistant": {"text_config": {"model_type": "gemma4_unified_text", **_ASSISTANT}},
+    "vision-encoder-decoder": {
+        "encoder": {"model_type": "vit"},
+        "decoder": {"model_type": "bert", "is_decoder": True, "add_cross_attention": True},
+    },
+}
 # Only how to build: fields that hang together in a way that their names do not say.
 _MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_n_groups": 1}
 # Stands in for a vision tower of the timm library, which we do not depend on; the language backbone is the type's own.

@@ -7,8 +7,7 @@ kernel filled it; behind the projection they are already mixed.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,20 +15,19 @@ import torch
 from tqdm.auto import tqdm
 
 from headpursuit.activations.positions import ALL, Positions, check_positions, position_mask
-from headpursuit.activations.reading import Reading, Reducer, gathered, joined, mean_rows, token_moments
+from headpursuit.activations.reading import Reading, gathered, joined, mean_rows, token_moments
 from headpursuit.activations.store import CaptureFolder, as_captured, open_capture
+from headpursuit.activations.tap import read_batch, read_tower
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.batching import Batch, Prompt, collate, make_prompt
-from headpursuit.model.head_model import accepted, evaluating
 from headpursuit.model.samples import Sample, as_samples, fingerprint
 from headpursuit.model.weights import LiveWeights
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from headpursuit.activations.head_activations import HeadActivations
     from headpursuit.activations.moments import HeadMoments
-    from headpursuit.model.anatomy import LayerAnatomy
     from headpursuit.model.head_model import HeadModel
 
     Samples = str | Path | Iterable[str | Sample]
@@ -40,6 +38,7 @@ def capture(
     samples: Samples,
     *,
     positions: Positions = "mean",
+    through_norm: bool = False,
     out: str | Path | None = None,
     batch_size: int = 16,
     limit: int | None = None,
@@ -52,7 +51,11 @@ def capture(
         model: the model.
         samples: strings, samples, or the path of a file or an image folder.
         positions: which tokens become a sample's row, see :func:`headpursuit.activations.positions.position_mask`; ``all``
-            makes every token a row of its own and keeps only moments, in memory that does not grow with the samples.
+            makes every token a row of its own and keeps only moments, in memory that does not grow with the samples. In a
+            vision tower a sample's tokens are all that the tower reads of its image: every tile's patches, and a class token
+            where there is one (``mean``, ``image`` or ``all``).
+        through_norm: where a norm stands between output projection and residual stream (Gemma 2 and 3, OLMo 2, …), read what
+            each head writes behind it: ``z`` times the norm's true scale of each token, and the norm's gain in the projection.
         out: a folder to keep the result in, part by part; a capture that was cut off goes on where it stopped.
         batch_size: samples run together, padded on the right.
         limit: only the first so many samples.
@@ -65,7 +68,11 @@ def capture(
     Raises:
         HeadPursuitError: a sample cannot be used, ``out`` holds something else, values are not finite or do not vary.
     """
-    check_positions(positions)
+    check_positions(positions, part=model.anatomy.part)
+    if through_norm and not any(layer.norm for layer in model.anatomy.layers):
+        raise HeadPursuitError(
+            f"{model.source.architecture} has no norm between output projections and residual stream: leave through_norm out"
+        )
     chosen = as_samples(samples, limit=limit)
     about = {
         "positions": positions,
@@ -74,6 +81,7 @@ def capture(
         "chat_template": bool(model.has_chat_template and any(sample.chat for sample in chosen)),
         "dtype": str(model.hf.dtype).removeprefix("torch."),
         "versions": versions(),
+        **({"through_norm": True} if through_norm else {}),
     }
     folder = None if out is None else CaptureFolder.create(Path(out), model=model, about=about)
     start = 0 if folder is None else folder.samples_done
@@ -84,7 +92,9 @@ def capture(
         for first in range(start, len(chosen), batch_size):
             part = chosen[first : first + batch_size]
             bad: list[str] = []
-            read = _read_part(model, part, positions=positions, bad=bad if skip_bad else None)
+            read = _read_part(
+                model, part, positions=positions, through_norm=through_norm, bad=bad if skip_bad else None
+            )
             if folder is not None:
                 folder.append(read, skipped=bad, samples_done=first + len(part))
             else:
@@ -99,39 +109,13 @@ def capture(
     acts = as_captured(
         joined(readings, add=positions == ALL),
         positions=positions,
-        weights=LiveWeights(model),
+        weights=LiveWeights(model, through_norm=through_norm),
         tokenizer=model.tokenizer,
         model=model.identity,
         about={**about, "skipped": skipped},
     )
     acts.check()
     return acts
-
-
-def read_batch(model: HeadModel, batch: Batch, reducer: Reducer) -> Reading:
-    """Run the model once and reduce what enters every output projection, inside the hook."""
-    reading: Reading = {}
-    ran: set[int] = set()
-
-    def tap(layer: LayerAnatomy) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-            if args[0].shape[:2] != batch.real.shape:
-                raise HeadPursuitError(
-                    f"{layer.projection} reads {tuple(args[0].shape[:2])} tokens, the batch has {tuple(batch.real.shape)}: "
-                    f"{model.source.architecture} adds tokens of its own, so which are the text's cannot be told"
-                )
-            reading.update(reducer(layer, args[0]))
-            ran.add(layer.index)
-
-        return hook
-
-    taps = (model.module(layer.projection).register_forward_pre_hook(tap(layer)) for layer in model.anatomy.layers)
-    with _hooks(taps), torch.no_grad(), evaluating(model.hf):
-        model.hf(**batch.inputs, **accepted(model.hf.forward, {"use_cache": False, "logits_to_keep": 1}))
-    unread = [f"L{layer.index}" for layer in model.anatomy.layers if layer.index not in ran]
-    if unread:
-        raise HeadPursuitError(f"{', '.join(unread)} attend to an image and did not run: give every sample an image")
-    return reading
 
 
 def versions() -> dict[str, str]:
@@ -148,20 +132,14 @@ def versions() -> dict[str, str]:
     }
 
 
-@contextmanager
-def _hooks(handles: Iterable[Any]) -> Iterator[None]:
-    held = list(handles)
-    try:
-        yield
-    finally:
-        for handle in held:
-            handle.remove()
-
-
 def _read_part(
-    model: HeadModel, samples: Sequence[Sample], *, positions: Positions, bad: list[str] | None
+    model: HeadModel, samples: Sequence[Sample], *, positions: Positions, through_norm: bool, bad: list[str] | None
 ) -> list[Reading]:
     """Read a few samples; with a list for ``bad`` ones, fall back to one by one and note those that fail there."""
+    options: dict[str, Any] = {"positions": positions, "through_norm": through_norm, "bad": bad}
+    in_tower = model.anatomy.part == "vision"
+    if in_tower and len(samples) > 1:  # towers run tiles of all images together, and tell nobody which is whose
+        return [one for sample in samples for one in _read_part(model, [sample], **options)]
     try:
         prompts = [make_prompt(model, sample) for sample in samples]
         batch, mask = _tokenize(model, prompts, positions)
@@ -169,14 +147,23 @@ def _read_part(
         if bad is None:
             raise
         if len(samples) > 1:
-            return [one for sample in samples for one in _read_part(model, [sample], positions=positions, bad=bad)]
+            return [one for sample in samples for one in _read_part(model, [sample], **options)]
         bad.append(str(error))
         return []
-    return [read_batch(model, batch, (token_moments if positions == ALL else mean_rows)(mask))]
+    reduce_by = token_moments if positions == ALL else mean_rows
+    if in_tower:
+        return [read_tower(model, batch, reduce_by)]
+    return [read_batch(model, batch, reduce_by(mask), through_norm=through_norm)]
 
 
 def _tokenize(model: HeadModel, prompts: Sequence[Prompt], positions: Positions) -> tuple[Batch, Tensor]:
-    if positions == "image" and model.anatomy.attends_across:
+    if model.anatomy.part == "vision":
+        for prompt in prompts:
+            if prompt.image is None:
+                raise HeadPursuitError(f"{prompt.where}: no image, and the vision tower reads nothing else; give one")
+        batch = collate(model, prompts, side="right")
+        return batch, batch.real
+    if positions == "image" and model.attends_across:
         raise HeadPursuitError(
             f"{model.source.architecture} attends to the image from outside the text, so that no token stands for a patch; "
             "choose other positions"

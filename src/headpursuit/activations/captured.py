@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.heads import Head
+from headpursuit.model.heads import Head, Part
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -25,7 +25,7 @@ class Captured(ABC):
         positions: which tokens each row is the mean of.
         weights: output projections and unembedding.
         tokenizer: names the rows of the unembedding and resolves concepts.
-        model: ``{"id", "revision", "architecture", "fingerprint"}``.
+        model: ``{"id", "revision", "architecture", "part", "fingerprint"}``.
         about: what is needed to capture again: data fingerprint, versions, options, samples that were skipped.
     """
 
@@ -58,6 +58,15 @@ class Captured(ABC):
         """
 
     @property
+    def part(self) -> Part:
+        """Which of the model's heads these are."""
+        return self.model.get("part", "text")
+
+    def head(self, layer: int, head: int) -> Head:
+        """The head in that row and column of a layer × head table."""
+        return Head(layer, head, self.part)
+
+    @property
     def layers(self) -> tuple[int, ...]:
         """Indices of the layers that have heads."""
         return tuple(self.head_counts)
@@ -69,7 +78,7 @@ class Captured(ABC):
 
     def heads(self) -> tuple[Head, ...]:
         """Every head, layer by layer."""
-        return tuple(Head(layer, head) for layer, count in self.head_counts.items() for head in range(count))
+        return tuple(self.head(layer, head) for layer, count in self.head_counts.items() for head in range(count))
 
     def require(self, heads: Iterable[Head]) -> None:
         """Check that every head was captured.

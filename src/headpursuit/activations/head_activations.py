@@ -10,7 +10,6 @@ import torch
 
 from headpursuit.activations.captured import Captured
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.heads import Head
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -52,7 +51,7 @@ class HeadActivations(Captured):
             if not finite.all():
                 row, head = (int(index) for index in (~finite).nonzero()[0])
                 raise HeadPursuitError(
-                    f"{Head(layer, head)} wrote a NaN or infinite value at sample {row}: "
+                    f"{self.head(layer, head)} wrote a NaN or infinite value at sample {row}: "
                     "load the model in float32 or bfloat16 and capture again"
                 )
         if all(bool((z == z[:1]).all()) for z in self.z.values()):

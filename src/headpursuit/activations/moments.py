@@ -14,7 +14,6 @@ import torch
 
 from headpursuit.activations.captured import Captured
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.heads import Head
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -59,7 +58,7 @@ class HeadMoments(Captured):
             broken = (~torch.isfinite(second)).flatten(1).any(dim=1).nonzero()
             if len(broken):
                 raise HeadPursuitError(
-                    f"{Head(layer, int(broken[0]))} wrote a NaN or infinite value: "
+                    f"{self.head(layer, int(broken[0]))} wrote a NaN or infinite value: "
                     "load the model in float32 or bfloat16 and capture again"
                 )
         if self.count < 2:
@@ -84,7 +83,8 @@ def merge_moments(parts: Iterable[HeadMoments]) -> HeadMoments:
 
 
 def _add(left: HeadMoments, right: HeadMoments) -> HeadMoments:
-    if left.model.get("fingerprint") != right.model.get("fingerprint") or left.positions != right.positions:
+    same = left.model.get("fingerprint") == right.model.get("fingerprint") and left.part == right.part
+    if not same or left.positions != right.positions:
         raise HeadPursuitError(
             f"moments of {left.model['id']} ({left.positions}) and {right.model['id']} ({right.positions}) do not add up: "
             "merge parts of one capture only"

@@ -13,20 +13,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from headpursuit.model.batching import Batch, Prompt
+    from headpursuit.model.heads import Part
 
 Positions = Literal["mean", "last", "image", "answer", "all"]
 ALL: Literal["all"] = "all"
 POSITIONS: tuple[str, ...] = get_args(Positions)
 
 
-def check_positions(positions: str) -> None:
-    """Refuse what is not the name of a choice of tokens.
+def check_positions(positions: str, *, part: Part = "text") -> None:
+    """Refuse what is not the name of a choice of tokens, or not one in that part of a model.
 
     Raises:
         HeadPursuitError: naming the choices.
     """
-    if positions not in POSITIONS:
-        raise HeadPursuitError(f"positions={positions!r}: choose one of {', '.join(POSITIONS)}")
+    choices = ("mean", "image", ALL) if part == "vision" else POSITIONS
+    if positions not in choices:
+        where = "in a vision tower " if part == "vision" else ""
+        raise HeadPursuitError(f"positions={positions!r}: {where}choose one of {', '.join(choices)}")
 
 
 def position_mask(positions: Positions, batch: Batch, prompts: Sequence[Prompt]) -> Bool[Tensor, "b t"]:

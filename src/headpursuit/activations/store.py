@@ -69,7 +69,7 @@ class CaptureFolder:
             "samples_done": 0,
             "skipped": [],
             "shards": [],
-            "weights": locate_weights(model, path),
+            "weights": locate_weights(model, path, through_norm=bool(about.get("through_norm"))),
         }
         model.tokenizer.save_pretrained(path / "tokenizer")
         folder = cls(path, index)

@@ -27,6 +27,13 @@ def capture(
     positions: Annotated[
         str, typer.Option(help="Tokens that make a sample's row: mean, last, image, answer or all.")
     ] = "mean",
+    part: Annotated[
+        str, typer.Option(help="Which heads: text (the decoder's), cross (beside its self-attention) or vision.")
+    ] = "text",
+    through_norm: Annotated[
+        bool,
+        typer.Option("--through-norm", help="Read heads behind the norm that follows their projection (Gemma 2, …)."),
+    ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only so many samples, drawn with --seed.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples run together.")] = 16,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on past samples that cannot be used.")] = False,
@@ -45,16 +52,24 @@ def capture(
     from headpursuit.model.load import load
     from headpursuit.model.samples import as_samples
 
-    check_positions(positions)
+    check_positions(positions, part=part)  # type: ignore[arg-type]
     chosen = as_samples(samples)
     if limit is not None and limit < len(chosen):
         kept = sorted(random.Random(seed).sample(range(len(chosen)), limit))
         chosen = [chosen[index] for index in kept]
-    loaded = load(model, revision=revision, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    loaded = load(
+        model,
+        revision=revision,
+        device=device,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        part=part,  # type: ignore[arg-type]
+    )
     acts = capture_heads(
         loaded,
         chosen,
         positions=positions,  # type: ignore[arg-type]
+        through_norm=through_norm,
         out=out,
         batch_size=batch_size,
         skip_bad=skip_bad,

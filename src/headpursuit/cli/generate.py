@@ -51,7 +51,14 @@ def generate(
 
     chosen, origin = read_edit(heads=heads, head=head, edit=edit, scale=scale, where=where)
     samples = [Sample(text=text, image=image, chat=not no_chat, where=f"--prompt {text!r}") for text in prompt]
-    loaded = load(model, revision=revision, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    loaded = load(
+        model,
+        revision=revision,
+        device=device,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        part="text" if chosen is None else chosen.heads[0].part,
+    )
     if origin is not None:
         require_same_model(str(heads or edit), origin, loaded.identity)
     if chosen is not None:

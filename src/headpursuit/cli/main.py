@@ -35,23 +35,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Find, explain and edit the attention heads of Hugging Face language and vision-language models.",
 )
-for command in (
-    demo,
-    capture,
-    describe,
-    rank,
-    attribute,
-    compare,
-    generate,
-    export,
-    verify,
-    tune,
-    evaluate,
-    concepts,
-    keywords,
-    models,
-    report,
-):
+_COMMANDS = (
+    *(demo, capture, describe, rank, attribute, compare, generate, export, verify),
+    *(tune, evaluate, concepts, keywords, models, report),
+)
+for command in _COMMANDS:
     app.command()(command)
 app.command("map")(concept_map)
 

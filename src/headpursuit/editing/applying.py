@@ -43,9 +43,13 @@ def scaled(model: HeadModel, scales: Mapping[Where, Mapping[int, Float[Tensor, "
 
 
 def _check_place(model: HeadModel, where: Where) -> None:
+    if where != ALL and (model.anatomy.part == "vision" or model.has_encoder):
+        raise HeadPursuitError(
+            f"the tokens that these heads of {model.source.architecture} see are not the prompt's: use where='all'"
+        )
     if where not in ("image", "text"):
         return
-    if model.anatomy.attends_across:
+    if model.attends_across:
         raise HeadPursuitError(
             f"{model.source.architecture} attends to the image from outside the text, so that no token stands for a patch: "
             "use where='all', 'prompt' or 'generated'"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from headpursuit.editing.where import Place
-    from headpursuit.model.anatomy import LayerAnatomy
+    from headpursuit.model.anatomy import Anatomy, LayerAnatomy
     from headpursuit.model.head_model import HeadModel
 
 
@@ -50,8 +52,9 @@ class HeadEdit:
     """Heads, and a scale ``alpha`` for each.
 
     Scaling a head's slice of the output projection's input scales its contribution ``z W_h`` by the same factor, whatever
-    attention kernel computed it, with and without a cache. An edit is a value: edits are equal when they do the same, ``+``
-    makes one edit of two, and :meth:`save` keeps one for another day.
+    attention kernel computed it, with and without a cache. Where a norm stands behind the projection (Gemma 2 and 3,
+    OLMo 2, …), scaling one head rescales the others of its layer, and scaling all of them alike is undone. An edit is a
+    value: edits are equal when they do the same, ``+`` makes one edit of two, and :meth:`save` keeps one for another day.
 
     Attributes:
         factors: one for each head and place, in order of layer, head and place.
@@ -161,7 +164,22 @@ class HeadEdit:
             HeadPursuitError: the model has no such head, or no such tokens.
         """
         model.anatomy.require(self.heads)
+        self._warn_where_undone(model.anatomy)
         return scaled(model, {where: self._layers(model, where) for where in self.places})
+
+    def _warn_where_undone(self, anatomy: Anatomy) -> None:
+        behind_norms = [layer for layer in anatomy.layers if layer.norm is not None]
+        undone: dict[tuple[float, Where], list[str]] = {}
+        for layer, where in itertools.product(behind_norms, self.places):
+            scales = self.column_scales(layer, where=where)
+            if (scales == scales[0]).all() and abs(float(scales[0])) not in (0, 1):
+                undone.setdefault((float(scales[0]), where), []).append(f"L{layer.index}")
+        for (scale, _), layers in undone.items():
+            warnings.warn(
+                f"every head of {', '.join(layers)} is scaled by {scale:g}, and the norm behind their projection undoes "
+                "all of it but the sign: leave some heads of the layer out, or use a scale of 0 or −1",
+                stacklevel=3,
+            )
 
     def _layers(self, model: HeadModel, where: Where) -> dict[int, Tensor]:
         touched = sorted({factor.head.layer for factor in self.factors if factor.where == where})
@@ -215,15 +233,17 @@ def read_edit_file(path: str | Path) -> tuple[HeadEdit, Mapping[str, Any]]:
         stored = json.loads(Path(path).read_text(encoding="utf-8"))
         if any("scale" not in entry for entry in stored["heads"]):
             raise HeadPursuitError(f"{path} holds heads without scales: give it as heads (--heads {path} --scale -1)")
+        model = dict(stored["model"])
+        part = model.get("part", "text")
         factors = [
             Factor(
-                Head(int(entry["layer"]), int(entry["head"])),
+                Head(int(entry["layer"]), int(entry["head"]), part),
                 float(entry["scale"]),
                 from_json(entry.get("where", ALL)),
             )
             for entry in stored["heads"]
         ]
-        return HeadEdit.of(factors), dict(stored["model"])
+        return HeadEdit.of(factors), model
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise HeadPursuitError(f"{path} is no edit file ({error}): write one with HeadEdit.save") from error
 

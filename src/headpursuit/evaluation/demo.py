@@ -116,12 +116,12 @@ def demo_experiments() -> tuple[Experiment, ...]:
             enhancement=Enhancement(
                 target=Measure(SAMPLED, f"{name} words"),
                 quality=Measure(SAMPLED, f"true mentions beside {name}"),
-                scales=(2.0, 3.0, 4.0, 6.0, 8.0),
+                scales=(2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0),
             ),
         )
 
     return (
-        captioning("colours", 0.3),
+        captioning("colours", 0.3, positions="last"),
         captioning("sentiments", 0.5, positions="last"),
         captioning("quantity", 0.5),
         Experiment(

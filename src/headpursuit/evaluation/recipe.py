@@ -141,7 +141,8 @@ class Recipe(_Table):
         concepts: whose heads.
         edit: what is done to them.
         describe: heads to be named instead.
-        neutral: texts whose likelihood should stay: ``text`` (packaged sentences), a file, or a data set with answers.
+        neutral: texts whose likelihood should stay: ``text`` (packaged sentences), a text file, or one of the demo's data sets,
+            whose answers are read along.
     """
 
     name: Name

@@ -22,8 +22,8 @@ from headpursuit.model.batching import collate, make_prompt
 from headpursuit.model.head_model import HeadModel, evaluating
 from headpursuit.model.identity import require_same_model
 from headpursuit.model.load import load, wrap
+from headpursuit.model.probing import TOLERANCE
 from headpursuit.model.samples import Sample, as_samples
-from headpursuit.model.selfcheck import TOLERANCE
 from headpursuit.model.stored import StoredTensor, checkpoint_files, stored_tensors
 
 if TYPE_CHECKING:

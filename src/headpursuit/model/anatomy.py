@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.heads import Head
+from headpursuit.model.heads import Head, Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +23,8 @@ class LayerAnatomy:
         projection: module path of its output projection.
         n_heads: number of query heads.
         head_width: width ``e`` of one head, ``in_features / n_heads`` (not ``d / n_heads``).
-        kind: ``self``, or ``cross`` for a layer that attends to an image and does not run on text alone.
+        norm: module path of a norm between output projection and residual stream (a sandwich norm), or None.
+        kind: ``self``, or ``cross`` for attention to an image or an encoder's output, which text alone does not reach.
     """
 
     index: int
@@ -32,6 +33,7 @@ class LayerAnatomy:
     n_heads: int
     head_width: int
     kind: Literal["self", "cross"] = "self"
+    norm: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Anatomy:
 
     Attributes:
         layers: the layers that have heads, in order.
-        width: width ``d`` of the residual stream.
+        width: width ``d`` of the residual stream that the heads write into.
         unembedding: module path of the unembedding.
         final_norm: module path of the norm before the unembedding, or None.
         decoder: module path of the text decoder ("" when it is the whole model).
@@ -64,6 +66,11 @@ class Anatomy:
         skipped: parts of the decoder that were passed over, and why.
         pads_left: whether padding on the left changes nothing; false where positions are counted from the padding on, so
             that only texts of one length can be generated from together.
+        prefix_sees_ahead: whether tokens of type 0 see the tokens behind them (PaliGemma's prompts), so that what the model
+            itself writes must be of type 1.
+        across: whether the model has cross-attention to what stands outside the text, in these layers or in another part.
+        part: which of the model's heads these are, see :class:`headpursuit.model.heads.Head`.
+        projector: for the vision tower, module path of the one linear map from its width to the text's, or None.
     """
 
     layers: tuple[LayerAnatomy, ...]
@@ -75,6 +82,10 @@ class Anatomy:
     context: int | None
     skipped: tuple[SkippedLayer, ...] = ()
     pads_left: bool = True
+    prefix_sees_ahead: bool = False
+    across: bool = False
+    part: Part = "text"
+    projector: str | None = None
 
     @classmethod
     def repeated(
@@ -137,12 +148,12 @@ class Anatomy:
 
     @property
     def attends_across(self) -> bool:
-        """Whether layers attend to the image from outside the text, so that no token stands for a patch."""
+        """Whether these layers attend to something outside the text, which must be there for them to run."""
         return any(layer.kind == "cross" for layer in self.layers)
 
     def heads(self) -> tuple[Head, ...]:
         """Every head, layer by layer."""
-        return tuple(Head(layer.index, head) for layer in self.layers for head in range(layer.n_heads))
+        return tuple(Head(layer.index, head, self.part) for layer in self.layers for head in range(layer.n_heads))
 
     def layer(self, index: int) -> LayerAnatomy:
         """The layer with that index.
@@ -162,6 +173,11 @@ class Anatomy:
             HeadPursuitError: naming the first that does not.
         """
         for head in heads:
+            if head.part != self.part:
+                raise HeadPursuitError(
+                    f"{head} is a head of another part: load the model with part={head.part!r} to read or edit it; "
+                    f"here heads lie in {self.extent()}"
+                )
             layer = self.layer(head.layer)
             if not 0 <= head.head < layer.n_heads:
                 raise HeadPursuitError(f"the model has no head {head}: its heads lie in {self.extent()}")
@@ -169,4 +185,4 @@ class Anatomy:
     def extent(self) -> str:
         """First and last head, for messages."""
         first, last = self.layers[0], self.layers[-1]
-        return f"{Head(first.index, 0)} to {Head(last.index, last.n_heads - 1)}"
+        return f"{Head(first.index, 0, self.part)} to {Head(last.index, last.n_heads - 1, self.part)}"

@@ -9,95 +9,80 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.anatomy import Anatomy, LayerAnatomy, SkippedLayer
+from headpursuit.model.attention import (
+    CROSS,
+    PROJECTION_NAMES,
+    FoundAttention,
+    attention_in,
+    has_encoder,
+    is_norm,
+    layer_paths,
+    mixer,
+    reads_images_only,
+)
+from headpursuit.model.heads import PARTS, Part
 from headpursuit.model.projection import input_width, output_width
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# What transformers calls the map from concatenated heads to the residual stream, most specific first.
-PROJECTION_NAMES = (
-    "o_proj",
-    "out_proj",
-    "c_proj",
-    "dense",
-    "attention_out",
-    "out_lin",
-    "Wo",
-    "wo",
-    "output",
-    "out",
-    "o",
-)
-_HEAD_COUNT_NAMES = ("num_heads", "num_attention_heads", "n_heads", "n_head", "num_attn_heads")
-_ATTENTION = re.compile(r"att|MLA$", re.IGNORECASE)
-_CROSS = re.compile(r"cross|encoder_attn|encdec|encoder_decoder", re.IGNORECASE)
+_VISION = re.compile(r"vis[iu]|image|img|(^|\.)(vit|sam|vpm)", re.IGNORECASE)
 _NOT_TEXT = re.compile(
-    r"visi|image|img|audio|speech|sound|(^|\.)(vq|vit|sam|qformer|perceiver|resampler|connector)", re.IGNORECASE
+    rf"{_VISION.pattern}|audio|speech|sound|(^|\.)(vq|qformer|perceiver|resampler|connector)", re.IGNORECASE
 )
-_NOT_A_MIXER = re.compile(r"norm|mlp|ffn|feed|moe|drop|act", re.IGNORECASE)
+_NOT_A_TOWER = re.compile(
+    r"audio|speech|sound|(^|\.|_)(vq|qformer|perceiver|resampler|connector)|merger|abstractor", re.IGNORECASE
+)
 
 
-@dataclass(frozen=True)
-class _Found:
-    """An attention module of one entry of a stack of layers."""
-
-    attention: str
-    projection: str
-    n_heads: int
-    head_width: int
-    cross: bool
-
-
-def find_anatomy(hf: PreTrainedModel) -> Anatomy:
-    """Find the heads of the module that writes text.
+def find_anatomy(hf: PreTrainedModel, *, part: Part = "text") -> Anatomy:
+    """Find the heads of one part of a model.
 
     Args:
-        hf: a transformers model with a language-model head; a vision-language model's language backbone is used.
+        hf: a transformers model with a language-model head.
+        part: ``text`` for the decoder that writes text, ``cross`` for cross-attention beside its self-attention,
+            ``vision`` for the tower that reads images.
 
     Returns:
         The anatomy, not yet proven: :func:`headpursuit.model.selfcheck.proven` does that.
 
     Raises:
-        HeadPursuitError: there is no unembedding, no attention, an encoder that reads the text first, or an output
-            projection that no head count divides.
+        HeadPursuitError: there is no unembedding, no attention in that part, or an output projection that no head count
+            divides.
     """
+    if part not in PARTS:
+        raise HeadPursuitError(f"part={part!r}: choose one of {', '.join(PARTS)}")
     architecture = type(hf).__name__
     names = {id(module): name for name, module in hf.named_modules()}
-    if getattr(hf.config, "is_encoder_decoder", False):
-        raise HeadPursuitError(
-            f"{architecture} reads the text with an encoder and writes with a decoder, so a text's tokens are not the "
-            "tokens that its decoder heads see; headpursuit reads decoder-only models"
-        )
     unembedding = _find_unembedding(hf)
     width = cast("int", input_width(unembedding))
     stack = _find_stack(hf, names, width=width, architecture=architecture)
-    layers, skipped = _read_stack(hf, stack, width=width)
-    if not layers:
-        raise HeadPursuitError(
-            f"{architecture} has no softmax attention whose heads could be read: "
-            f"{', '.join(sorted({layer.reason for layer in skipped}))}"
-        )
-    decoder = _reads_tokens(hf, stack)
-    final_norm = _last_norm(hf.get_submodule(stack.rpartition(".")[0]))
-    text_config = hf.config.get_text_config(decoder=True)
-    return Anatomy(
-        layers=layers,
+    anatomy = Anatomy(
+        layers=(),
         width=width,
         unembedding=names[id(unembedding)],
-        final_norm=None if final_norm is None else names[id(final_norm)],
-        decoder=decoder,
+        final_norm=None,
+        decoder=_reads_tokens(hf, stack),
         image_token_id=_image_token_id(hf.config),
-        context=getattr(text_config, "max_position_embeddings", None),
-        skipped=skipped,
+        context=getattr(hf.config.get_text_config(decoder=True), "max_position_embeddings", None),
+        part=part,
     )
+    if part == "vision":
+        return _with_tower(hf, anatomy, stack=stack)
+    crossing, unfed = _read_cross(hf, stack)
+    layers, skipped = (crossing, unfed) if part == "cross" else _read_stack(hf, stack)
+    if not layers:
+        reasons = ", ".join(sorted({layer.reason for layer in skipped})) or "no cross-attention beside self-attention"
+        raise HeadPursuitError(f"{architecture} has no softmax attention whose heads could be read: {reasons}")
+    return replace(anatomy, layers=layers, skipped=skipped, across=bool(crossing))
 
 
 def how_to_say(hf: PreTrainedModel) -> str:
@@ -122,6 +107,11 @@ def _find_unembedding(hf: PreTrainedModel) -> nn.Module:
         found = cast("Any", module).get_output_embeddings()
         if found is not None and input_width(found) is not None:
             return found
+        if isinstance(found, nn.ModuleList):
+            raise HeadPursuitError(
+                f"{type(hf).__name__} writes {len(found)} streams of codes at once, each with an unembedding of its own, and "
+                "no text, so its heads have no vocabulary to be named in"
+            )
     raise HeadPursuitError(
         f"{type(hf).__name__} has no language-model head, so its heads have no vocabulary to be named in: "
         "load a causal language model or an image-text-to-text model"
@@ -140,14 +130,14 @@ def _find_stack(hf: PreTrainedModel, names: dict[int, str], *, width: int, archi
             continue
         widths = {
             output_width(hf.get_submodule(found.projection))
-            for path in _layer_paths(hf, name)
-            for found in _attention_in(hf, path)
+            for path in layer_paths(hf, name)
+            for found in attention_in(hf, path)
         }
         if widths:
             stacks[name] = widths
     if not stacks:
         lists = [module for module in hf.modules() if isinstance(module, nn.ModuleList) and len(module)]
-        kinds = sorted({_mixer(layer) for layer in max(lists, key=len, default=nn.ModuleList())})
+        kinds = sorted({mixer(layer) for layer in max(lists, key=len, default=nn.ModuleList())})
         raise HeadPursuitError(
             f"{architecture} has no softmax attention whose heads could be read: its layers are built of "
             f"{', '.join(kinds) or 'nothing known'}, and an attention module with one linear output projection "
@@ -161,9 +151,10 @@ def _find_stack(hf: PreTrainedModel, names: dict[int, str], *, width: int, archi
             "in its rows"
         )
     for narrower in (
-        [name for name in fitting if not _CROSS.search(name)],
+        [name for name in fitting if not CROSS.search(name)],
         [name for name in fitting if _inside(name, names.get(id(hf.get_decoder()), ""))],
         [name for name in fitting if "decoder" in name],
+        [name for name in fitting if "encoder" not in name],
     ):
         kept = [name for name in fitting if name in narrower]
         fitting = kept or fitting
@@ -175,101 +166,109 @@ def _find_stack(hf: PreTrainedModel, names: dict[int, str], *, width: int, archi
     return fitting[0]
 
 
-def _read_stack(
-    hf: PreTrainedModel, stack: str, *, width: int
-) -> tuple[tuple[LayerAnatomy, ...], tuple[SkippedLayer, ...]]:
+def _read_stack(hf: PreTrainedModel, stack: str) -> tuple[tuple[LayerAnatomy, ...], tuple[SkippedLayer, ...]]:
     layers: list[LayerAnatomy] = []
     skipped: list[SkippedLayer] = []
-    for index, path in enumerate(_layer_paths(hf, stack)):
-        found = list(_attention_in(hf, path))
+    fed = not _fed_from_outside(hf)
+    for index, path in enumerate(layer_paths(hf, stack)):
+        found = list(attention_in(hf, path))
         own = [one for one in found if not one.cross] or found
-        skipped.extend(
-            SkippedLayer(index, one.attention, "cross-attention beside self-attention")
-            for one in found
-            if one not in own
-        )
         if not own:
-            skipped.append(SkippedLayer(index, path, f"no attention ({_mixer(hf.get_submodule(path))})"))
-        layers.extend(
-            LayerAnatomy(
-                index=index,
-                attention=one.attention,
-                projection=one.projection,
-                n_heads=one.n_heads,
-                head_width=one.head_width,
-                kind="cross" if one.cross else "self",
-            )
-            for one in own
+            skipped.append(SkippedLayer(index, path, f"no attention ({mixer(hf.get_submodule(path))})"))
+        skipped.extend(
+            SkippedLayer(index, one.attention, "cross-attention, which nothing inside the model feeds")
+            for one in found
+            if one not in own and not fed
         )
-    if len({layer.index for layer in layers}) < len(layers):
-        layers = [replace(layer, index=position) for position, layer in enumerate(layers)]
-    return tuple(layers), tuple(skipped)
+        layers.extend(_layer(index, one) for one in own)
+    return _numbered(layers), tuple(skipped)
 
 
-def _layer_paths(hf: PreTrainedModel, stack: str) -> list[str]:
-    return [f"{stack}.{name}" for name, _ in hf.get_submodule(stack).named_children()]
+def _read_cross(hf: PreTrainedModel, stack: str) -> tuple[tuple[LayerAnatomy, ...], tuple[SkippedLayer, ...]]:
+    """Cross-attention in layers that have self-attention too, or in a stack of its own between them."""
+    if _fed_from_outside(hf):
+        reason = "cross-attention, which nothing inside the model feeds"
+        return (), (SkippedLayer(0, stack, reason),)
+    holder = stack.rpartition(".")[0]
+    stacks = [
+        f"{holder}.{name}"
+        for name, module in hf.get_submodule(holder).named_children()
+        if isinstance(module, nn.ModuleList) and CROSS.search(name)
+    ]
+    layers: list[LayerAnatomy] = []
+    for index, path in enumerate(layer_paths(hf, stack)):
+        found = list(attention_in(hf, path))
+        if not all(one.cross for one in found):
+            layers.extend(_layer(index, one) for one in found if one.cross)
+    for beside in stacks:
+        for index, path in enumerate(layer_paths(hf, beside)):
+            layers.extend(_layer(index, replace(one, cross=True)) for one in attention_in(hf, path))
+    return _numbered(layers), ()
 
 
-def _attention_in(hf: PreTrainedModel, path: str) -> Iterator[_Found]:
-    for name, module in hf.get_submodule(path).named_modules(prefix=path):
-        if not _ATTENTION.search(type(module).__name__):
-            continue
-        place = _projection_of(module, name)
-        if place is None:
-            continue
-        attention, projection = place
-        holder = hf.get_submodule(attention)
-        width, n_heads = input_width(hf.get_submodule(projection)), _head_count(holder)
-        if n_heads is None:
-            continue
-        if width is None or width % n_heads:
-            raise HeadPursuitError(
-                f"{projection} takes {width} numbers, which {n_heads} heads do not divide: its heads cannot be told apart"
-            )
-        about = f"{name[len(path) :]} {type(module).__name__}"
-        cross = bool(_CROSS.search(about) or getattr(holder, "is_cross_attention", False))
-        yield _Found(attention, projection, n_heads, width // n_heads, cross)
+def _fed_from_outside(hf: PreTrainedModel) -> bool:
+    """Whether what cross-attention looks at is an argument of the whole model, so that no text or image leads to it."""
+    taken = inspect.signature(hf.forward).parameters
+    return "encoder_hidden_states" in taken or ("encoder_outputs" in taken and not has_encoder(hf))
 
 
-def _projection_of(module: nn.Module, name: str) -> tuple[str, str] | None:
-    """Paths of the attention module proper and of its output projection."""
-    own = _linear_child(module, name)
-    if own is not None:
-        return name, own
-    behind = getattr(module, "output", None)  # BERT's attention leaves its projection to a second module
-    kernel = next((child for child, one in module.named_children() if _ATTENTION.search(type(one).__name__)), None)
-    projection = (
-        None if not isinstance(behind, nn.Module) or kernel is None else _linear_child(behind, f"{name}.output")
+def _with_tower(hf: PreTrainedModel, anatomy: Anatomy, *, stack: str) -> Anatomy:
+    """The same anatomy with the heads of the vision tower: its deepest stack of layers."""
+    stacks: dict[str, tuple[LayerAnatomy, ...]] = {}
+    encoder = hf.get_encoder() if reads_images_only(hf) else None
+    inside = {id(module) for module in encoder.modules()} if encoder is not None else set()
+    for name, module in hf.named_modules():
+        visual = id(module) in inside or _VISION.search(name)
+        if isinstance(module, nn.ModuleList) and visual and not _NOT_A_TOWER.search(name):
+            found = [_layer(i, one) for i, path in enumerate(layer_paths(hf, name)) for one in attention_in(hf, path)]
+            if found and not any(name.startswith(f"{outer}.") for outer in stacks):
+                stacks[name] = tuple(found)
+    if not stacks:
+        raise HeadPursuitError(f"{type(hf).__name__} has no vision tower of attention layers: leave part='vision' out")
+    deepest = max(stacks, key=lambda name: len(stacks[name]))
+    layers = _numbered(stacks[deepest])
+    width = cast("int", output_width(hf.get_submodule(layers[0].projection)))
+    others = [
+        SkippedLayer(index, name, "another stack of the vision tower")
+        for index, name in enumerate(stacks)
+        if name != deepest
+    ]
+    projector = _only_linear_between(hf, width, anatomy.width, outside=(deepest, stack))
+    return replace(anatomy, layers=layers, width=width, skipped=tuple(others), projector=projector)
+
+
+def _only_linear_between(hf: PreTrainedModel, width: int, text_width: int, *, outside: tuple[str, ...]) -> str | None:
+    """Path of the one linear map from the tower's width to the text's that stands alone, norms aside, or None."""
+    found = []
+    for name, module in hf.named_modules():
+        children = dict(module.named_children())
+        linear = [
+            path for path, one in children.items() if input_width(one) == width and output_width(one) == text_width
+        ]
+        others = [one for path, one in children.items() if path not in linear and not is_norm(one)]
+        away = not any(f"{name}.".startswith(f"{one}.") for one in outside)
+        if name and away and len(linear) == 1 and not others and not list(module.parameters(recurse=False)):
+            found.append(f"{name}.{linear[0]}")
+    return found[0] if len(found) == 1 else None
+
+
+def _layer(index: int, found: FoundAttention) -> LayerAnatomy:
+    return LayerAnatomy(
+        index=index,
+        attention=found.attention,
+        projection=found.projection,
+        n_heads=found.n_heads,
+        head_width=found.head_width,
+        kind="cross" if found.cross else "self",
     )
-    return None if projection is None else (f"{name}.{kernel}", projection)
 
 
-def _linear_child(module: nn.Module, name: str) -> str | None:
-    for child in PROJECTION_NAMES:
-        candidate = getattr(module, child, None)
-        if not isinstance(candidate, nn.Module):
-            continue
-        if input_width(candidate) is not None:
-            return f"{name}.{child}"
-        wrapped = [path for path, one in candidate.named_children() if input_width(one) is not None]
-        if len(wrapped) == 1 and len(list(candidate.children())) == 1:
-            return f"{name}.{child}.{wrapped[0]}"
-    return None
-
-
-def _head_count(attention: nn.Module) -> int | None:
-    for holder in (attention, getattr(attention, "config", None)):
-        for name in _HEAD_COUNT_NAMES:
-            count = getattr(holder, name, None)
-            if isinstance(count, int):
-                return count
-    return None
-
-
-def _mixer(layer: nn.Module) -> str:
-    """Class of what stands in an attention module's place."""
-    kinds = [type(child).__name__ for name, child in layer.named_children() if not _NOT_A_MIXER.search(name)]
-    return next(iter(kinds), type(layer).__name__)
+def _numbered(layers: Iterable[LayerAnatomy]) -> tuple[LayerAnatomy, ...]:
+    """The layers as they are, or attention modules one after the other where a layer holds several."""
+    found = tuple(layers)
+    if len({layer.index for layer in found}) == len(found):
+        return found
+    return tuple(replace(layer, index=position) for position, layer in enumerate(found))
 
 
 def _numbers(widths: set[int | None]) -> str:
@@ -282,20 +281,16 @@ def _inside(name: str, holder: str) -> bool:
 
 def _reads_tokens(hf: PreTrainedModel, stack: str) -> str:
     """Path of the smallest module around the stack that takes token ids and embeds them itself."""
-    embedding = hf.get_input_embeddings()
+    split = has_encoder(hf)  # then the decoder may have an embedding of its own
+    embedding = None if split else hf.get_input_embeddings()
     path = stack
     while path:
         path = path.rpartition(".")[0]
         module = hf.get_submodule(path)
-        embeds = any(one is embedding for one in module.modules())
+        embeds = split or any(one is embedding for one in module.modules())
         if embeds and "input_ids" in inspect.signature(module.forward).parameters:
             return path
     return ""
-
-
-def _last_norm(holder: nn.Module) -> nn.Module | None:
-    norms = [child for child in holder.children() if "norm" in type(child).__name__.lower()]
-    return norms[-1] if norms else None
 
 
 def _image_token_id(config: Any) -> int | None:

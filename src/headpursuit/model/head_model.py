@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast, overload
@@ -14,6 +14,7 @@ import torch
 from tqdm.auto import tqdm
 
 from headpursuit.errors import HeadPursuitError
+from headpursuit.model.attention import has_encoder, reads_images_only
 from headpursuit.model.batching import Batch, Prompt, collate, make_prompt
 from headpursuit.model.identity import weights_fingerprint
 from headpursuit.model.projection import weight_of
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from PIL.Image import Image
-    from torch import nn
+    from torch import Tensor, nn
     from transformers import PreTrainedModel
 
     from headpursuit.model.anatomy import Anatomy
@@ -93,11 +94,12 @@ class HeadModel:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Id, revision, architecture and a fingerprint of a few weights, by which a result knows its model again."""
+        """Id, revision, architecture, part and a fingerprint of a few weights, by which a result knows its model again."""
         return {
             "id": self.source.id,
             "revision": self.source.revision,
             "architecture": self.source.architecture,
+            "part": self.anatomy.part,
             "fingerprint": weights_fingerprint(weight_of(self.module(self.anatomy.unembedding))),
         }
 
@@ -111,6 +113,44 @@ class HeadModel:
         """Where inputs go; where weights are offloaded, what runs them moves them on."""
         places = (weight.device for weight in self.hf.parameters() if not weight.is_meta)
         return next(places, torch.device("cpu"))
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether an encoder reads the prompt, so that the heads see only what the decoder writes."""
+        return has_encoder(self.hf)
+
+    @property
+    def encodes_text(self) -> bool:
+        """Whether the encoder reads text; one that reads images alone leaves the text to the decoder, as its beginning."""
+        return self.has_encoder and not reads_images_only(self.hf)
+
+    @property
+    def attends_across(self) -> bool:
+        """Whether an image is looked at from outside the tokens that the heads see, so that none stands for a patch."""
+        return self.has_encoder or self.anatomy.across or self.anatomy.attends_across
+
+    @property
+    def start_token(self) -> int:
+        """The token that an encoder's decoder begins with.
+
+        Raises:
+            HeadPursuitError: nothing says which.
+        """
+        config = self.hf.config
+        holders = [
+            getattr(self.hf, "generation_config", None),
+            config,
+            config.get_text_config(decoder=True),
+            self.tokenizer,
+        ]
+        for name in ("decoder_start_token_id", "bos_token_id"):
+            for holder in holders:
+                if isinstance(found := getattr(holder, name, None), int):
+                    return found
+        raise HeadPursuitError(
+            f"nothing says which token the decoder of {self.source.architecture} begins with: "
+            "set model.generation_config.decoder_start_token_id"
+        )
 
     def takes(self, name: str) -> bool:
         """Whether the model's ``forward`` has an argument of that name, adapters around it aside."""
@@ -189,11 +229,26 @@ class HeadModel:
                         max_new_tokens=max_new_tokens,
                         **options,
                     )
-                    new = written[:, batch.inputs["input_ids"].shape[1] :]
-                    texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
+                    texts = self.tokenizer.batch_decode(
+                        self.new_tokens(batch.inputs, written), skip_special_tokens=True
+                    )
                     answers.update({start + row: text for row, text in zip(rows, texts, strict=True)})
                 bar.update(len(chosen))
         return [answers[row] for row in range(len(samples))]
+
+    def new_tokens(self, inputs: Mapping[str, Tensor], written: Tensor) -> Tensor:
+        """What transformers' ``generate`` added to the tokens ``(b, t)`` that it was given.
+
+        Raises:
+            HeadPursuitError: it did not go on from them (BLIP's takes the last one away), so that the new ones cannot be told.
+        """
+        given = inputs["decoder_input_ids" if self.has_encoder else "input_ids"]
+        if not torch.equal(written[:, : given.shape[1]], given):
+            raise HeadPursuitError(
+                f"{self.source.architecture} does not go on from the prompt that it is given when it generates, so what is new "
+                "cannot be told from the prompt: call the transformers model's own generate inside the edit"
+            )
+        return written[:, given.shape[1] :]
 
     def _batches(self, prompts: Sequence[Prompt]) -> Iterator[tuple[list[int], Batch]]:
         """Prompts that may be generated from together: all of them, or those of one length where padding would tell."""

@@ -37,21 +37,29 @@ class ImageStyle:
         return [image for image in images if image is not None]
 
 
-def find_image_style(processor: Any, image_token_id: int | None) -> ImageStyle | None:
+def find_image_style(
+    processor: Any, image_token_id: int | None, *, beside_text: bool = True, across: bool = False
+) -> ImageStyle | None:
     """Try on a blank image how the processor wants to be asked.
 
     Args:
         processor: a processor, or a tokenizer, which takes no images.
         image_token_id: the token that stands for a patch, where there is one.
+        beside_text: whether images come with texts, and not alone, as to an encoder of images.
+        across: whether the text attends to images from outside, so that it is enough that an image arrives.
 
     Returns:
-        The first style that puts an image's tokens into the text, or None when none does.
+        The first style that puts an image's tokens into the text; else, for a text that attends across, the first with which
+        an image arrives; None when there is neither.
     """
     if getattr(processor, "image_processor", None) is None:
         return None
+    if not beside_text:
+        return ImageStyle(placeholder="", nested=False)
     named = [getattr(processor, name, None) for name in _NAMED_PLACEHOLDERS]
     own = [] if image_token_id is None else [processor.tokenizer.convert_ids_to_tokens(image_token_id)]
     blank = Image.new("RGB", (64, 64))
+    arriving = None
     for placeholder in dict.fromkeys(["", *(str(one) for one in (*named, *own) if one)]):
         for nested in (True, False):
             style = ImageStyle(placeholder, nested)
@@ -61,7 +69,9 @@ def find_image_style(processor: Any, image_token_id: int | None) -> ImageStyle |
                 continue
             if patch_tokens(encoded, image_token_id).any():
                 return style
-    return None
+            if across and arriving is None and "pixel_values" in encoded:
+                arriving = style
+    return arriving
 
 
 def patch_tokens(encoded: Mapping[str, Any], image_token_id: int | None) -> Bool[Tensor, "b t"]:

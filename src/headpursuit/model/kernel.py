@@ -31,11 +31,14 @@ class KernelWatch(TorchFunctionMode):
     Attributes:
         silent: for each watched module, by path, the head whose part of the kernel's result is set to zero.
         heads: for each watched module, by path, the numbers of heads of the kernels that ran in it.
+        batched: whether several images or windows may run at once, so that only the third dimension from the end is heads;
+            else one text runs, and whatever stands before queries and keys are heads.
     """
 
     silent: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     heads: dict[str, list[int]] = field(default_factory=dict)
     inside: list[str] = field(default_factory=list)
+    batched: bool = False
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -48,14 +51,15 @@ class KernelWatch(TorchFunctionMode):
         return result
 
     def _note(self, path: str, result: Tensor) -> Tensor:
-        n_heads = result.shape[:-2].numel()  # one text runs, so that whatever stands before queries and keys are heads
+        before = result.shape[-3:-2] if self.batched else result.shape[:-2]
+        n_heads = before.numel()
         self.heads.setdefault(path, []).append(n_heads)
         head, expected = self.silent.get(path, (0, -1))
         if n_heads != expected:
             return result
         keep = torch.ones(n_heads, dtype=result.dtype, device=result.device)
         keep[head] = 0
-        return result * keep.reshape(*result.shape[:-2], 1, 1)
+        return result * keep.reshape(*before, 1, 1)
 
 
 def can_watch(hf: nn.Module) -> bool:
@@ -72,7 +76,7 @@ def watched(model: HeadModel, silent: Mapping[str, tuple[int, int]] | None = Non
         model: whose attention modules are watched.
         silent: for some of them, by path, which head to silence, out of how many.
     """
-    watch = KernelWatch(silent=silent or {})
+    watch = KernelWatch(silent=silent or {}, batched=model.anatomy.part == "vision")
 
     def enter(path: str) -> Any:
         return lambda *_: watch.inside.append(path)

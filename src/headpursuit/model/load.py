@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
     from headpursuit.model.anatomy import Anatomy
+    from headpursuit.model.heads import Part
 
 
 def load(
@@ -43,6 +45,7 @@ def load(
     dtype: str | torch.dtype = "auto",
     attn_implementation: str | None = None,
     trust_remote_code: bool = False,
+    part: Part = "text",
     anatomy: Anatomy | None = None,
     **options: Any,
 ) -> HeadModel:
@@ -55,6 +58,8 @@ def load(
         dtype: ``auto`` keeps the checkpoint's own.
         attn_implementation: ``eager``, ``sdpa``, …; heads are read behind the kernel, so any is right.
         trust_remote_code: run code that comes with the checkpoint. Off unless asked.
+        part: which of its heads: ``text``, those of the decoder that writes text; ``cross``, those of cross-attention beside
+            its self-attention; ``vision``, those of the vision tower. One at a time: edits of several parts are nested.
         anatomy: where its heads are, for a model whose structure is not recognised; it is checked like any other.
         **options: anything else for ``from_pretrained`` (``device_map``, ``quantization_config``, …).
 
@@ -89,15 +94,18 @@ def load(
     if "device_map" not in options:
         hf.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     folder = local_folder(model, revision=revision)
-    return _attach(hf.eval(), processor, anatomy, source_id=str(model), folder=folder)
+    return _attach(hf.eval(), processor, anatomy, part=part, source_id=str(model), folder=folder)
 
 
-def wrap(hf: PreTrainedModel, processor: Any = None, *, anatomy: Anatomy | None = None) -> HeadModel:
+def wrap(
+    hf: PreTrainedModel, processor: Any = None, *, part: Part = "text", anatomy: Anatomy | None = None
+) -> HeadModel:
     """See a model that is already in memory as a set of heads; the model itself is not changed.
 
     Args:
         hf: a transformers model with a language-model head.
         processor: its processor or tokenizer; looked up under the model's own name when left out.
+        part: which of its heads, see :func:`load`.
         anatomy: where its heads are, for a model whose structure is not recognised; it is checked like any other.
 
     Raises:
@@ -114,7 +122,7 @@ def wrap(hf: PreTrainedModel, processor: Any = None, *, anatomy: Anatomy | None 
                 f"no processor for {type(hf).__name__}: give it, hp.wrap(model, processor=AutoTokenizer.from_pretrained(…))"
             )
     folder = local_folder(name, revision=getattr(hf.config, "_commit_hash", None)) if name else None
-    return _attach(hf, processor, anatomy, source_id=name or type(hf).__name__, folder=folder)
+    return _attach(hf, processor, anatomy, part=part, source_id=name or type(hf).__name__, folder=folder)
 
 
 def outline(model: str | Path, *, revision: str | None = None) -> HeadModel:
@@ -164,7 +172,7 @@ def whole_folder(name: str, revision: str | None = None) -> Path:
 
 
 def _attach(
-    hf: PreTrainedModel, processor: Any, anatomy: Anatomy | None, *, source_id: str, folder: Path | None
+    hf: PreTrainedModel, processor: Any, anatomy: Anatomy | None, *, part: Part, source_id: str, folder: Path | None
 ) -> HeadModel:
     source = ModelSource(
         id=source_id,
@@ -174,13 +182,21 @@ def _attach(
     )
     if anatomy is None:
         try:
-            anatomy = find_anatomy(hf)
+            anatomy = find_anatomy(hf, part=part)
         except HeadPursuitError as error:
+            if part != "text":
+                raise
             raise HeadPursuitError(f"{error}. {how_to_say(hf)}") from error
     processor = _with_padding(processor)
-    images = find_image_style(processor, anatomy.image_token_id)
-    claimed = HeadModel(hf=hf, processor=processor, anatomy=anatomy, source=source, images=images)
+    claimed = HeadModel(hf=hf, processor=processor, anatomy=anatomy, source=source)
     claimed.check_paths()
+    images = find_image_style(
+        processor,
+        anatomy.image_token_id,
+        beside_text=claimed.encodes_text or not claimed.has_encoder,
+        across=claimed.attends_across,
+    )
+    claimed = replace(claimed, images=images)
     model = claimed.with_anatomy(proven(claimed))
     if model.anatomy.skipped:
         warnings.warn(_skipped_in_words(model), stacklevel=3)

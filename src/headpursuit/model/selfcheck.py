@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -12,19 +10,18 @@ import torch
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.anatomy import Anatomy, LayerAnatomy, SkippedLayer
-from headpursuit.model.head_model import accepted, evaluating
+from headpursuit.model.attention import is_norm
+from headpursuit.model.head_model import evaluating
 from headpursuit.model.kernel import KernelWatch, can_watch, watched
-from headpursuit.model.projection import head_outputs_sum, input_width
+from headpursuit.model.norms import gain_of, true_scale
+from headpursuit.model.probing import CANNOT_RUN, prefix_sees_ahead, run_decoder, run_on_image, tolerance
+from headpursuit.model.projection import head_outputs_sum
+from headpursuit.model.readout import final_norm_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from headpursuit.model.head_model import HeadModel
-
-# Rounding of the checkpoint's own dtype, with room for sums over a few thousand terms.
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 6e-2}
-_NORM = re.compile("norm", re.IGNORECASE)
-_STATES = ("cross_attention_states", "encoder_hidden_states")
 
 
 @dataclass
@@ -35,6 +32,7 @@ class _Seen:
     written: dict[str, Tensor] = field(default_factory=dict)
     given: dict[str, list[Tensor]] = field(default_factory=dict)
     normed: dict[str, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
+    norms: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     watch: KernelWatch = field(default_factory=KernelWatch)
 
@@ -61,7 +59,7 @@ def proven(model: HeadModel, *, n_tokens: int = 4) -> Anatomy:
     for layer in model.anatomy.layers:
         reason = _no_softmax(model, layer, seen, n_tokens=n_tokens)
         if reason is None:
-            kept.append(layer)
+            kept.append(replace(layer, norm=_norm_behind(model, layer, seen)))
         else:
             skipped.append(SkippedLayer(layer.index, layer.attention, reason))
     if not kept:
@@ -73,7 +71,9 @@ def proven(model: HeadModel, *, n_tokens: int = 4) -> Anatomy:
         model.anatomy,
         layers=tuple(kept),
         skipped=tuple(sorted(skipped, key=lambda one: one.index)),
-        pads_left=_pads_left(model, kept[-1], seen, n_tokens=n_tokens),
+        prefix_sees_ahead=model.anatomy.part != "vision" and prefix_sees_ahead(model, kept[0], n_tokens=n_tokens),
+        final_norm=None if model.anatomy.part == "vision" else final_norm_of(model),
+        pads_left=model.anatomy.part == "vision" or _pads_left(model, kept[-1], seen, n_tokens=n_tokens),
     )
     claimed = model.with_anatomy(anatomy)
     _check_sums(claimed, seen)
@@ -126,31 +126,37 @@ def _run(
 
         return hook
 
-    handles = []
+    def keep_outer_norm(path: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            if isinstance(output, torch.Tensor) and args:
+                seen.norms[path] = args[0].detach().clone(), output.detach().clone()
+
+        return hook
+
+    handles = [
+        module.register_forward_hook(keep_outer_norm(path))
+        for path, module in model.hf.named_modules()
+        if is_norm(module)
+    ]
     for layer in model.anatomy.layers:
         handles.append(model.module(layer.projection).register_forward_pre_hook(keep_input(layer.attention)))
         handles.append(
             model.module(layer.attention).register_forward_hook(keep_output(layer.attention), with_kwargs=True)
         )
         for child in model.module(layer.attention).children():
-            if _NORM.search(type(child).__name__):
+            if is_norm(child):
                 handles.append(child.register_forward_hook(keep_norm(layer.attention)))
-    tokens = torch.arange(1, n_tokens + 1, device=model.device)[None]
-    decoder = model.module(model.anatomy.decoder)
-    options: dict[str, Any] = {"use_cache": False, **_made_up_states(model, decoder)}
-    if n_padding:
-        tokens = torch.cat([torch.zeros_like(tokens[:, :n_padding]), tokens], dim=1)
-        real = torch.arange(tokens.shape[1], device=tokens.device)[None] >= n_padding
-        options["attention_mask"] = real.long()
-        if model.takes("position_ids"):  # else generation cannot give any either
-            options["position_ids"] = (real.long().cumsum(1) - 1).clamp_min(0)
     try:
         with torch.no_grad(), evaluating(model.hf), watched(model, silent) as watch:
-            decoder(input_ids=tokens, **accepted(decoder.forward, options))
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            if model.anatomy.part == "vision":
+                run_on_image(model)
+            else:
+                run_decoder(model, n_tokens=n_tokens, n_padding=n_padding)
+    except CANNOT_RUN as error:
         reason = str(error).strip().partition("\n")[0]
+        what = "an image" if model.anatomy.part == "vision" else "text"
         raise HeadPursuitError(
-            f"{model.source.architecture} cannot be run on text alone ({type(error).__name__}: {reason}), so its heads "
+            f"{model.source.architecture} cannot be run on {what} alone ({type(error).__name__}: {reason}), so its heads "
             "cannot be checked; this architecture is not supported"
         ) from error
     finally:
@@ -160,30 +166,17 @@ def _run(
     return seen
 
 
-def _made_up_states(model: HeadModel, decoder: nn.Module) -> dict[str, Tensor]:
-    """Something for cross-attention layers to attend to, since text alone does not reach them."""
-    cross = next((layer for layer in model.anatomy.layers if layer.kind == "cross"), None)
-    name = next((one for one in _STATES if one in inspect.signature(decoder.forward).parameters), None)
-    if cross is None or name is None:
-        return {}
-    keys = next(
-        one for path, one in model.module(cross.attention).named_modules() if path.startswith("k") and input_width(one)
-    )
-    generator = torch.Generator().manual_seed(0)
-    states = torch.randn(1, 3, input_width(keys) or 0, generator=generator)
-    return {name: states.to(model.device, model.hf.dtype)}
-
-
 def _no_softmax(model: HeadModel, layer: LayerAnatomy, seen: _Seen, *, n_tokens: int) -> str | None:
+    on_text = model.anatomy.part != "vision"
     if seen.calls[layer.attention] == 0:
-        return "never called on text"
+        return f"never called on {'text' if on_text else 'an image'}"
     n_seen = seen.z[layer.attention].shape[0]
-    if n_seen != n_tokens:
+    if on_text and n_seen != n_tokens:
         raise HeadPursuitError(
             f"{model.source.architecture} runs {n_seen} tokens where {n_tokens} were given, so which of them are the text's "
             "cannot be told; this architecture is not supported"
         )
-    if seen.calls[layer.attention] > 1:
+    if on_text and seen.calls[layer.attention] > 1:
         raise HeadPursuitError(
             f"{model.source.architecture} runs {layer.attention} {seen.calls[layer.attention]} times for each token, so a "
             "head of it has no single activation; this architecture is not supported"
@@ -205,6 +198,11 @@ def _check_sums(model: HeadModel, seen: _Seen) -> dict[int, float]:
         if torch.equal(z.double(), written):  # the projection stands right behind the module, as in BERT
             errors[layer.index] = 0.0
             continue
+        if len(z) != len(written):
+            raise HeadPursuitError(
+                f"{model.source.architecture}: {layer.projection} reads {len(z)} tokens where {path} writes {len(written)}, so "
+                "which of them are padding cannot be told; this architecture is not supported"
+            )
         summed = head_outputs_sum(model.module(layer.projection), z, layer.n_heads).to(written.device)
         # some modules (BLOOM's) add the residual stream themselves: what they were given may be in what they return
         residuals = [torch.zeros_like(written), *(given.reshape(written.shape).double() for given in seen.given[path])]
@@ -212,7 +210,7 @@ def _check_sums(model: HeadModel, seen: _Seen) -> dict[int, float]:
             float((summed - written + residual).norm() / (written - residual).norm().clamp_min(1e-30))
             for residual in residuals
         )
-        if not error <= TOLERANCE.get(z.dtype, 1e-5):
+        if not error <= tolerance(z):
             raise HeadPursuitError(
                 f"{model.source.architecture}: the heads of {path} do not add up to its output "
                 f"(relative error {error:.1e}), so {layer.projection} is not its output projection alone; "
@@ -237,6 +235,20 @@ def _check_slices(model: HeadModel, *, n_tokens: int) -> None:
             )
 
 
+def _norm_behind(model: HeadModel, layer: LayerAnatomy, seen: _Seen) -> str | None:
+    """The norm that reads what attention writes and nothing else, and only scales it: a sandwich norm."""
+    written = seen.written[layer.attention]
+    if written.shape == seen.z[layer.attention].shape and torch.equal(written, seen.z[layer.attention]):
+        return None  # the projection stands behind the module, as in BERT
+    for path, (given, returned) in seen.norms.items():
+        if given.numel() == written.numel() and torch.equal(given.reshape(written.shape), written):
+            gain = gain_of(model.module(path), written.shape[-1])
+            scaled = given.float() * gain * true_scale(given, returned, gain)[..., None]
+            if (scaled - returned).norm() <= tolerance(returned) * returned.norm():
+                return path
+    return None
+
+
 def _before_norm(layer: LayerAnatomy, seen: _Seen) -> Tensor:
     """What the projection reads, or what a norm right before it (KOSMOS-2, BitNet) reads, since norms make silence audible."""
     z = seen.z[layer.attention]
@@ -249,4 +261,4 @@ def _before_norm(layer: LayerAnatomy, seen: _Seen) -> Tensor:
 def _pads_left(model: HeadModel, layer: LayerAnatomy, seen: _Seen, *, n_tokens: int) -> bool:
     padded = _run(model, n_tokens=n_tokens, n_padding=2).z[layer.attention][-n_tokens:].double()
     alone = seen.z[layer.attention].double()
-    return bool((padded - alone).norm() <= 10 * TOLERANCE.get(seen.z[layer.attention].dtype, 1e-5) * alone.norm())
+    return bool((padded - alone).norm() <= 10 * tolerance(seen.z[layer.attention]) * alone.norm())

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from headpursuit.errors import HeadPursuitError
+from headpursuit.model.norms import gain_of
 from headpursuit.model.projection import module_heads, split_heads, stores_input_first, weight_of
 from headpursuit.model.stored import checkpoint_files, find_by_content, stored_tensors
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 UNEMBEDDING = "unembedding"
 FINAL_NORM_GAIN = "final_norm_gain"
+_NO_UNEMBEDDING = (
+    "these heads stand in a vision tower, and no single linear map leads from there to the text, so that no token names what "
+    "they write: give a dictionary of the tower's width, hp.describe(acts, dictionary=hp.Dictionary(atoms, labels))"
+)
 
 
 class HeadWeights(Protocol):
@@ -45,30 +50,49 @@ class HeadWeights(Protocol):
 
 @dataclass(frozen=True)
 class LiveWeights:
-    """Read from a model in memory."""
+    """Read from a model in memory.
+
+    Attributes:
+        model: the model.
+        through_norm: whether projections carry the gain of a norm behind them.
+    """
 
     model: HeadModel
+    through_norm: bool = False
 
     def projection(self, layer: int) -> Float[Tensor, "h e d"]:
         """See :class:`HeadWeights`."""
         found = self.model.anatomy.layer(layer)
-        return module_heads(self.model.module(found.projection), found.n_heads)
+        heads = module_heads(self.model.module(found.projection), found.n_heads)
+        gain = self.gain_behind(layer)
+        return heads if gain is None else heads * gain.to(heads.device)
+
+    def gain_behind(self, layer: int) -> Float[Tensor, " d"] | None:
+        """Gain of the norm behind a layer's projection, float32; None where there is none or it is not looked through."""
+        found = self.model.anatomy.layer(layer)
+        if not self.through_norm or found.norm is None:
+            return None
+        return gain_of(self.model.module(found.norm), self.model.anatomy.width)
 
     def unembedding(self) -> Float[Tensor, "v d"]:
-        """See :class:`HeadWeights`."""
-        return weight_of(self.model.module(self.model.anatomy.unembedding))
+        """See :class:`HeadWeights`. For a vision tower the rows are taken back through the one linear map to the text."""
+        anatomy = self.model.anatomy
+        rows = weight_of(self.model.module(anatomy.unembedding))
+        if anatomy.part != "vision":
+            return rows
+        if anatomy.projector is None:
+            raise HeadPursuitError(_NO_UNEMBEDDING)
+        projector = self.model.module(anatomy.projector)
+        weight = weight_of(projector)
+        return rows @ (weight.T if stores_input_first(projector) else weight).to(rows.device, rows.dtype)
 
     def final_norm_gain(self) -> Float[Tensor, " d"]:
-        """See :class:`HeadWeights`; found by probing, so that a gain stored as ``1 + γ`` comes out right."""
+        """See :class:`HeadWeights`; found by probing, see :func:`headpursuit.model.norms.gain_of`."""
         anatomy = self.model.anatomy
-        reference = self.unembedding()
-        probe = torch.ones(anatomy.width, dtype=reference.dtype, device=reference.device)
-        probe[::2] = -1  # mean 0 and mean square 1: neither kind of norm changes it
+        reference = weight_of(self.model.module(anatomy.unembedding))
         if anatomy.final_norm is None:
-            return torch.ones_like(probe).float()
-        norm = self.model.module(anatomy.final_norm)
-        with torch.no_grad():
-            return ((norm(probe[None]) - norm(-probe[None]))[0] / (2 * probe)).float()
+            return torch.ones(anatomy.width, device=reference.device)
+        return gain_of(self.model.module(anatomy.final_norm), anatomy.width, like=reference)
 
 
 @dataclass(frozen=True)
@@ -85,7 +109,9 @@ class FileWeights:
     def projection(self, layer: int) -> Float[Tensor, "h e d"]:
         """See :class:`HeadWeights`."""
         entry = self._entry(f"L{layer}")
-        return split_heads(self._read(entry), n_heads=entry["n_heads"], input_first=entry["input_first"]).float()
+        heads = split_heads(self._read(entry), n_heads=entry["n_heads"], input_first=entry["input_first"]).float()
+        gain = self.tensors.get(_gain_name(layer))
+        return heads if gain is None else heads * self._read(gain)
 
     def unembedding(self) -> Float[Tensor, "v d"]:
         """See :class:`HeadWeights`."""
@@ -97,6 +123,8 @@ class FileWeights:
 
     def _entry(self, name: str) -> Mapping[str, Any]:
         if name not in self.tensors:
+            if name == UNEMBEDDING:
+                raise HeadPursuitError(_NO_UNEMBEDDING)
             raise HeadPursuitError(f"the capture holds no {name}: its tensors are {', '.join(self.tensors)}")
         return self.tensors[name]
 
@@ -111,12 +139,17 @@ class FileWeights:
             ) from error
 
 
-def locate_weights(model: HeadModel, folder: Path) -> dict[str, dict[str, Any]]:
+def _gain_name(layer: int) -> str:
+    return f"L{layer}.gain"
+
+
+def locate_weights(model: HeadModel, folder: Path, *, through_norm: bool = False) -> dict[str, dict[str, Any]]:
     """Find the tensors of :class:`FileWeights` in the model's own files; write those that are not there into ``folder``.
 
     Args:
         model: the model in memory, whose tensors are compared with the files' contents.
         folder: a capture folder; ``weights.safetensors`` is written there.
+        through_norm: whether projections carry the gain of a norm behind them.
 
     Returns:
         What :class:`FileWeights` takes, with files named relative to ``folder`` where they lie in it.
@@ -124,9 +157,17 @@ def locate_weights(model: HeadModel, folder: Path) -> dict[str, dict[str, Any]]:
     source = model.source.folder
     shards = [] if source is None else stored_tensors(checkpoint_files(source))
     entries: dict[str, dict[str, Any]] = {}
-    stored: dict[str, Tensor] = {FINAL_NORM_GAIN: LiveWeights(model).final_norm_gain().cpu().contiguous()}
-    wanted: dict[str, tuple[str, dict[str, Any]]] = {UNEMBEDDING: (model.anatomy.unembedding, {})}
+    live = LiveWeights(model, through_norm=through_norm)
+    stored: dict[str, Tensor] = {FINAL_NORM_GAIN: live.final_norm_gain().cpu().contiguous()}
+    wanted: dict[str, tuple[str, dict[str, Any]]] = {}
+    if model.anatomy.part != "vision":
+        wanted[UNEMBEDDING] = (model.anatomy.unembedding, {})
+    elif model.anatomy.projector is not None:
+        stored[UNEMBEDDING] = live.unembedding().cpu().contiguous()
     for layer in model.anatomy.layers:
+        gain = live.gain_behind(layer.index)
+        if gain is not None:
+            stored[_gain_name(layer.index)] = gain.cpu().contiguous()
         input_first = stores_input_first(model.module(layer.projection))
         wanted[f"L{layer.index}"] = (layer.projection, {"n_heads": layer.n_heads, "input_first": input_first})
     for name, (path, extra) in wanted.items():

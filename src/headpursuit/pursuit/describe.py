@@ -60,6 +60,7 @@ def describe(
     n_atoms: int = 5,
     method: Literal["somp", "logit-lens"] = "somp",
     fold_norm: bool = False,
+    dictionary: Dictionary | None = None,
     progress: bool = True,
 ) -> list[HeadDescription]:
     """Name heads by the tokens that explain what they write.
@@ -71,20 +72,29 @@ def describe(
         method: ``somp`` explains the variance over samples (Table 1); ``logit-lens`` counts the tokens of highest logit
             (Table 6).
         fold_norm: multiply the unembedding by the gain of the norm before it.
+        dictionary: directions to name heads by in place of the unembedding, such as text features for a vision tower.
         progress: show a progress bar.
 
     Returns:
         One description a head, in the order asked for.
 
     Raises:
-        HeadPursuitError: a head that was not captured, an unknown method.
+        HeadPursuitError: a head that was not captured, an unknown method, a dictionary of another width than the heads'.
     """
     if method not in METHODS:
         raise HeadPursuitError(f"method={method!r}: choose one of {', '.join(METHODS)}")
     wanted = acts.heads() if heads is None else parse_heads(heads)
     acts.require(wanted)
-    gain = acts.weights.final_norm_gain() if fold_norm else None
-    dictionary = Dictionary.from_unembedding(acts.weights.unembedding(), acts.tokenizer, gain=gain)
+    if dictionary is None:
+        gain = acts.weights.final_norm_gain() if fold_norm else None
+        dictionary = Dictionary.from_unembedding(acts.weights.unembedding(), acts.tokenizer, gain=gain)
+    elif fold_norm:
+        raise HeadPursuitError("fold_norm is about the unembedding: leave it out where a dictionary is given")
+    width = acts.weights.projection(acts.layers[0]).shape[-1]
+    if dictionary.atoms.shape[1] != width:
+        raise HeadPursuitError(
+            f"the dictionary has atoms of width {dictionary.atoms.shape[1]}, the heads write {width}"
+        )
     by_layer: dict[int, list[int]] = {}
     for head in wanted:
         by_layer.setdefault(head.layer, []).append(head.head)
@@ -93,7 +103,7 @@ def describe(
     for layer, columns in tqdm(by_layer.items(), desc="describe", unit="layer", disable=not progress, leave=False):
         described = explain(acts, layer, columns, dictionary, n_atoms)
         for column, (ids, variance, frequency) in zip(columns, described, strict=True):
-            head = Head(layer, column)
+            head = acts.head(layer, column)
             found[head] = HeadDescription(
                 head=head,
                 tokens=tuple(dictionary.labels[token] for token in ids),

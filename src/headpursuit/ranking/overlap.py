@@ -76,7 +76,8 @@ class ConceptMap:
 
     def heads(self) -> tuple[Head, ...]:
         """All heads, layer by layer."""
-        return tuple(Head(int(layer), int(head)) for layer, head in np.argwhere(~np.isnan(self.scores[0])))
+        part = self.model.get("part", "text")
+        return tuple(Head(int(layer), int(head), part) for layer, head in np.argwhere(~np.isnan(self.scores[0])))
 
     def to_frame(self, values: Literal["scores", "z"] = "scores") -> pd.DataFrame:
         """Concepts as rows, heads (``L18.H27``) as columns.

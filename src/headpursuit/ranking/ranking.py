@@ -64,7 +64,8 @@ class HeadRanking:
 
     def order(self) -> list[Head]:
         """All heads, best first; of equal scores the earlier head first."""
-        heads = [Head(int(layer), int(head)) for layer, head in np.argwhere(~np.isnan(self.scores))]
+        part = self.model.get("part", "text")
+        heads = [Head(int(layer), int(head), part) for layer, head in np.argwhere(~np.isnan(self.scores))]
         return sorted(heads, key=lambda head: (-self.score(head), head))
 
     def score(self, head: Head) -> float:
@@ -136,15 +137,17 @@ def read_heads(path: str | Path) -> StoredHeads:
     """Read a ``heads.json`` without its model; keys that are not known here are left alone.
 
     Raises:
-        HeadPursuitError: there is no such file, it cannot be read, or it holds an edit.
+        HeadPursuitError: there is no such file, or it is no heads file.
     """
     if not Path(path).is_file():
         raise HeadPursuitError(f"there is no file {path}: write one with `headpursuit rank --out`")
     try:
         stored = json.loads(Path(path).read_text(encoding="utf-8"))
-        heads = tuple(Head(int(entry["layer"]), int(entry["head"])) for entry in stored["heads"])
+        model = dict(stored["model"])
+        part = model.get("part", "text")
+        heads = tuple(Head(int(entry["layer"]), int(entry["head"]), part) for entry in stored["heads"])
         has_scales = any("scale" in entry for entry in stored["heads"])
-        found = StoredHeads(heads, str(stored.get("concept", "")), dict(stored["model"]), Path(path))
+        found = StoredHeads(heads, str(stored.get("concept", "")), model, Path(path))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise HeadPursuitError(f"{path} is no heads file ({error}): write one with `headpursuit rank --out`") from error
     if has_scales:
@@ -156,7 +159,7 @@ def load_heads(path: str | Path, *, model: HeadModel) -> tuple[Head, ...]:
     """Read the heads of a ``heads.json``.
 
     Raises:
-        HeadPursuitError: the file cannot be read, or its heads are another model's.
+        HeadPursuitError: the file cannot be read, or its heads are another model's, or of another part than it was loaded as.
     """
     stored = read_heads(path)
     require_same_model(path, stored.model, model.identity)
