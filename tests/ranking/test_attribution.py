@@ -75,6 +75,21 @@ def test_images_against_finite_differences():
         model.hf.float()
 
 
+def test_a_vision_tower_against_finite_differences():
+    model = hp.load("demo", device="cpu", part="vision")
+    drawn = demo_samples("caption", "selection", limit=2)
+    samples = [hp.Sample(text=one.text, image=one.image, target=one.target) for one in drawn]
+    model.hf.double()
+    tokens = resolve(hp.concept("colours"), model.tokenizer).token_ids
+    found = scale_derivatives(model, samples, tokens)
+    head = max(model.anatomy.heads(), key=lambda one: abs(found[:, one.layer, one.head]).sum())
+    total = np.zeros(2)
+    for steps, weight in ((1, 8), (-1, -8), (2, -1), (-2, 1)):
+        with hp.HeadEdit([head], scale=1 + steps * STEP).applied(model):
+            total += weight * measured(model, samples, tokens)
+    assert found[:, head.layer, head.head] == pytest.approx(total / (12 * STEP), rel=1e-3, abs=1e-5)
+
+
 def test_the_model_is_left_as_it_was(llama):
     before = {name: weight.clone() for name, weight in llama.hf.state_dict().items()}
     hp.attribute(llama, SAMPLES, COLOURS, progress=False)

@@ -115,13 +115,15 @@ def scale_derivatives(
     """
     wanted = concept_tokens(tokens)
     require_targets(samples)
+    if model.anatomy.part == "vision":
+        batch_size = 1  # a tower sees images, several a sample or tiles of one, and no row of a batch is a sample's
     found = np.full((len(samples), model.anatomy.n_layers, model.anatomy.n_heads), np.nan)
     bar = tqdm(total=len(samples), desc="derivatives", unit="sample", disable=not progress, leave=False)
     with bar, torch.enable_grad(), evaluating(model.hf), _tapped(model) as entered:
         for rows, pieces in read_along(model, samples, batch_size=batch_size):
             # Rows of a batch do not see each other, so that the gradient of the sum holds every sample's own.
             total = torch.stack([log_odds(*piece, wanted) for piece in pieces]).sum()
-            for layer, part in _derivatives(model, total, entered):
+            for layer, part in _derivatives(model, total, entered, rows=len(rows)):
                 found[rows, layer.index, : layer.n_heads] = part.cpu().numpy()
             bar.update(len(rows))
     return found
@@ -148,7 +150,7 @@ def _tapped(model: HeadModel) -> Iterator[dict[int, Tensor]]:
 
 
 def _derivatives(
-    model: HeadModel, total: Tensor, entered: dict[int, Tensor]
+    model: HeadModel, total: Tensor, entered: dict[int, Tensor], *, rows: int
 ) -> Iterator[tuple[LayerAnatomy, Float[Tensor, "b h"]]]:
     """For every layer the derivative by each head's scale, sample by sample."""
     name = model.source.architecture
@@ -160,12 +162,14 @@ def _derivatives(
             f"{name}: its logits do not hang on its heads by differentiable steps; rank by SOMP instead"
         )
     try:
-        gradients = torch.autograd.grad(total, list(entered.values()))
+        # What the logits do not hang on, such as a vision tower's last layer in LLaVA, has the derivative 0.
+        gradients = torch.autograd.grad(total, list(entered.values()), allow_unused=True, materialize_grads=True)
     except NotImplementedError as error:  # some packed kernels have a forward pass alone
         raise HeadPursuitError(f"{name} cannot be differentiated ({error}); rank by SOMP instead") from error
     for (index, z), gradient in zip(entered.items(), gradients, strict=True):
         layer = model.anatomy.layer(index)
         wide = torch.promote_types(z.dtype, torch.float32)
-        columns = torch.einsum("btc,btc->bc", z.detach().to(wide), gradient.to(wide))
+        product = z.detach().to(wide) * gradient.to(wide)
+        columns = product.flatten(1, -2).sum(dim=1) if rows > 1 else product.flatten(0, -2).sum(dim=0)[None]
         yield layer, columns.unflatten(1, (layer.n_heads, layer.head_width)).sum(dim=2)
     entered.clear()
