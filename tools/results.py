@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from tools.tuned import tuned_section
+
 import headpursuit as hp
 from headpursuit.editing.where import ALL
 from headpursuit.evaluation.describing import describe_heads
@@ -41,6 +43,8 @@ RECIPES = (
     "demo-caption-quantity",
     "demo-transfer",
     "demo-caption-alpha",
+    "demo-colors-image",
+    "demo-colors-generated",
 )
 
 
@@ -61,6 +65,9 @@ def main() -> None:
         old.unlink()
     parts = [page_head(found, model, source), summary([results for _, results in found])]
     parts += [section(recipe, results, options.out / recipe.name) for recipe, results in found]
+    if tuple(options.recipes) == RECIPES:
+        kept = {"out": options.out / "tuned", "images": IMAGES}
+        parts.append(tuned_section(model, **kept, limit=options.limit, seed=options.seed))
     PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     print(f"wrote {PAGE}")
 

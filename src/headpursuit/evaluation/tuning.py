@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from headpursuit.activations.capture import versions
 from headpursuit.editing.edit import Factor, HeadEdit
-from headpursuit.editing.where import ALL
+from headpursuit.editing.where import ALL, as_where
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.bench import Bench
 from headpursuit.evaluation.chosen import stored_rankings
@@ -92,6 +92,9 @@ class Options:
         fixed_ks: numbers of heads of the fixed edit, of which the tuning split chooses one.
         fixed_scale: its scale; by default −1, or 4 for enhancing.
         draws: random head sets.
+
+    Raises:
+        HeadPursuitError: an unknown method or place.
     """
 
     trials: int = 60
@@ -103,6 +106,15 @@ class Options:
     fixed_ks: tuple[int, ...] = (1, 2, 3)
     fixed_scale: float | None = None
     draws: int = 10
+
+    def __post_init__(self) -> None:
+        for method in self.methods:
+            if method not in ("somp", "logit_lens", "attribution"):
+                raise HeadPursuitError(f"method {method!r}: choose among somp, logit_lens and attribution")
+        if not self.methods:
+            raise HeadPursuitError("no method: choose among somp, logit_lens and attribution")
+        for where in self.places:
+            as_where(where)
 
 
 def tune(
