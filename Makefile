@@ -3,7 +3,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench docs architectures compat train-demo
+.PHONY: help setup demo test lint bench results docs architectures compat train-demo
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -26,9 +26,13 @@ lint: $(STAMP) ## ruff and mypy
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-bench: $(STAMP) ## measure the pursuit against the literal algorithm
+bench: $(STAMP) ## measure pursuits, captures and edits against plain ways
 	$(PY) -m benchmarks.pursuit
 	$(PY) -m benchmarks.capture
+	$(PY) -m benchmarks.edits
+
+results: $(STAMP) ## run the demo's recipes and write docs/results.md
+	$(PY) -m tools.results
 
 docs: $(STAMP) ## write docs/cli.md from the commands' own help
 	$(VENV)/bin/typer headpursuit.cli.main utils docs --name headpursuit --title "The command line" --output docs/cli.md

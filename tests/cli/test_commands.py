@@ -11,7 +11,7 @@ import pytest
 
 import headpursuit as hp
 import tiny
-from headpursuit.cli import main
+from command import call
 from model.test_contracts import prompts
 
 
@@ -40,18 +40,6 @@ def acts(folder):
 def heads(folder, acts):
     assert call("rank", acts, "--concept", folder / "words.txt", "--top", 3, "--out", folder / "heads.json") == 0
     return folder / "heads.json"
-
-
-def call(*words) -> int:
-    """Run a command in this process; its exit code."""
-    before, sys.argv = sys.argv, ["headpursuit", *map(str, words)]
-    try:
-        main()
-    except SystemExit as stop:
-        return stop.code or 0
-    finally:
-        sys.argv = before
-    return 0
 
 
 def call_json(capsys, *words):

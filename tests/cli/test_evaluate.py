@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from headpursuit.cli import main
+from command import call
 
 DIGITS = """
 title = "digits"
@@ -36,17 +36,6 @@ limit = 8
 k = [1, 2]
 draws = 3
 """
-
-
-def call(*words) -> int:
-    before, sys.argv = sys.argv, ["headpursuit", *map(str, words)]
-    try:
-        main()
-    except SystemExit as stop:
-        return stop.code or 0
-    finally:
-        sys.argv = before
-    return 0
 
 
 @pytest.fixture

@@ -5,15 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import json
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 from transformers.utils.import_utils import is_serve_available
 
+from command import call
 from concepts.test_endpoint import KEY, Server, completion, quick
-from headpursuit.cli import main
 from headpursuit.concepts import keywords as module
 from headpursuit.concepts import load_concept
 from headpursuit.concepts.endpoint import Reply
@@ -146,17 +145,6 @@ def test_a_run_that_is_cut_off_goes_on(tmp_path):
     assert (second.asked, second.recalled) == (1, 2)
     server.http.shutdown()
     server.http.server_close()
-
-
-def call(*words):
-    before, sys.argv = sys.argv, ["headpursuit", *map(str, words)]
-    try:
-        main()
-    except SystemExit as stop:
-        return stop.code or 0
-    finally:
-        sys.argv = before
-    return 0
 
 
 @pytest.fixture(scope="module")

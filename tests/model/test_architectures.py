@@ -51,6 +51,8 @@ REPRESENTATIVE = [
 
 @pytest.mark.parametrize(("state", "mapping", "name"), REPRESENTATIVE, ids=[f"{name}" for _, _, name in REPRESENTATIVE])
 def test_a_type_is_in_the_state_that_the_table_says(state, mapping, name):
+    if name not in MAPPINGS[mapping]:
+        pytest.skip(f"transformers {transformers.__version__} does not know the type")
     row = examine(name, mapping)
     assert row.state == state, row.reason
     assert row in TABLE.rows, "run `make architectures`"

@@ -109,7 +109,6 @@ def test_its_heads_are_found(name):
     assert anatomy.width == width
     assert anatomy.image_token_id == image_token
     assert hf.get_submodule(anatomy.unembedding).weight.shape == (vocabulary, width)
-    assert anatomy.final_norm is not None
     assert not anatomy.skipped
     for layer in anatomy.layers:
         assert (layer.n_heads, layer.head_width) == (n_heads, head_width)

@@ -25,7 +25,7 @@ class Captured(ABC):
         positions: which tokens each row is the mean of.
         weights: output projections and unembedding.
         tokenizer: names the rows of the unembedding and resolves concepts.
-        model: ``{"id", "revision", "architecture", "part", "fingerprint"}``.
+        model: ``{"id", "revision", "architecture", "fingerprint"}``, and ``part`` where it is not the text's.
         about: what is needed to capture again: data fingerprint, versions, options, samples that were skipped.
     """
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from headpursuit.concepts.builtin import BUILTIN, built_in_words, canonical_name
 from headpursuit.errors import HeadPursuitError
+from headpursuit.model.files import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -126,26 +127,12 @@ def _clean(name: str, words: Iterable[str]) -> tuple[str, ...]:
 
 
 def _read(path: Path) -> Concept:
-    text = _utf8(path)
+    text = read_text(path)
     suffix = path.suffix.lower()
     if suffix == ".json":
         return _from_json(path, text)
     words = _from_csv(path, text) if suffix == ".csv" else [_REMARK.sub("", line) for line in text.splitlines()]
     return _named(path.stem, words, path)
-
-
-def _utf8(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise HeadPursuitError(f"cannot read {path}: {error.strerror or error}") from error
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise HeadPursuitError(
-            f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        ) from error
 
 
 def _from_csv(path: Path, text: str) -> list[str]:

@@ -23,7 +23,7 @@ def read_text(path: Path) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
+        line = data.count(b"\n", 0, error.start) + 1
         raise HeadPursuitError(f"{path} line {line}: not UTF-8; save the file as UTF-8") from error
 
 

@@ -94,12 +94,15 @@ class HeadModel:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Id, revision, architecture, part and a fingerprint of a few weights, by which a result knows its model again."""
+        """Id, revision, architecture and a fingerprint of a few weights, by which a result knows its model again.
+
+        The part stands there, too, where it is not the text's.
+        """
         return {
             "id": self.source.id,
             "revision": self.source.revision,
             "architecture": self.source.architecture,
-            "part": self.anatomy.part,
+            **({} if self.anatomy.part == "text" else {"part": self.anatomy.part}),
             "fingerprint": weights_fingerprint(weight_of(self.module(self.anatomy.unembedding))),
         }
 
