@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 
 from headpursuit.editing.edit import Factor, HeadEdit
-from headpursuit.editing.where import ALL
+from headpursuit.editing.where import ALL, as_where
 from headpursuit.errors import HeadPursuitError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def _shared_scale(space: Space, tried: Tried) -> Callable[[optuna.Trial], Trial]
         k = asked.suggest_int("k", 1, space.k)
         scale = asked.suggest_float("scale", space.low, space.high, step=space.step)
         where = asked.suggest_categorical("where", list(space.places))
-        return tried(HeadEdit(space.orders[method][:k], scale=scale, where=where), method)
+        return tried(HeadEdit(space.orders[method][:k], scale=scale, where=as_where(where)), method)
 
     return run
 

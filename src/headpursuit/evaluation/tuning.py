@@ -27,12 +27,14 @@ from headpursuit.ranking.controls import random_controls
 
 if TYPE_CHECKING:
     from headpursuit.activations.capture import Samples
+    from headpursuit.activations.positions import Positions
     from headpursuit.concepts import Concept
     from headpursuit.editing.where import Place
     from headpursuit.evaluation.bench import Measure
     from headpursuit.evaluation.goal import Goal
     from headpursuit.evaluation.tuning_data import TuningData
     from headpursuit.model.head_model import HeadModel
+    from headpursuit.model.heads import Head
     from headpursuit.ranking.ranking import HeadRanking
 
 _SCALES = {False: (-2.0, 0.75), True: (1.25, 8.0)}
@@ -128,7 +130,7 @@ def tune(
     max_loss: float = 0.05,
     max_nats: float = 0.05,
     neutral: Samples | None = None,
-    positions: Any = "mean",
+    positions: Positions = "mean",
     limit: int | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -189,7 +191,7 @@ def run_tuning(
     test = Bench(model, data.test, seed=seed, tick=ran.append, store=store)
     rises = data.goal.rises
     rankings = _rankings(model, data, options, out, progress)
-    orders = {method: rankings[method].order() for method in options.methods}
+    orders: dict[str, Sequence[Head]] = {method: rankings[method].order() for method in options.methods}
     most = min(options.k, *map(len, orders.values()))
     low, high = options.scales or _SCALES[rises]
     space = Space(orders, most, low, high, places=options.places, per_head=options.per_head)
@@ -244,7 +246,10 @@ def _rankings(
     model: HeadModel, data: TuningData, options: Options, out: Path, progress: bool
 ) -> dict[Selection, HeadRanking]:
     spec = ConceptSpec(
-        words=data.goal.concept, task=data.goal.target.task, target=data.goal.target.metric, positions=data.positions
+        words=data.goal.concept,
+        task=data.goal.target.task,
+        target=data.goal.target.metric,
+        positions=data.positions,  # type: ignore[arg-type]
     )
     aim = Aim(spec, data.concept, data.concept)
     methods = tuple(dict.fromkeys(("somp", *options.methods)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headpursuit.activations.positions import ALL, check_positions
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.answers import trivia_f1
 from headpursuit.evaluation.bench import Measure, Task
@@ -143,6 +144,11 @@ def sample_data(
     Raises:
         HeadPursuitError: too few samples, or neutral texts that all speak of the concept.
     """
+    check_positions(positions)
+    if positions == ALL:
+        raise HeadPursuitError(
+            "positions='all': the rows of single tokens cannot be compared by the paper's criterion; choose others"
+        )
     chosen = list({fingerprint([one]): one for one in as_samples(samples)}.values())
     order = np.random.default_rng(seed).permutation(len(chosen))
     at_most = len(chosen) // 2 if limit is None else min(limit, len(chosen) // 2)
