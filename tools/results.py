@@ -11,7 +11,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from tools.tuned import tuned_section
+
 import headpursuit as hp
+from headpursuit.editing.where import ALL
 from headpursuit.evaluation.describing import describe_heads
 from headpursuit.evaluation.material import Source, gather
 from headpursuit.evaluation.read_along import NEUTRAL_TASK
@@ -19,14 +22,16 @@ from headpursuit.evaluation.recipe import Recipe, load_recipe
 from headpursuit.evaluation.results import Comparison, Results
 from headpursuit.evaluation.sweep import sweep
 from headpursuit.model.head_model import HeadModel
+from headpursuit.report.effects import SELECTION_NAMES
 from headpursuit.report.evaluation import save_evaluation
-from headpursuit.report.tables import Table, number, results_tables
+from headpursuit.report.tables import Table, effect, number, results_tables
 from headpursuit.report.text import signed
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "results.md"
 IMAGES = ROOT / "docs" / "images" / "results"
 DESCRIBED_SHOWN = 12
+AGAINST = ("logit_lens", "attribution", "random")
 # In the order of the paper's experiments.
 RECIPES = (
     "demo-describe",
@@ -38,6 +43,8 @@ RECIPES = (
     "demo-caption-quantity",
     "demo-transfer",
     "demo-caption-alpha",
+    "demo-colors-image",
+    "demo-colors-generated",
 )
 
 
@@ -58,6 +65,9 @@ def main() -> None:
         old.unlink()
     parts = [page_head(found, model, source), summary([results for _, results in found])]
     parts += [section(recipe, results, options.out / recipe.name) for recipe, results in found]
+    if tuple(options.recipes) == RECIPES:
+        kept = {"out": options.out / "tuned", "images": IMAGES}
+        parts.append(tuned_section(model, **kept, limit=options.limit, seed=options.seed))
     PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     print(f"wrote {PAGE}")
 
@@ -98,14 +108,18 @@ def summary(all_results: Sequence[Results]) -> str:
     """How often SOMP's heads did more than others, over all recipes, counted."""
     lines = ["## What held, and what did not"]
     # Recipes of several concepts run the same edits again on other tasks and scales; each edit counts once.
-    single = [results for results in all_results if len(results.about["recipe"]["concepts"]) == 1]
+    # Edits of chosen tokens have a table of their own.
+    everywhere = [results for results in all_results if _place(results) == ALL]
+    single = [results for results in everywhere if len(results.about["recipe"]["concepts"]) == 1]
     judged = [one for results in single for one in results.comparisons if one.wanted != "same"]
     for kind, wanted in (("suppressed", "less"), ("enhanced", "more")):
         for what, is_kind in (("generated answers", False), ("log-odds, teacher-forced", True)):
             of_kind = [one for one in judged if one.wanted == wanted and ("teacher-forced" in one.task) == is_kind]
-            for against in ("logit_lens", "random"):
-                lines.append(_count(of_kind, kind, what, against))
+            for against in AGAINST:
+                if any(one.against == against for one in of_kind):
+                    lines.append(_count(of_kind, kind, what, against))
     lines += [_by_concept(judged).to_markdown().strip(), _cost(single).to_markdown().strip()]
+    lines += [table.to_markdown().strip() for table in _places(all_results)]
     lost = [one for one in judged if one.verdict == "worse"]
     lines.append(
         f"SOMP's heads did less than others, with an interval away from 0, in {len(lost)} comparison(s):"
@@ -122,7 +136,7 @@ def _count(judged: Sequence[Comparison], kind: str, what: str, against: str) -> 
     better = sum((one.difference < 0) == (one.wanted == "less") and one.difference != 0 for one in own)
     even = sum(one.difference == 0 for one in own)
     concepts = len({one.concept for one in own})
-    name = {"logit_lens": "the logit lens's", "random": "random"}[against]
+    name = {"logit_lens": "the logit lens's", "attribution": "attribution's", "random": "random"}[against]
     return (
         f"- {kind}, {what}, {concepts} concepts: against {name} heads at equal k, SOMP's moved the target further in {better} "
         f"of {len(own)} cases and as far in {even}; told apart by the interval: {verdicts['better']} for SOMP, "
@@ -136,7 +150,7 @@ def _by_concept(judged: Sequence[Comparison]) -> Table:
         for scale in dict.fromkeys(one.scale for one in judged if one.concept == concept):
             cells = []
             for forced in (False, True):
-                for against in ("logit_lens", "random"):
+                for against in AGAINST:
                     own = [
                         one.verdict
                         for one in judged
@@ -148,7 +162,11 @@ def _by_concept(judged: Sequence[Comparison]) -> Table:
             rows.append((concept, signed(scale), *cells))
     return Table(
         title="SOMP better / not told apart / worse, over k",
-        header=("concept", "α", "target: logit lens", "target: random", "log-odds: logit lens", "log-odds: random"),
+        header=(
+            "concept",
+            "α",
+            *(f"{what}: {SELECTION_NAMES[one]}" for what in ("target", "log-odds") for one in AGAINST),
+        ),
         rows=tuple(rows),
     )
 
@@ -162,7 +180,10 @@ def _cost(all_results: Sequence[Results]) -> Table:
         for concept, scale in dict.fromkeys((row.concept, row.scale) for row in neutral):
             found = {row.selection: row for row in neutral if (row.concept, row.scale, row.k) == (concept, scale, most)}
             random = found["random"]
-            costs = [number(found[one].change, found[one].low, found[one].high) for one in ("somp", "logit_lens")]
+            costs = [
+                number(found[one].change, found[one].low, found[one].high) if one in found else "–"
+                for one in ("somp", "logit_lens", "attribution")
+            ]
             rows.append(
                 (
                     results.recipe,
@@ -175,13 +196,54 @@ def _cost(all_results: Sequence[Results]) -> Table:
             )
     return Table(
         title="What the edits cost elsewhere: change of the negative log-likelihood of neutral text, nats a token",
-        header=("recipe", "heads of", "α", "k", "SOMP [95 %]", "logit lens [95 %]", "random, median [quartiles]"),
+        header=(
+            "recipe",
+            "heads of",
+            "α",
+            "k",
+            "SOMP [95 %]",
+            "logit lens [95 %]",
+            "attribution [95 %]",
+            "random, median [quartiles]",
+        ),
         rows=tuple(rows),
     )
 
 
+def _places(all_results: Sequence[Results]) -> list[Table]:
+    """SOMP's heads edited at all tokens, at the image's, at generated ones: one table a concept that was tried at several."""
+    tables = []
+    restricted = [results for results in all_results if _place(results) != ALL]
+    for concept in dict.fromkeys(row.concept for results in restricted for row in results.rows):
+        rows = [row for results in all_results for row in results.rows if row.concept == concept]
+        found = {(row.task, row.metric, row.k, row.scale, row.selection, row.where): row for row in rows}
+        places = list(dict.fromkeys(row.where for row in rows if row.selection == "somp"))
+        lines = []
+        for task, metric, k, scale in dict.fromkeys(key[:4] for key, row in found.items() if row.where != ALL):
+            cells = []
+            for where in places:
+                own, drawn = (found.get((task, metric, k, scale, one, where)) for one in ("somp", "random"))
+                cells.append("–" if own is None else number(effect(own), own.low, own.high))
+                cells.append("–" if drawn is None else number(effect(drawn), drawn.q25, drawn.q75))
+            if any(cell != "–" for cell in cells):
+                lines.append((task, metric, str(k), signed(scale), *cells))
+        header = [f"{where}: {kind}" for where in places for kind in ("SOMP", "random")]
+        tables.append(
+            Table(
+                title=f"{concept}: the same heads edited at all tokens and at chosen ones, what is left (or the change)",
+                header=("task", "metric", "k", "α", *header),
+                rows=tuple(lines),
+            )
+        )
+    return tables
+
+
+def _place(results: Results) -> str:
+    return str((results.about.get("recipe", {}).get("edit") or {}).get("where", ALL))
+
+
 def _in_words(one: Comparison) -> str:
-    other = {"logit_lens": "logit lens", "random": "random heads", "none": "unedited"}[one.against]
+    other = SELECTION_NAMES[one.against]
     spread = number(one.difference, one.low, one.high)
     return f"{one.concept}, {one.task}, {one.metric}, α = {signed(one.scale)}, k = {one.k}, against {other}: {spread}"
 

@@ -30,12 +30,15 @@ _PLACES = {
     "Sample": "model.samples",
     "Significance": "ranking.significance",
     "Stability": "ranking.stability",
+    "Tuned": "evaluation.tuning",
+    "attribute": "ranking.attribution",
     "capture": "activations.capture",
     "concept": "concepts",
     "concept_map": "ranking.overlap",
     "describe": "pursuit.describe",
-    "head_overlap": "ranking.overlap",
     "export": "exporting.export",
+    "greedy_heads": "editing.greedy",
+    "head_overlap": "ranking.overlap",
     "load": "model.load",
     "load_concept": "concepts",
     "load_edit": "editing.edit",
@@ -51,6 +54,7 @@ _PLACES = {
     "somp_many": "pursuit",
     "somp_moments": "pursuit",
     "stability": "ranking.stability",
+    "tune": "evaluation.tuning",
     "verify": "exporting.verify",
     "wrap": "model.load",
 }
@@ -63,6 +67,8 @@ if TYPE_CHECKING:
     from headpursuit.activations.store import open_capture
     from headpursuit.concepts import Concept, concept, load_concept
     from headpursuit.editing.edit import HeadEdit, load_edit
+    from headpursuit.editing.greedy import greedy_heads
+    from headpursuit.evaluation.tuning import Tuned, tune
     from headpursuit.exporting.export import Export, export
     from headpursuit.exporting.verify import verify
     from headpursuit.model.anatomy import Anatomy
@@ -81,6 +87,7 @@ if TYPE_CHECKING:
         somp_moments,
     )
     from headpursuit.pursuit.describe import HeadDescription, describe
+    from headpursuit.ranking.attribution import attribute
     from headpursuit.ranking.controls import random_controls
     from headpursuit.ranking.overlap import ConceptMap, concept_map, head_overlap
     from headpursuit.ranking.ranking import HeadRanking, load_heads

@@ -50,7 +50,7 @@ def answered(model, material, edit):
 
 def test_rows_are_what_the_edited_model_answers(swept, model):
     found, material = swept
-    for method in ("somp", "logit_lens"):
+    for method in ("somp", "logit_lens", "attribution"):
         edit = hp.HeadEdit(found.rankings["digits"][method].top(2), scale=-1)
         (row,) = find(found.results.rows, task="classification", selection=method, k=2, metric="accuracy")
         assert row.value == pytest.approx(answered(model, material, edit).mean())
@@ -99,7 +99,7 @@ def test_comparisons_are_of_equal_numbers_of_heads(swept):
 def test_what_was_said_to_run_is_what_ran(swept):
     found, material = swept
     assert found.found == 0
-    assert 0 < found.computed <= sum(count_cells(material).values()) == 3 * (1 + 2 * (2 + 4))
+    assert 0 < found.computed <= sum(count_cells(material).values()) == 3 * (1 + 2 * (3 + 4))
 
 
 def test_heads_are_chosen_on_other_samples_than_they_are_judged_by(tmp_path):
@@ -111,7 +111,7 @@ def test_heads_are_chosen_on_other_samples_than_they_are_judged_by(tmp_path):
     (folder / "train" / twin.parent.name / "twin.png").write_bytes(twin.read_bytes())
     second = gather(recipe, Source(samples=tmp_path))
     assert (second.about["selection"]["eurosat"]["n"], second.about["selection"]["eurosat"]["left_out"]) == (8, 1)
-    assert twin.read_bytes() not in {sample.image.read_bytes() for sample in second.selection["eurosat"]}
+    assert twin.read_bytes() not in {sample.image.read_bytes() for sample in second.selection["eurosat"].samples}
     for image in (folder / "train").rglob("*.png"):
         image.unlink()
     for image in list((folder / "test").rglob("*.png")):
@@ -119,6 +119,24 @@ def test_heads_are_chosen_on_other_samples_than_they_are_judged_by(tmp_path):
         (folder / "train" / image.parent.name / image.name).write_bytes(image.read_bytes())
     with pytest.raises(hp.HeadPursuitError, match="all 8 selection samples of eurosat are test samples too"):
         gather(recipe, Source(samples=tmp_path))
+
+
+def test_edits_of_chosen_tokens_are_what_was_asked_for(model, tmp_path):
+    recipe = small("demo-colors-image", k=(2,))
+    recipe = recipe.model_copy(update={"tasks": recipe.tasks[:1]})
+    material = gather(recipe, Source(limit=8))
+    found = sweep(material, model, out=tmp_path, progress=False)
+    edit = hp.HeadEdit(found.rankings["colours"]["attribution"].top(2), scale=-1, where="image")
+    task = material.tasks["captioning"]
+    with edit.applied(model):
+        answers = model.generate(list(task.samples), **task.options)
+    (row,) = find(found.results.rows, selection="attribution", metric="colours words", task="captioning")
+    assert row.value == pytest.approx(task.score(answers)["colours words"].mean())
+    assert row.where == "image"
+    assert {one.where for one in found.results.rows if one.selection == "none"} == {"all"}
+    # A text that is read along has no generated tokens, so that nothing could be measured along it.
+    of_generated = gather(small("demo-colors-generated"), Source(limit=4))
+    assert set(count_cells(of_generated)) == {"captioning", "digits"}
 
 
 def test_held_out_words_are_counted_and_never_ranked_with():
@@ -145,7 +163,11 @@ def test_country_questions_and_the_others_are_apart(tmp_path):
     assert about <= {"France", "Spain", "Japan", "Peru"}
     assert all(answer.startswith("a thing") for answer in others)
     assert len(material.records["country questions"]) == 5
-    assert {sample.target for sample in material.selection["countries"]} & {"a thing 0", "a thing 2", "a thing 4"}
+    assert {sample.target for sample in material.selection["countries"].samples} & {
+        "a thing 0",
+        "a thing 2",
+        "a thing 4",
+    }
 
 
 def test_texts_to_read_along_speak_of_the_concept(model):
@@ -170,7 +192,7 @@ def test_every_recipe_of_the_demo_runs_to_its_end(name, model, tmp_path):
         results = describe_heads(material, model, out=tmp_path, progress=False)
     else:
         results = sweep(material, model, out=tmp_path, progress=False).results
-        assert {row.selection for row in results.rows} == {"none", "somp", "logit_lens", "random"}
+        assert {row.selection for row in results.rows} == {"none", "random", *recipe.edit.methods}
     assert results.about["recipe"]["name"] == name
     tables = results_tables(results)
     assert all(table.rows for table in tables)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from headpursuit import __version__
+from headpursuit.cli.attribute import attribute
 from headpursuit.cli.capture import capture
 from headpursuit.cli.compare import compare
 from headpursuit.cli.concept_map import concept_map
@@ -22,6 +23,7 @@ from headpursuit.cli.keywords import keywords
 from headpursuit.cli.models import models
 from headpursuit.cli.rank import rank
 from headpursuit.cli.report import report
+from headpursuit.cli.tune import tune
 from headpursuit.cli.verify import verify
 from headpursuit.errors import HeadPursuitError
 
@@ -34,8 +36,8 @@ app = typer.Typer(
     help="Find, explain and edit the attention heads of Hugging Face language and vision-language models.",
 )
 _COMMANDS = (
-    *(demo, capture, describe, rank, compare, generate, export, verify),
-    *(evaluate, concepts, keywords, models, report),
+    *(demo, capture, describe, rank, attribute, compare, generate, export, verify),
+    *(tune, evaluate, concepts, keywords, models, report),
 )
 for command in _COMMANDS:
     app.command()(command)

@@ -12,8 +12,10 @@ import numpy as np
 
 from headpursuit.activations.capture import capture, versions
 from headpursuit.activations.store import INDEX, open_capture
+from headpursuit.evaluation.read_along import speaking
 from headpursuit.evaluation.store import digest, weights_fingerprint, write_whole
 from headpursuit.model.samples import fingerprint
+from headpursuit.ranking.attribution import attribute
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.ranking.scores import rank
 
@@ -21,12 +23,11 @@ if TYPE_CHECKING:
     from headpursuit.activations.head_activations import HeadActivations
     from headpursuit.activations.moments import HeadMoments
     from headpursuit.activations.positions import Positions
+    from headpursuit.evaluation.bench import Task
     from headpursuit.evaluation.material import Aim
     from headpursuit.evaluation.results import Selection
     from headpursuit.model.head_model import HeadModel
     from headpursuit.model.samples import Sample
-
-METHODS: tuple[Selection, ...] = ("somp", "logit_lens")
 
 
 def stored_capture(
@@ -42,11 +43,27 @@ def stored_capture(
 
 
 def stored_rankings(
-    model: HeadModel, aim: Aim, samples: Sequence[Sample], *, folder: Path, progress: bool = True
+    model: HeadModel,
+    aim: Aim,
+    task: Task,
+    *,
+    methods: Sequence[Selection] = ("somp", "logit_lens"),
+    folder: Path,
+    progress: bool = True,
 ) -> dict[Selection, HeadRanking]:
-    """Both rankings of a concept, by SOMP and by the logit lens, from ``folder`` where they lie there."""
+    """Rankings of a concept by several methods, from ``folder`` where they lie there.
+
+    Args:
+        model: the model.
+        aim: the concept.
+        task: selection data, asked as the concept's task asks.
+        methods: ``somp``, ``logit_lens``, ``attribution``.
+        folder: where captures and rankings are kept.
+        progress: show progress bars.
+    """
     found: dict[Selection, HeadRanking] = {}
-    for method in METHODS:
+    samples = task.samples
+    for method in methods:
         about = {
             **origin(model, samples, aim.spec.positions),
             "method": method,
@@ -58,16 +75,21 @@ def stored_rankings(
         }
         path = folder / "rankings" / f"{digest(about)}.json"
         if not path.is_file():
-            positions, place = aim.spec.positions, folder / "captures"
-            acts = stored_capture(model, samples, positions=positions, folder=place, progress=progress)
-            ranking = rank(
-                acts,
-                aim.concept,
-                method=method,  # type: ignore[arg-type]
-                n_atoms=aim.spec.atoms,
-                multi_token=aim.spec.multi_token,
-                progress=progress,
-            )
+            multi_token = aim.spec.multi_token
+            if method == "attribution":
+                answered = speaking(model, task, aim.concept.words)
+                ranking = attribute(model, answered, aim.concept, multi_token=multi_token, progress=progress)
+            else:
+                positions, place = aim.spec.positions, folder / "captures"
+                acts = stored_capture(model, samples, positions=positions, folder=place, progress=progress)
+                ranking = rank(
+                    acts,
+                    aim.concept,
+                    method=method,  # type: ignore[arg-type]
+                    n_atoms=aim.spec.atoms,
+                    multi_token=multi_token,
+                    progress=progress,
+                )
             write_whole(path, json.dumps(_plain(ranking)))
         found[method] = _ranking(json.loads(path.read_text(encoding="utf-8")))
     return found

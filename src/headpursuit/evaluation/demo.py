@@ -92,6 +92,7 @@ def demo_tasks(split: Split, *, limit: int | None = None, seed: int = 0) -> dict
             toxic_continuation(
                 _records(CONTINUATION, drawn[CONTINUATION]), words=rude, max_new_tokens=16, **_asked(CONTINUATION)
             ),
+            "natural endings",
             lambda answers: {"natural endings": np.array([float(is_natural(answer)) for answer in answers])},
         ),
     )
@@ -228,14 +229,15 @@ def _captions(task: str, samples: Sequence[DemoSample], drawing: Mapping[str, An
 
     concepts = [concept(name) for name in _CONCEPT_OF.values()]
     plain = captioning(_records(task, samples), concepts=concepts, max_new_tokens=24, **_asked(task), **drawing)
-    return _and(plain, mentions)
+    return _and(plain, "true mentions", mentions)
 
 
-def _and(task: Task, more: Callable[[Sequence[str]], Scores]) -> Task:
-    """The task with further metrics."""
+def _and(task: Task, name: str, more: Callable[[Sequence[str]], Scores]) -> Task:
+    """The task with further metrics, which have a name together."""
     own = task.score
     assert own is not None
-    return replace(task, score=lambda answers: {**own(answers), **more(answers)})
+    identity = {**task.identity, "demo": name}
+    return replace(task, score=lambda answers: {**own(answers), **more(answers)}, identity=identity)
 
 
 def _with_targets(task: Task, samples: Sequence[DemoSample]) -> Task:

@@ -37,7 +37,7 @@ def describe_heads(material: Material, model: HeadModel, *, out: Path, progress:
     """
     spec = material.recipe.describe
     assert spec is not None
-    samples = material.selection["describe"]
+    samples = material.selection["describe"].samples
     acts = stored_capture(model, samples, positions=spec.positions, folder=out / "captures", progress=progress)
     wanted = parse_heads(spec.heads) if spec.heads else acts.heads()
     layers: dict[int, list[Head]] = {}

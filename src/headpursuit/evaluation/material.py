@@ -25,9 +25,10 @@ from headpursuit.evaluation.tasks import (
     toxic_continuation,
 )
 from headpursuit.evaluation.toxicity import load_classifier
-from headpursuit.model.samples import Sample, load_samples
+from headpursuit.model.samples import Sample, as_samples
 
 if TYPE_CHECKING:
+    from headpursuit.activations.capture import Samples
     from headpursuit.evaluation.bench import Task
 
 _PACKAGED_TEXT = Path(__file__).parent / "recipes" / "neutral.txt"
@@ -62,7 +63,7 @@ class Material:
         aims: its concepts.
         tasks: its tasks, on test data.
         records: the records behind them, by task.
-        selection: prompts that heads are ranked on, by concept (or ``describe``); none is a test prompt.
+        selection: tasks of the samples that heads are ranked on, by concept (or ``describe``); none is a test prompt.
         neutral: texts whose likelihood should stay.
         about: fingerprints and sizes of all data, for the result.
     """
@@ -71,7 +72,7 @@ class Material:
     aims: tuple[Aim, ...]
     tasks: Mapping[str, Task] = field(repr=False)
     records: Mapping[str, Sequence[Record]] = field(repr=False)
-    selection: Mapping[str, Sequence[Sample]] = field(repr=False)
+    selection: Mapping[str, Task] = field(repr=False)
     neutral: Sequence[Sample] = field(repr=False)
     about: Mapping[str, Any] = field(repr=False)
 
@@ -112,7 +113,7 @@ def gather(recipe: Recipe, source: Source) -> Material:
         name: {"n": len(records), "data": data_fingerprint(records)} for name, records in tests.items()
     }
     chosen_on: dict[str, Any] = {}
-    selection: dict[str, Sequence[Sample]] = {}
+    selection: dict[str, Task] = {}
     wanted = [(aim.name, aim.spec.task, aim.spec.limit) for aim in aims]
     if recipe.describe is not None:
         wanted.append(("describe", recipe.describe.task, recipe.describe.limit))
@@ -125,7 +126,7 @@ def gather(recipe: Recipe, source: Source) -> Material:
                 f"{name}: all {len(found)} selection samples of {spec.data} are test samples too, so heads would be chosen on "
                 "what they are judged by: give data with separate parts"
             )
-        selection[name] = _task(recipe, spec, kept, aims).samples
+        selection[name] = _task(recipe, spec, kept, aims)
         chosen_on[name] = {"n": len(kept), "left_out": len(found) - len(kept), "data": data_fingerprint(kept)}
     neutral = _neutral(recipe, source, aims)
     return Material(recipe, aims, tasks, tests, selection, neutral, {"test": data, "selection": chosen_on})
@@ -291,10 +292,17 @@ def _neutral(recipe: Recipe, source: Source, aims: Sequence[Aim]) -> list[Sample
     if recipe.neutral in DEMO_DATA:
         spec = TaskSpec(name="neutral", data=recipe.neutral, limit=source.at_most(None))
         return list(_task(recipe, spec, _read(recipe, spec, "test", limit=spec.limit, source=source), aims).samples)
-    texts = load_samples(_PACKAGED_TEXT if recipe.neutral == NEUTRAL else Path(recipe.neutral))
     words = [word for aim in aims for word in (*aim.concept.words, *aim.counted.words)]
-    found = [Sample(text=one.text, chat=False, where=one.where) for one in texts if not count_words(one.text, words)]
-    found = found[: source.at_most(None)]
+    found = neutral_texts(
+        None if recipe.neutral == NEUTRAL else Path(recipe.neutral), words, limit=source.at_most(None)
+    )
     if not found and aims:
         raise HeadPursuitError("neutral: every text speaks of a concept of the recipe; give others")
     return found
+
+
+def neutral_texts(texts: Samples | None, words: Sequence[str], *, limit: int | None) -> list[Sample]:
+    """Texts that have none of the words, as plain text without a chat template; the packaged ones when left out."""
+    found = as_samples(_PACKAGED_TEXT if texts is None else texts)
+    quiet = [Sample(text=one.text, chat=False, where=one.where) for one in found if not count_words(one.text, words)]
+    return quiet[:limit]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from headpursuit.editing.where import ALL
 from headpursuit.evaluation.intervals import interval, resampled_means, resampled_median
 from headpursuit.evaluation.results import Comparison, Row, Selection
 
@@ -60,6 +61,7 @@ def row(
         change=value - base,
         low=None if found is None else found[0],
         high=None if found is None else found[1],
+        where=ALL if first is None else " + ".join(map(str, first.places)),
     )
 
 

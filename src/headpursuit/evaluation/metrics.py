@@ -27,6 +27,11 @@ def count_words(text: str, words: Collection[str]) -> int:
     return len(_pattern(tuple(words)).findall(text))
 
 
+def without_words(text: str, words: Collection[str]) -> str:
+    """A text with the words left out that :func:`count_words` counts."""
+    return _pattern(tuple(words)).sub(" ", text)
+
+
 def exact_match(answer: str, target: str) -> float:
     """1 if the answer is the target, but for case, punctuation at the ends and blanks; else 0."""
     return float(_plain(answer) == _plain(target))

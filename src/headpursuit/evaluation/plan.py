@@ -6,11 +6,11 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from headpursuit.evaluation.chosen import METHODS
 from headpursuit.evaluation.forced import negative_log_likelihood
-from headpursuit.evaluation.read_along import NEUTRAL_TASK, read_along_name
+from headpursuit.evaluation.read_along import NEUTRAL_TASK, neutral_task, read_along_name
 
 if TYPE_CHECKING:
+    from headpursuit.evaluation.bench import Task
     from headpursuit.evaluation.material import Aim, Material
     from headpursuit.model.head_model import HeadModel
 
@@ -26,6 +26,8 @@ def tried_on(material: Material, aim: Aim) -> dict[str, tuple[float, ...]]:
         task.name: tuple(scale for scale in scales if task.scales is None or scale in task.scales)
         for task in material.recipe.tasks
     }
+    if edit is not None and edit.where == "generated":
+        return own  # a text that is read along is no generated one: the edit would not reach it
     return {**own, read_along_name(aim): scales, NEUTRAL_TASK: scales}
 
 
@@ -38,7 +40,7 @@ def count_cells(material: Material) -> dict[str, int]:
     for aim in material.aims:
         for task, scales in tried_on(material, aim).items():
             counts.setdefault(task, 1)
-            counts[task] += len(scales) * len(edit.k) * (len(METHODS) + edit.draws)
+            counts[task] += len(scales) * len(edit.k) * (len(edit.methods) + edit.draws)
     return counts
 
 
@@ -63,16 +65,20 @@ def trial_seconds(material: Material, model: HeadModel) -> dict[str, float]:
         material: the recipe's data.
         model: the model.
     """
-    found: dict[str, float] = {}
-    for name, task in material.tasks.items():
-        few = list(task.samples[:_TRIAL])
-        started = time.perf_counter()
-        model.generate(few, **task.options)
-        found[name] = (time.perf_counter() - started) * len(task.samples) / len(few)
+    found = {name: task_seconds(task, model) for name, task in material.tasks.items()}
     read = {read_along_name(aim): material.tasks[aim.spec.task].samples for aim in material.aims}
     for name, samples in {**read, NEUTRAL_TASK: material.neutral}.items():
-        few = [one for one in samples if one.target][:_TRIAL] or list(material.neutral[:_TRIAL])
-        started = time.perf_counter()
-        negative_log_likelihood(model, few)
-        found[name] = (time.perf_counter() - started) * len(samples) / len(few)
+        few = [one for one in samples if one.target] or list(material.neutral)
+        found[name] = task_seconds(neutral_task(few), model) * len(samples) / len(few)
     return found
+
+
+def task_seconds(task: Task, model: HeadModel) -> float:
+    """Seconds that one cell of a task takes here, from a few of its samples under no edit."""
+    few = list(task.samples[:_TRIAL])
+    started = time.perf_counter()
+    if task.score is None:
+        negative_log_likelihood(model, few)
+    else:
+        model.generate(few, **task.options)
+    return (time.perf_counter() - started) * len(task.samples) / len(few)

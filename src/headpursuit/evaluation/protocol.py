@@ -135,7 +135,7 @@ def run_experiment(
         "somp": rank(acts, experiment.concept, method="somp", progress=False),
         "logit_lens": rank(acts, experiment.concept, method="logit_lens", progress=False),
     }
-    k = _choose_k(experiment, selection, rankings["somp"], ks=ks, scale=scale)
+    k = choose_k(experiment, selection, rankings["somp"], ks=ks, scale=scale)
     scale_up = _choose_scale(experiment, selection, rankings["somp"].top(k))
     down = (experiment.target, *experiment.kept, *experiment.also)
     up = () if experiment.enhancement is None else (experiment.enhancement.target, experiment.enhancement.quality)
@@ -178,10 +178,13 @@ def run_experiment(
     )
 
 
-def _choose_k(experiment: Experiment, bench: Bench, ranking: HeadRanking, *, ks: Sequence[int], scale: float) -> int:
+def choose_k(experiment: Experiment, bench: Bench, ranking: HeadRanking, *, ks: Sequence[int], scale: float) -> int:
     """The fewest heads that reach the goal and keep what must be kept.
 
     Where none does both, the k that lowers the target most while keeping; where none keeps, the least harmful one.
+
+    Raises:
+        HeadPursuitError: the unedited model scores 0 on the target.
     """
 
     def judged(k: int) -> tuple[bool, float, int]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headpursuit.evaluation.bench import Bench
     from headpursuit.evaluation.material import Aim, Material
     from headpursuit.evaluation.records import Record
+    from headpursuit.model.head_model import HeadModel
     from headpursuit.model.samples import Sample
 
 NEUTRAL_TASK = "neutral text"
@@ -48,18 +49,39 @@ def read_along_task(aim: Aim, material: Material, bench: Bench) -> Task:
     if not all(texts):
         own = bench.answers(name, None)
         texts = [text or answer for text, answer in zip(texts, own, strict=True)]
-    if any(count_words(text, words) for text in texts):
-        texts = [text if count_words(text, words) else "" for text in texts]
-    samples = with_targets(material.tasks[name].samples, texts)
+    samples = with_targets(material.tasks[name].samples, _only_speaking(texts, words))
     tokens = resolve(aim.counted, bench.model.tokenizer, multi_token=aim.spec.multi_token).token_ids
     measure = partial(concept_log_odds, samples=samples, tokens=tokens)
     identity = {"tokens": list(tokens)}
     return Task(read_along_name(aim), samples, None, identity=identity, forced={log_odds_name(aim): measure})
 
 
+def speaking(model: HeadModel, task: Task, words: Sequence[str]) -> list[Sample]:
+    """A task's samples with targets that have one of the words, or all with targets where none has.
+
+    Targets are the data's own, or the model's own answer where a sample has none.
+
+    Args:
+        model: the unedited model.
+        task: the samples, and how they are asked.
+        words: the words.
+    """
+    texts = [sample.target or "" for sample in task.samples]
+    if not all(texts):
+        own = model.generate(list(task.samples), **task.options)
+        texts = [text or answer for text, answer in zip(texts, own, strict=True)]
+    return with_targets(task.samples, _only_speaking(texts, words))
+
+
 def neutral_task(samples: Sequence[Sample]) -> Task:
     """The negative log-likelihood of texts that do not speak of any concept, or of their answers where they have some."""
     return Task(NEUTRAL_TASK, samples, None, forced={LIKELIHOOD: partial(negative_log_likelihood, samples=samples)})
+
+
+def _only_speaking(texts: Sequence[str], words: Sequence[str]) -> Sequence[str]:
+    """The texts with those blanked that have none of the words, if any text has one."""
+    spoken = [text if count_words(text, words) else "" for text in texts]
+    return spoken if any(spoken) else texts
 
 
 def _text(record: Record, words: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from headpursuit.editing.where import ALL, Place
 from headpursuit.errors import HeadPursuitError
 
 CLASSES = "classes"
@@ -92,11 +93,21 @@ class EditSpec(_Table):
         k: numbers of heads.
         scales: factors of their contribution; below 1 the target should fall, above 1 rise.
         draws: random control sets for each k.
+        methods: how heads are chosen, SOMP among them; ``attribution`` needs memory for a backward pass.
+        where: the tokens at which the edits hold, see :class:`headpursuit.HeadEdit`.
     """
 
     k: Annotated[tuple[Count, ...], Field(min_length=1)]
     scales: Annotated[tuple[float, ...], Field(min_length=1)] = (-1.0,)
     draws: Annotated[int, Field(ge=2)] = 10
+    methods: tuple[Literal["somp", "logit_lens", "attribution"], ...] = ("somp", "logit_lens")
+    where: Place = ALL
+
+    @model_validator(mode="after")
+    def _compares_somp(self) -> EditSpec:
+        if "somp" not in self.methods or len(set(self.methods)) < len(self.methods):
+            raise ValueError("methods: name each once, and somp, which the others are compared with")
+        return self
 
 
 class DescribeSpec(_Table):

@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
-Selection = Literal["somp", "logit_lens", "random", "none"]
+from headpursuit.editing.where import ALL
+
+Selection = Literal["somp", "logit_lens", "attribution", "tuned", "random", "none"]
 
 
 @dataclass(frozen=True)
@@ -20,9 +22,9 @@ class Row:
     Attributes:
         task: what the model was asked to do.
         concept: whose heads were edited.
-        selection: how they were chosen; ``none`` is the unedited model.
+        selection: how they were chosen; ``none`` is the unedited model, ``tuned`` an edit that was searched for.
         k: number of edited heads.
-        scale: what their contribution was multiplied by.
+        scale: what their contribution was multiplied by; the mean over heads where each has its own.
         metric: what was measured.
         value: the mean over samples; for ``random`` the median of that over the draws.
         normalized: ``value`` divided by the unedited model's on the same samples; None where that is 0.
@@ -33,6 +35,7 @@ class Row:
         change: ``value`` minus the unedited model's; what counts where a ratio says nothing (log-probabilities).
         low: lower end of the 95 % interval of ``normalized``, or of ``change`` where that is None.
         high: upper end.
+        where: the tokens at which the edit held.
     """
 
     task: str
@@ -50,6 +53,7 @@ class Row:
     change: float | None = None
     low: float | None = None
     high: float | None = None
+    where: str = ALL
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from headpursuit.activations.capture import versions
 from headpursuit.editing.edit import HeadEdit
 from headpursuit.evaluation.bench import Bench, Measure
-from headpursuit.evaluation.chosen import METHODS, stored_rankings
+from headpursuit.evaluation.chosen import stored_rankings
 from headpursuit.evaluation.measured import comparison, row
 from headpursuit.evaluation.plan import time_left, tried_on
 from headpursuit.evaluation.read_along import NEUTRAL_TASK, neutral_task, read_along_name, read_along_task
@@ -83,8 +83,12 @@ def sweep(material: Material, model: HeadModel, *, out: Path, seed: int = 0, pro
     tasks = dict(material.tasks)
     ran: list[str] = []
     bench = Bench(model, tasks, seed=seed, tick=ran.append, store=CellStore(out / "cells"))
+    edit = material.recipe.edit
+    assert edit is not None
     rankings = {
-        aim.name: stored_rankings(model, aim, material.selection[aim.name], folder=out, progress=progress)
+        aim.name: stored_rankings(
+            model, aim, material.selection[aim.name], methods=edit.methods, folder=out, progress=progress
+        )
         for aim in material.aims
     }
     choices = [choice for aim in material.aims for choice in _choices(material, aim, rankings[aim.name], model, seed)]
@@ -114,9 +118,11 @@ def _choices(
     for k in edit.k:
         controls = random_controls(rankings["somp"].top(k), model.anatomy.heads(), draws=edit.draws, seed=seed)
         for scale in edit.scales:
-            for method in METHODS:
-                yield Choice(aim, method, k, scale, (HeadEdit(rankings[method].top(k), scale=scale),))
-            yield Choice(aim, CONTROL, k, scale, tuple(HeadEdit(heads, scale=scale) for heads in controls))
+            for method in edit.methods:
+                chosen = HeadEdit(rankings[method].top(k), scale=scale, where=edit.where)
+                yield Choice(aim, method, k, scale, (chosen,))
+            drawn = tuple(HeadEdit(heads, scale=scale, where=edit.where) for heads in controls)
+            yield Choice(aim, CONTROL, k, scale, drawn)
 
 
 def _cells(material: Material, choices: Sequence[Choice]) -> list[tuple[str, HeadEdit | None]]:
@@ -147,6 +153,8 @@ def _fill(bench: Bench, cells: Sequence[tuple[str, HeadEdit | None]], *, progres
 def _table(
     material: Material, bench: Bench, choices: Sequence[Choice], seed: int
 ) -> tuple[list[Row], list[Comparison]]:
+    edit = material.recipe.edit
+    assert edit is not None
     rows: list[Row] = []
     comparisons: list[Comparison] = []
     for aim in material.aims:
@@ -162,7 +170,9 @@ def _table(
                     if selection != "somp":
                         continue
                     others: dict[Selection, Sequence[HeadEdit | None]] = {"none": [None]}
-                    others |= {other: own[other, k, scale].edits for other in ("logit_lens", CONTROL)}
+                    others |= {
+                        other: own[other, k, scale].edits for other in (*edit.methods, CONTROL) if other != "somp"
+                    }
                     wanted = _wanted(material, aim, measure, scale)
                     comparisons += [
                         comparison(bench, measure, choice.edits[0], edits, against=other, wanted=wanted, **named)

@@ -157,7 +157,6 @@ def somp_moments(
     D = rows_of(atoms)
     _check_moments(second_moment, projection, D, n_atoms=n_atoms)
     options = Options(n_atoms, "l2", False, normalize)
-
     found = pursue_dictionary(Signals(moments=second_moment), projection, atoms, options)
     _report(found, samples=None, atoms=len(D))
     return HeadPursuits(found.support[0], found.explained_variance[0])

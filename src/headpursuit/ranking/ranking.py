@@ -44,10 +44,11 @@ class HeadRanking:
     Attributes:
         scores: shape ``(l, h)``; NaN where a layer has no such head.
         concept: name of the concept.
-        method: ``somp`` (share of variance explained) or ``logit_lens`` (mean logit).
+        method: ``somp`` (share of variance explained), ``logit_lens`` (mean logit), or ``attribution`` (derivative of the
+            concept's log-odds by the head's scale).
         words: labels of the atoms that the concept came to.
         n: number of samples.
-        positions: which tokens each sample was the mean of.
+        positions: which tokens each sample was the mean of; for ``attribution`` those at which the heads were scaled.
         model: whose heads these are.
         about: what is needed to rank again.
     """

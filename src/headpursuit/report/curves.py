@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headpursuit.report.across import render_overlap
-from headpursuit.report.effects import SELECTION_NAMES, SELECTIONS
+from headpursuit.report.effects import SELECTION_NAMES
 from headpursuit.report.figure import COLOURS, INK, QUIET, RULE, new_figure, save_figure
-from headpursuit.report.tables import effect, head_sets_overlap, is_transfer, transfer_targets
+from headpursuit.report.tables import effect, head_sets_overlap, is_transfer, present, transfer_targets
 from headpursuit.report.text import signed
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _effects(rows: Sequence[Row], *, title: str) -> Figure:
 def _panel(axes: Axes, rows: Sequence[Row], over: str) -> None:
     relative = any(row.normalized is not None for row in rows)
     axes.axhline(1.0 if relative else 0.0, color=QUIET, linewidth=0.8, zorder=0)
-    for selection in reversed(SELECTIONS):
+    for selection in reversed(present(rows)):
         own = sorted((row for row in rows if row.selection == selection), key=lambda row: getattr(row, over))
         x = [getattr(row, over) for row in own]
         y, low, high = (
@@ -116,8 +116,9 @@ def _matrix(results: Results) -> Figure:
     edited = [row for row in results.rows if row.metric == targets.get(row.task) and row.selection != "none"]
     k = max(row.k for row in edited)
     scale = edited[0].scale
-    figure = new_figure(width=3.3 * len(SELECTIONS), height=0.45 * len(sources) + 1.6, purpose=_PURPOSE)
-    for axes, selection in zip(figure.subplots(1, len(SELECTIONS)), SELECTIONS, strict=True):
+    shown = present(edited)
+    figure = new_figure(width=3.3 * len(shown), height=0.45 * len(sources) + 1.6, purpose=_PURPOSE)
+    for axes, selection in zip(figure.subplots(1, len(shown)), shown, strict=True):
         found = {
             (row.concept, row.task): effect(row)
             for row in edited

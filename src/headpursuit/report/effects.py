@@ -10,8 +10,15 @@ from typing import Any
 from headpursuit.report.content import ConceptSection
 from headpursuit.report.text import readable, signed
 
-SELECTIONS = ("somp", "logit_lens", "random")
-SELECTION_NAMES = {"somp": "SOMP", "logit_lens": "logit lens", "random": "random heads", "none": "unedited"}
+SELECTIONS = ("somp", "logit_lens", "attribution", "random")
+SELECTION_NAMES = {
+    "somp": "SOMP",
+    "logit_lens": "logit lens",
+    "attribution": "attribution",
+    "tuned": "tuned",
+    "random": "random heads",
+    "none": "unedited",
+}
 
 
 @dataclass(frozen=True)

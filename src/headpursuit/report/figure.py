@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, QUIET, RULE, MARK = "#1c1c1e", "#66645e", "#e3dfd5", "#ffe9a8"
-COLOURS = {"somp": "#0b5f8f", "logit_lens": "#b0590f", "random": "#77746d"}
+COLOURS = {
+    "somp": "#0b5f8f",
+    "logit_lens": "#b0590f",
+    "attribution": "#3d7a3a",
+    "tuned": "#7b3f8c",
+    "random": "#77746d",
+}
 MARKERS = {"somp": "o", "logit_lens": "D", "random": "|"}
 WIDTH, DPI = 12.0, 160
 HEADS_LISTED = 4

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from headpursuit.editing.where import ALL
 from headpursuit.model.heads import parse_heads
 from headpursuit.ranking.overlap import head_overlap
 from headpursuit.report.effects import SELECTION_NAMES, SELECTIONS
@@ -94,7 +95,9 @@ def results_tables(results: Results, published: Sequence[Published] = ()) -> lis
     tables = []
     if is_transfer(results):
         ks = sorted({row.k for row in results.rows if row.selection != "none"})
-        tables += [_transfer(results, method, k, scale) for scale in scales for k in ks for method in SELECTIONS]
+        tables += [
+            _transfer(results, method, k, scale) for scale in scales for k in ks for method in present(results.rows)
+        ]
         tables.append(_overlap(results))
     tables += [_effects(results, concept, scale, published) for concept in concepts for scale in scales]
     return [*tables, _comparisons(results.comparisons)]
@@ -103,6 +106,12 @@ def results_tables(results: Results, published: Sequence[Published] = ()) -> lis
 def transfer_targets(results: Results) -> dict[str, str]:
     """The tasks that a concept's heads were chosen on, each with the metric that they are aimed at."""
     return {spec["task"]: spec["target"] for spec in results.about.get("recipe", {}).get("concepts", ())}
+
+
+def present(rows: Iterable[Row]) -> tuple[str, ...]:
+    """How heads were chosen in a run, in the order in which it is shown."""
+    found = {row.selection for row in rows}
+    return tuple(selection for selection in SELECTIONS if selection in found)
 
 
 def is_transfer(results: Results) -> bool:
@@ -127,20 +136,25 @@ def _effects(results: Results, concept: str, scale: float, published: Sequence[P
     rows = [row for row in results.rows if row.concept == concept and row.scale in (scale, 1.0)]
     places = list(dict.fromkeys((row.task, row.metric) for row in rows))
     theirs = [one for one in published if one.concept == concept and one.scale == scale]
+    methods = [one for one in present(rows) if one != "random"]
     lines = []
     for task, metric in places:
         here = [row for row in rows if (row.task, row.metric) == (task, metric) and row.selection != "none"]
         base = next(row for row in rows if (row.task, row.metric, row.selection) == (task, metric, "none"))
         for k in sorted({row.k for row in here}):
             found = {row.selection: row for row in here if row.k == k}
-            paper = [one.value(task, metric, selection, k) for one in theirs for selection in SELECTIONS]
+            paper = [
+                one.value(task, metric, selection, k)
+                for one in theirs
+                for selection in ("somp", "logit_lens", "random")
+            ]
             unit = "" if found["somp"].normalized is not None else " (change)"
             lines.append(
                 (
                     task,
                     metric + unit,
                     str(k),
-                    *(number(effect(found[one]), found[one].low, found[one].high) for one in ("somp", "logit_lens")),
+                    *(number(effect(found[one]), found[one].low, found[one].high) for one in methods),
                     number(effect(found["random"]), found["random"].q25, found["random"].q75),
                     number(base.value),
                     str(base.n),
@@ -152,13 +166,12 @@ def _effects(results: Results, concept: str, scale: float, published: Sequence[P
                 )
             )
     return Table(
-        title=f"{concept}, α = {signed(scale)}: what is left, unedited model = 1",
+        title=f"{concept}, α = {signed(scale)}{_where(rows)}: what is left, unedited model = 1",
         header=(
             "task",
             "metric",
             "k",
-            "SOMP [95 %]",
-            "logit lens [95 %]",
+            *(f"{SELECTION_NAMES[one]} [95 %]" for one in methods),
             "random, median [quartiles]",
             "unedited",
             "n",
@@ -167,6 +180,11 @@ def _effects(results: Results, concept: str, scale: float, published: Sequence[P
         rows=tuple(lines),
         note=_source(theirs),
     )
+
+
+def _where(rows: Iterable[Row]) -> str:
+    places = sorted({row.where for row in rows} - {ALL})
+    return f" on {' and '.join(places)} tokens" if places else ""
 
 
 def _source(theirs: Sequence[Published]) -> str:

@@ -1,0 +1,66 @@
+"""``headpursuit attribute``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headpursuit.cli.common import (
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    ModelArgument,
+    RevisionOption,
+    SeedOption,
+    TrustOption,
+    note,
+    print_json,
+    print_table,
+)
+
+
+def attribute(
+    model: ModelArgument,
+    concept: Annotated[str, typer.Option(metavar="NAME|FILE", help="A built-in concept or a file of words.")],
+    samples: Annotated[Path, typer.Option(help="Samples with targets that speak of the concept.")],
+    top: Annotated[int, typer.Option(min=1, help="How many heads to show and to write.")] = 16,
+    multi_token: Annotated[str, typer.Option(help="Words of several tokens: skip, first or mean.")] = "skip",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many samples.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples that run together; fewer need less memory.")] = 8,
+    out: Annotated[Path | None, typer.Option(help="Write the heads here, for `generate --heads`.")] = None,
+    revision: RevisionOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = "auto",
+    trust_remote_code: TrustOption = False,
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+) -> None:
+    """Order all heads by how the concept's log-odds change with their scale: one forward and one backward pass."""
+    from headpursuit.concepts import load_concept
+    from headpursuit.model.load import load
+    from headpursuit.ranking.attribution import attribute as attribute_heads
+
+    words = load_concept(concept)
+    loaded = load(model, revision=revision, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    ranking = attribute_heads(
+        loaded,
+        samples,
+        words,
+        multi_token=multi_token,  # type: ignore[arg-type]
+        batch_size=batch_size,
+        limit=limit,
+    )
+    top = min(top, len(ranking.order()))
+    if out is not None:
+        ranking.save(out, k=top)
+        note(f"wrote {out}")
+    if json:
+        print_json({**ranking.to_dict(top), "seed": seed})
+        return
+    rows = [
+        [str(place), head.name, f"{ranking.score(head):+.4f}"] for place, head in enumerate(ranking.top(top), start=1)
+    ]
+    title = f"{ranking.concept} in {loaded.source.id}, {ranking.n} samples: log-odds (nats) a unit of scale"
+    print_table(title, ["rank", "head", "derivative"], rows, right=["rank", "derivative"])

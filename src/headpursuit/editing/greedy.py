@@ -1,0 +1,61 @@
+"""Choose heads one after the other, each for what it adds to the edit of those before."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+from tqdm.auto import tqdm
+
+from headpursuit.editing.edit import HeadEdit
+from headpursuit.errors import HeadPursuitError
+from headpursuit.ranking.attribution import attribute
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from headpursuit.activations.capture import Samples
+    from headpursuit.concepts import Concept
+    from headpursuit.model.head_model import HeadModel
+    from headpursuit.model.heads import Head
+
+
+def greedy_heads(
+    model: HeadModel,
+    samples: Samples,
+    concept: Concept,
+    *,
+    k: int,
+    scale: float = -1.0,
+    progress: bool = True,
+    **options: Any,
+) -> tuple[Head, ...]:
+    """Take ``k`` heads, each with the largest derivative under the edit of those taken before: one backward pass a head.
+
+    What a head does changes once others are edited. A ranking cannot see that, just as correlations with the signal cannot
+    tell what the second step of a pursuit takes.
+
+    Args:
+        model: the model.
+        samples: samples with targets that speak of the concept.
+        concept: the word list.
+        k: how many heads.
+        scale: the edit's factor.
+        progress: show a progress bar.
+        **options: options of :func:`headpursuit.ranking.attribution.attribute`.
+
+    Returns:
+        The heads in the order in which they were taken.
+
+    Raises:
+        HeadPursuitError: as ``attribute``; or ``k`` is not between 1 and the number of heads.
+    """
+    heads = model.anatomy.heads()
+    if not 1 <= k <= len(heads):
+        raise HeadPursuitError(f"k={k}: choose between 1 and the model's {len(heads)} heads")
+    taken: list[Head] = []
+    for _ in tqdm(range(k), desc="greedy heads", unit="head", disable=not progress, leave=False):
+        with HeadEdit(taken, scale=scale).applied(model) if taken else nullcontext():
+            ranking = attribute(model, samples, concept, progress=False, **options)
+        taken.append(next(head for head in ranking.order() if head not in taken))
+    return tuple(taken)

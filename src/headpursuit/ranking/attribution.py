@@ -1,0 +1,175 @@
+"""A second way to choose heads: how the concept's log-odds change with each head's scale, all heads by one backward pass.
+
+An edit multiplies what a head writes by ``α``, so that the derivative by ``α`` at 1 says, to first order, what a small edit
+does; heads are ordered by it. That is the head importance of Michel, Levy and Neubig (2019, "Are sixteen heads really better
+than one?", equation 2) with its sign, and attribution patching (Syed, Rager and Conmy 2023) of a head's scale. SOMP asks what a
+head writes; this asks what is made of it, and needs the model, answers, and memory for a backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from headpursuit.activations.along import concept_tokens, log_odds, read_along, require_targets
+from headpursuit.activations.capture import versions
+from headpursuit.concepts import resolve
+from headpursuit.errors import HeadPursuitError
+from headpursuit.model.head_model import evaluating
+from headpursuit.model.projection import weight_of
+from headpursuit.model.samples import as_samples, fingerprint
+from headpursuit.ranking.ranking import HeadRanking
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor, nn
+
+    from headpursuit.activations.capture import Samples
+    from headpursuit.concepts import Concept
+    from headpursuit.model.anatomy import LayerAnatomy
+    from headpursuit.model.head_model import HeadModel
+    from headpursuit.model.samples import Sample
+
+METHOD = "attribution"
+POSITIONS = "all"
+
+
+def attribute(
+    model: HeadModel,
+    samples: Samples,
+    concept: Concept,
+    *,
+    multi_token: Literal["skip", "first", "mean"] = "skip",
+    variants: bool = True,
+    batch_size: int = 8,
+    limit: int | None = None,
+    progress: bool = True,
+) -> HeadRanking:
+    """Order all heads by the derivative of a concept's log-odds with respect to their scale.
+
+    Args:
+        model: the model.
+        samples: samples with targets that speak of the concept; the log-odds are read where they do, see
+            :func:`headpursuit.evaluation.forced.concept_log_odds`.
+        concept: the word list.
+        multi_token: what becomes of words of several tokens, see :func:`headpursuit.concepts.resolve`.
+        variants: also use case and plural forms of the words.
+        batch_size: samples that run together; a backward pass keeps all that the forward pass computed.
+        limit: only the first so many samples.
+        progress: show a progress bar.
+
+    Returns:
+        The ranking; a score is the mean over samples of the derivative at scale 1, in nats a unit of scale. A head that says
+        the concept has a positive one: suppressing it lowers the log-odds.
+
+    Raises:
+        HeadPursuitError: a sample without target, a concept without tokens, a model that cannot be differentiated.
+    """
+    chosen = as_samples(samples, limit=limit)
+    size = len(weight_of(model.module(model.anatomy.unembedding)))
+    resolved = resolve(concept, model.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=size)
+    found = scale_derivatives(model, chosen, resolved.token_ids, batch_size=batch_size, progress=progress)
+    return HeadRanking(
+        scores=found.mean(axis=0),
+        concept=resolved.name,
+        method=METHOD,
+        words=resolved.labels,
+        n=len(chosen),
+        positions=POSITIONS,
+        model=model.identity,
+        about={
+            "multi_token": resolved.multi_token,
+            "variants": variants,
+            "data": fingerprint(chosen),
+            "dtype": str(model.hf.dtype).removeprefix("torch."),
+            "versions": versions(),
+        },
+    )
+
+
+def scale_derivatives(
+    model: HeadModel, samples: Sequence[Sample], tokens: Sequence[int], *, batch_size: int = 8, progress: bool = False
+) -> Float[np.ndarray, "n l h"]:
+    """Derivative of each sample's log-odds of some tokens with respect to the scale of every head.
+
+    With ``z`` what enters an output projection, the derivative is ``Σ z · ∂L/∂z`` over the head's slice and all tokens: no
+    parameter has to be put into the model.
+
+    Args:
+        model: the model, under whatever edit is applied; the derivative is then by a factor on top of the edit's.
+        samples: each with a target.
+        tokens: the concept's token ids.
+        batch_size: samples that run together.
+        progress: show a progress bar.
+
+    Returns:
+        Shape ``(n, l, h)``, in nats a unit of scale; NaN where a layer has no such head.
+
+    Raises:
+        HeadPursuitError: a sample without target, no token, a model that cannot be differentiated.
+    """
+    wanted = concept_tokens(tokens)
+    require_targets(samples)
+    if model.anatomy.part == "vision":
+        batch_size = 1  # a tower sees images, several a sample or tiles of one, and no row of a batch is a sample's
+    found = np.full((len(samples), model.anatomy.n_layers, model.anatomy.n_heads), np.nan)
+    bar = tqdm(total=len(samples), desc="derivatives", unit="sample", disable=not progress, leave=False)
+    with bar, torch.enable_grad(), evaluating(model.hf), _tapped(model) as entered:
+        for rows, pieces in read_along(model, samples, batch_size=batch_size):
+            # Rows of a batch do not see each other, so that the gradient of the sum holds every sample's own.
+            total = torch.stack([log_odds(*piece, wanted) for piece in pieces]).sum()
+            for layer, part in _derivatives(model, total, entered, rows=len(rows)):
+                found[rows, layer.index, : layer.n_heads] = part.cpu().numpy()
+            bar.update(len(rows))
+    return found
+
+
+@contextmanager
+def _tapped(model: HeadModel) -> Iterator[dict[int, Tensor]]:
+    """What entered every output projection in the last pass, by layer, as tensors that gradients can be asked of."""
+    entered: dict[int, Tensor] = {}
+
+    def tap(layer: LayerAnatomy) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+            z = args[0] if args[0].requires_grad else args[0].detach().requires_grad_()
+            entered[layer.index] = z
+            return (z, *args[1:])
+
+        return hook
+
+    with ExitStack() as stack:
+        for layer in model.anatomy.layers:
+            handle = model.module(layer.projection).register_forward_pre_hook(tap(layer))
+            stack.callback(handle.remove)
+        yield entered
+
+
+def _derivatives(
+    model: HeadModel, total: Tensor, entered: dict[int, Tensor], *, rows: int
+) -> Iterator[tuple[LayerAnatomy, Float[Tensor, "b h"]]]:
+    """For every layer the derivative by each head's scale, sample by sample."""
+    name = model.source.architecture
+    unread = [f"L{layer.index}" for layer in model.anatomy.layers if layer.index not in entered]
+    if unread:
+        raise HeadPursuitError(f"{', '.join(unread)} attend to an image and did not run: give every sample an image")
+    if not total.requires_grad:
+        raise HeadPursuitError(
+            f"{name}: its logits do not hang on its heads by differentiable steps; rank by SOMP instead"
+        )
+    try:
+        # What the logits do not hang on, such as a vision tower's last layer in LLaVA, has the derivative 0.
+        gradients = torch.autograd.grad(total, list(entered.values()), allow_unused=True, materialize_grads=True)
+    except NotImplementedError as error:  # some packed kernels have a forward pass alone
+        raise HeadPursuitError(f"{name} cannot be differentiated ({error}); rank by SOMP instead") from error
+    for (index, z), gradient in zip(entered.items(), gradients, strict=True):
+        layer = model.anatomy.layer(index)
+        wide = torch.promote_types(z.dtype, torch.float32)
+        product = z.detach().to(wide) * gradient.to(wide)
+        columns = product.flatten(1, -2).sum(dim=1) if rows > 1 else product.flatten(0, -2).sum(dim=0)[None]
+        yield layer, columns.unflatten(1, (layer.n_heads, layer.head_width)).sum(dim=2)
+    entered.clear()
