@@ -97,7 +97,7 @@ def tune(
         k=top,
         scales=scales,
         places=tuple(where or ("all",)),  # type: ignore[arg-type]
-        methods=tuple(name.replace("-", "_") for name in method or ("somp",)),  # type: ignore[arg-type]
+        methods=tuple(name.replace("-", "_") for name in method or ("somp",)),  # type: ignore[misc]
         per_head=per_head,
     )
     wanted = _number(reach)
@@ -107,7 +107,7 @@ def tune(
         words,
         samples,
         neutral=neutral,
-        positions=positions,
+        positions=positions,  # type: ignore[arg-type]
         max_loss=max_loss,
         max_nats=max_nats,
         enhance=enhance,

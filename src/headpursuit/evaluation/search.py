@@ -184,7 +184,7 @@ def _shared_scale(space: Space, tried: Tried) -> Callable[[optuna.Trial], Trial]
         method = asked.suggest_categorical("method", list(space.orders))
         k = asked.suggest_int("k", 1, space.k)
         scale = asked.suggest_float("scale", space.low, space.high, step=space.step)
-        where = asked.suggest_categorical("where", list(space.places))
+        where: Place = asked.suggest_categorical("where", list(space.places))  # type: ignore[assignment]
         return tried(HeadEdit(space.orders[method][:k], scale=scale, where=where), method)
 
     return run

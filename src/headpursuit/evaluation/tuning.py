@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from headpursuit.evaluation.goal import Goal
     from headpursuit.evaluation.tuning_data import TuningData
     from headpursuit.model.head_model import HeadModel
+    from headpursuit.model.heads import Head
     from headpursuit.ranking.ranking import HeadRanking
 
 _SCALES = {False: (-2.0, 0.75), True: (1.25, 8.0)}
@@ -189,7 +190,7 @@ def run_tuning(
     test = Bench(model, data.test, seed=seed, tick=ran.append, store=store)
     rises = data.goal.rises
     rankings = _rankings(model, data, options, out, progress)
-    orders = {method: rankings[method].order() for method in options.methods}
+    orders: dict[str, Sequence[Head]] = {method: rankings[method].order() for method in options.methods}
     most = min(options.k, *map(len, orders.values()))
     low, high = options.scales or _SCALES[rises]
     space = Space(orders, most, low, high, places=options.places, per_head=options.per_head)

@@ -20,7 +20,7 @@ from headpursuit.model.samples import as_samples, fingerprint
 
 if TYPE_CHECKING:
     from headpursuit.activations.capture import Samples
-    from headpursuit.activations.positions import Positions
+    from headpursuit.activations.positions import RowPositions
     from headpursuit.concepts import Concept
     from headpursuit.evaluation.bench import Scores
     from headpursuit.evaluation.protocol import Experiment
@@ -48,7 +48,7 @@ class TuningData:
     goal: Goal
     tuning: Mapping[str, Task] = field(repr=False)
     test: Mapping[str, Task] = field(repr=False)
-    positions: Positions
+    positions: RowPositions
     experiment: Experiment | None = None
 
     @property
@@ -68,7 +68,7 @@ def read_data(
     samples: Samples | None,
     *,
     neutral: Samples | None,
-    positions: Positions,
+    positions: RowPositions,
     max_loss: float,
     max_nats: float,
     enhance: bool,
@@ -127,7 +127,7 @@ def sample_data(
     samples: Samples,
     *,
     neutral: Samples | None,
-    positions: Positions,
+    positions: RowPositions,
     max_loss: float,
     max_nats: float,
     enhance: bool,
