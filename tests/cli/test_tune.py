@@ -13,21 +13,10 @@ from pathlib import Path
 import pytest
 
 import headpursuit as hp
-from headpursuit.cli import main
+from command import call
 from headpursuit.model.demo import demo_samples
 
 QUICK = ("--limit", 8, "--trials", 4, "--top", 3)
-
-
-def call(*words) -> int:
-    before, sys.argv = sys.argv, ["headpursuit", *map(str, words)]
-    try:
-        main()
-    except SystemExit as stop:
-        return stop.code or 0
-    finally:
-        sys.argv = before
-    return 0
 
 
 def test_a_killed_search_goes_on_and_its_edit_can_be_used(tmp_path, capsys):

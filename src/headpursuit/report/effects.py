@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headpursuit.report.content import ConceptSection
 from headpursuit.report.text import readable, signed
 
-SELECTIONS = ("somp", "logit_lens", "attribution", "random")
+if TYPE_CHECKING:
+    from headpursuit.evaluation.results import Selection
+
+SELECTIONS: tuple[Selection, ...] = ("somp", "logit_lens", "attribution", "random")
 SELECTION_NAMES = {
     "somp": "SOMP",
     "logit_lens": "logit lens",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from headpursuit.evaluation.published import Published
-    from headpursuit.evaluation.results import Comparison, Results, Row
+    from headpursuit.evaluation.results import Comparison, Results, Row, Selection
 
 _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
 _LATEX |= {
@@ -108,7 +108,7 @@ def transfer_targets(results: Results) -> dict[str, str]:
     return {spec["task"]: spec["target"] for spec in results.about.get("recipe", {}).get("concepts", ())}
 
 
-def present(rows: Iterable[Row]) -> tuple[str, ...]:
+def present(rows: Iterable[Row]) -> tuple[Selection, ...]:
     """How heads were chosen in a run, in the order in which it is shown."""
     found = {row.selection for row in rows}
     return tuple(selection for selection in SELECTIONS if selection in found)
