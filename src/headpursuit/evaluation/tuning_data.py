@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from headpursuit.activations.positions import RowPositions
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.answers import trivia_f1
 from headpursuit.evaluation.bench import Measure, Task
@@ -20,7 +21,6 @@ from headpursuit.model.samples import as_samples, fingerprint
 
 if TYPE_CHECKING:
     from headpursuit.activations.capture import Samples
-    from headpursuit.activations.positions import RowPositions
     from headpursuit.concepts import Concept
     from headpursuit.evaluation.bench import Scores
     from headpursuit.evaluation.protocol import Experiment
@@ -78,8 +78,10 @@ def read_data(
     """The splits of one's own samples, or where none are given those of the demo; arguments as for `tune`.
 
     Raises:
-        HeadPursuitError: as :func:`sample_data` and :func:`demo_data`.
+        HeadPursuitError: other positions than these, and as :func:`sample_data` and :func:`demo_data`.
     """
+    if positions not in get_args(RowPositions):
+        raise HeadPursuitError(f"positions={positions!r}: choose one of {', '.join(get_args(RowPositions))}")
     if samples is None:
         return demo_data(model, concept, max_loss=max_loss, enhance=enhance, limit=limit, seed=seed)
     limits = {"max_loss": max_loss, "max_nats": max_nats}
