@@ -230,7 +230,7 @@ def _places(all_results: Sequence[Results]) -> list[Table]:
         header = [f"{where}: {kind}" for where in places for kind in ("SOMP", "random")]
         tables.append(
             Table(
-                title=f"{concept}: the same heads edited at all tokens and at chosen ones, what is left (or the change)",
+                title=f"{concept}: SOMP's heads edited at all tokens and at chosen ones, what is left (or the change)",
                 header=("task", "metric", "k", "α", *header),
                 rows=tuple(lines),
             )

@@ -144,6 +144,7 @@ def test_own_samples_are_split_and_other_words_are_judged(model, tmp_path):
         ("digits", None, {"enhance": True}, "does not enhance digits"),
         ("colours", ["a"] * 9, {}, "give at least 8"),
         ("colours", None, {"max_loss": 0}, "allow a loss above 0"),
+        ("colours", ["a b"] * 8, {"positions": "some"}, "positions='some'"),
         ("colours", None, {"reach": "far", "limit": 4}, "reach='far'"),
     ],
 )

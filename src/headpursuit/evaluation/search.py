@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 
 from headpursuit.editing.edit import Factor, HeadEdit
-from headpursuit.editing.where import ALL
+from headpursuit.editing.where import ALL, as_where
 from headpursuit.errors import HeadPursuitError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -184,8 +184,8 @@ def _shared_scale(space: Space, tried: Tried) -> Callable[[optuna.Trial], Trial]
         method = asked.suggest_categorical("method", list(space.orders))
         k = asked.suggest_int("k", 1, space.k)
         scale = asked.suggest_float("scale", space.low, space.high, step=space.step)
-        where: Place = asked.suggest_categorical("where", list(space.places))  # type: ignore[assignment]
-        return tried(HeadEdit(space.orders[method][:k], scale=scale, where=where), method)
+        where = asked.suggest_categorical("where", list(space.places))
+        return tried(HeadEdit(space.orders[method][:k], scale=scale, where=as_where(where)), method)
 
     return run
 

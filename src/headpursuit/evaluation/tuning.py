@@ -27,6 +27,7 @@ from headpursuit.ranking.controls import random_controls
 
 if TYPE_CHECKING:
     from headpursuit.activations.capture import Samples
+    from headpursuit.activations.positions import Positions
     from headpursuit.concepts import Concept
     from headpursuit.editing.where import Place
     from headpursuit.evaluation.bench import Measure
@@ -129,7 +130,7 @@ def tune(
     max_loss: float = 0.05,
     max_nats: float = 0.05,
     neutral: Samples | None = None,
-    positions: Any = "mean",
+    positions: Positions = "mean",
     limit: int | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -245,7 +246,10 @@ def _rankings(
     model: HeadModel, data: TuningData, options: Options, out: Path, progress: bool
 ) -> dict[Selection, HeadRanking]:
     spec = ConceptSpec(
-        words=data.goal.concept, task=data.goal.target.task, target=data.goal.target.metric, positions=data.positions
+        words=data.goal.concept,
+        task=data.goal.target.task,
+        target=data.goal.target.metric,
+        positions=data.positions,  # type: ignore[arg-type]
     )
     aim = Aim(spec, data.concept, data.concept)
     methods = tuple(dict.fromkeys(("somp", *options.methods)))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headpursuit.activations.positions import RowPositions
+from headpursuit.activations.positions import ALL, check_positions
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.answers import trivia_f1
 from headpursuit.evaluation.bench import Measure, Task
@@ -21,6 +21,7 @@ from headpursuit.model.samples import as_samples, fingerprint
 
 if TYPE_CHECKING:
     from headpursuit.activations.capture import Samples
+    from headpursuit.activations.positions import Positions
     from headpursuit.concepts import Concept
     from headpursuit.evaluation.bench import Scores
     from headpursuit.evaluation.protocol import Experiment
@@ -48,7 +49,7 @@ class TuningData:
     goal: Goal
     tuning: Mapping[str, Task] = field(repr=False)
     test: Mapping[str, Task] = field(repr=False)
-    positions: RowPositions
+    positions: Positions
     experiment: Experiment | None = None
 
     @property
@@ -68,7 +69,7 @@ def read_data(
     samples: Samples | None,
     *,
     neutral: Samples | None,
-    positions: RowPositions,
+    positions: Positions,
     max_loss: float,
     max_nats: float,
     enhance: bool,
@@ -78,10 +79,8 @@ def read_data(
     """The splits of one's own samples, or where none are given those of the demo; arguments as for `tune`.
 
     Raises:
-        HeadPursuitError: other positions than these, and as :func:`sample_data` and :func:`demo_data`.
+        HeadPursuitError: as :func:`sample_data` and :func:`demo_data`.
     """
-    if positions not in get_args(RowPositions):
-        raise HeadPursuitError(f"positions={positions!r}: choose one of {', '.join(get_args(RowPositions))}")
     if samples is None:
         return demo_data(model, concept, max_loss=max_loss, enhance=enhance, limit=limit, seed=seed)
     limits = {"max_loss": max_loss, "max_nats": max_nats}
@@ -129,7 +128,7 @@ def sample_data(
     samples: Samples,
     *,
     neutral: Samples | None,
-    positions: RowPositions,
+    positions: Positions,
     max_loss: float,
     max_nats: float,
     enhance: bool,
@@ -145,6 +144,11 @@ def sample_data(
     Raises:
         HeadPursuitError: too few samples, or neutral texts that all speak of the concept.
     """
+    check_positions(positions)
+    if positions == ALL:
+        raise HeadPursuitError(
+            "positions='all': the rows of single tokens cannot be compared by the paper's criterion; choose others"
+        )
     chosen = list({fingerprint([one]): one for one in as_samples(samples)}.values())
     order = np.random.default_rng(seed).permutation(len(chosen))
     at_most = len(chosen) // 2 if limit is None else min(limit, len(chosen) // 2)
