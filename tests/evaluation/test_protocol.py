@@ -92,7 +92,7 @@ def test_results_are_written_tidily(outcome, tmp_path):
     stored = json.loads((tmp_path / "results.json").read_text())
     assert {"recipe", "model", "versions", "rows"} <= set(stored)
     keys = {"task", "concept", "selection", "k", "scale", "metric", "value", "normalized", "q25", "q75", "n", "seed"}
-    assert all(set(row) == keys | {"change", "low", "high"} for row in stored["rows"])
+    assert all(set(row) == keys | {"change", "low", "high", "where"} for row in stored["rows"])
     assert len(pd.read_csv(tmp_path / "results.csv")) == len(stored["rows"])
 
 

@@ -79,7 +79,7 @@ def test_comparisons_are_of_equal_numbers_of_heads(swept):
         ("classification", "accuracy"),
         ("digits, teacher-forced", "log-odds of digits"),
     }
-    assert {one.against for one in target} == {"none", "logit_lens", "random"}
+    assert {one.against for one in target} == {"none", "logit_lens", "attribution", "random"}
     for one in target:
         somp, other = (
             find(

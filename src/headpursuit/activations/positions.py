@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from headpursuit.model.batching import Batch, Prompt
     from headpursuit.model.heads import Part
 
-Positions = Literal["mean", "last", "image", "answer", "all"]
+# Those that leave a row for every sample; "all" keeps moments alone.
+RowPositions = Literal["mean", "last", "image", "answer"]
+Positions = RowPositions | Literal["all"]
 ALL: Literal["all"] = "all"
-POSITIONS: tuple[str, ...] = get_args(Positions)
+POSITIONS: tuple[str, ...] = (*get_args(RowPositions), ALL)
 
 
 def check_positions(positions: str, *, part: Part = "text") -> None:

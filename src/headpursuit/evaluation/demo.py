@@ -28,7 +28,7 @@ from headpursuit.model.demo.captions import BACKGROUND_NAMES, COLOR_NAMES, COUNT
 from headpursuit.model.demo.continuations import is_natural
 
 if TYPE_CHECKING:
-    from headpursuit.activations.positions import Positions
+    from headpursuit.activations.positions import RowPositions
     from headpursuit.evaluation.bench import Scores
     from headpursuit.evaluation.records import Record
     from headpursuit.model.demo import Split
@@ -104,7 +104,7 @@ def demo_experiments() -> tuple[Experiment, ...]:
     digits, facts = Measure(DIGITS, "accuracy"), Measure(FACTS, "exact match")
     mentions = Measure(CAPTION, "true mentions")
 
-    def captioning(name: str, at_most: float, *, positions: Positions = "answer") -> Experiment:
+    def captioning(name: str, at_most: float, *, positions: RowPositions = "answer") -> Experiment:
         others = Measure(CAPTION, f"true mentions beside {name}")
         return Experiment(
             concept=concept(name),

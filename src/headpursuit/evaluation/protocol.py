@@ -21,7 +21,7 @@ from headpursuit.ranking.scores import rank
 if TYPE_CHECKING:
     from headpursuit.activations.head_activations import HeadActivations
     from headpursuit.activations.moments import HeadMoments
-    from headpursuit.activations.positions import Positions
+    from headpursuit.activations.positions import RowPositions
     from headpursuit.concepts import Concept
     from headpursuit.model.heads import Head
     from headpursuit.ranking.ranking import HeadRanking
@@ -67,7 +67,7 @@ class Experiment:
     concept: Concept
     target: Measure
     kept: tuple[Measure, ...]
-    positions: Positions
+    positions: RowPositions
     at_most: float
     keep: float = 0.9
     also: tuple[Measure, ...] = ()

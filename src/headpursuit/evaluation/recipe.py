@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from headpursuit.activations.positions import RowPositions
 from headpursuit.editing.where import ALL, Place
 from headpursuit.errors import HeadPursuitError
 
@@ -79,7 +80,7 @@ class ConceptSpec(_Table):
     task: Name
     target: Name
     name: Name | None = None
-    positions: Literal["mean", "last", "image", "answer"] = "mean"
+    positions: RowPositions = "mean"
     limit: Count | None = None
     atoms: Count = 50
     multi_token: Literal["skip", "first", "mean"] = "skip"
@@ -122,7 +123,7 @@ class DescribeSpec(_Table):
     """
 
     task: Name
-    positions: Literal["mean", "last", "image", "answer"] = "mean"
+    positions: RowPositions = "mean"
     limit: Count | None = None
     atoms: Count = 5
     heads: tuple[Name, ...] = ()

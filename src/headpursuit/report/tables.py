@@ -142,7 +142,7 @@ def _effects(results: Results, concept: str, scale: float, published: Sequence[P
         here = [row for row in rows if (row.task, row.metric) == (task, metric) and row.selection != "none"]
         base = next(row for row in rows if (row.task, row.metric, row.selection) == (task, metric, "none"))
         for k in sorted({row.k for row in here}):
-            found = {row.selection: row for row in here if row.k == k}
+            found: dict[str, Row] = {row.selection: row for row in here if row.k == k}
             paper = [
                 one.value(task, metric, selection, k)
                 for one in theirs
