@@ -24,7 +24,7 @@ def idx(folder, prefix, pixels, labels, *, zipped=False, mark="-"):
     }
     for name, content in files.items():
         if zipped:
-            (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+            (folder / f"{name}.gz").write_bytes(gzip.compress(content, mtime=0))
         else:
             (folder / name).write_bytes(content)
 
@@ -59,7 +59,7 @@ def test_mnist_files(tmp_path, zipped, mark):
         ("train-images-idx3-ubyte", struct.pack(">BBBBIII", 0, 0, 8, 3, 1, 1, 1) + b"xy", "its header says 1 bytes"),
         ("train-images-idx3-ubyte", struct.pack(">BBBBIII", 0, 0, 8, 3, 1, 1, 1) + b"x", "1 train images but 2 labels"),
         ("train-images-idx3-ubyte", struct.pack(">BBBBIII", 0, 0, 8, 3, *[2**32 - 1] * 3), "its header says 792281624"),
-        ("train-images-idx3-ubyte", gzip.compress(b"abc" * 99)[:-20], "cannot be read"),
+        ("train-images-idx3-ubyte", gzip.compress(b"abc" * 99, mtime=0)[:-20], "cannot be read"),
         ("train-labels-idx1-ubyte", struct.pack(">BBBBI", 0, 0, 8, 1, 2) + b"\x01\x0b", "'11' is no class"),
     ],
 )
