@@ -62,6 +62,7 @@ NOTES = (
     "Answers are greedy, but for enhancement: there captions are sampled at temperature 1 with one seed for every edit.",
     "Random controls were run on the target's own task; measures of other tasks stand without one.",
     "Random controls have the same number of heads in each layer as the chosen set and share none with it.",
+    "Where random heads move a target, too, it is read by more heads of the chosen layers than the chosen ones, each a little.",
 )
 _CONCEPT_OF = {"color": "colours", "mood": "sentiments", "count": "quantity"}
 # Enhancement is seen in captions drawn from the model's own distribution: the greedy ones say all they can already.
