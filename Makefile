@@ -21,10 +21,11 @@ demo: $(STAMP) ## the whole story on the embedded model; ends with demo-report/r
 test: $(STAMP) ## run the tests
 	$(PY) -m pytest -n auto
 
-lint: $(STAMP) ## ruff and mypy
+lint: $(STAMP) ## ruff, mypy, and the direction of imports
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
 
 bench: $(STAMP) ## measure pursuits, captures and edits against plain ways
 	$(PY) -m benchmarks.pursuit

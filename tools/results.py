@@ -15,12 +15,12 @@ from tools.tuned import tuned_section
 
 import headpursuit as hp
 from headpursuit.editing.where import ALL
-from headpursuit.evaluation.describing import describe_heads
-from headpursuit.evaluation.material import Source, gather
-from headpursuit.evaluation.read_along import NEUTRAL_TASK
+from headpursuit.evaluation.describe import describe_heads
+from headpursuit.evaluation.evaluate import sweep
+from headpursuit.evaluation.prepare import Source, gather
 from headpursuit.evaluation.recipe import Recipe, load_recipe
 from headpursuit.evaluation.results import Comparison, Results
-from headpursuit.evaluation.sweep import sweep
+from headpursuit.evaluation.teacher_forced_tasks import NEUTRAL_TASK
 from headpursuit.model.head_model import HeadModel
 from headpursuit.report.effects import SELECTION_NAMES
 from headpursuit.report.evaluation import save_evaluation

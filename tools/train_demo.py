@@ -1,4 +1,4 @@
-"""Train the embedded demo model: a small LLaVA, from nothing, on what `headpursuit.model.demo` draws.
+"""Train the embedded demo model: a small LLaVA, from nothing, on what `headpursuit.demo` draws.
 
     python tools/train_demo.py [--out FOLDER] [--tower FOLDER] [--seed N]
 
@@ -37,10 +37,10 @@ from transformers import (
 )
 
 import headpursuit as hp
+from headpursuit import demo
+from headpursuit.demo import captions, continuations, digits, facts, scenes
 from headpursuit.evaluation.demo import CAPTION, CONTINUATION, COUNTRIES, DIGITS, FACTS, demo_tasks
 from headpursuit.evaluation.protocol import Bench, Measure
-from headpursuit.model import demo
-from headpursuit.model.demo import captions, continuations, digits, facts, scenes
 
 PAD, BOS, EOS, IMAGE = 0, 1, 2, 3
 SPECIAL = ("<pad>", "<s>", "</s>", "<image>")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import headpursuit as hp
 from headpursuit.evaluation.results import Comparison
-from headpursuit.evaluation.tuning import Tuned
 from headpursuit.model.head_model import HeadModel
 from headpursuit.report.evaluation import check_folder
 from headpursuit.report.tables import number
 from headpursuit.report.tuning import save_tuning, tuning_tables
+from headpursuit.tuning.tune import Tuned
 
 CONCEPTS = ("colours", "quantity", "digits")
 LIMIT, TRIALS = 240, 60

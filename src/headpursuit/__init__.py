@@ -9,8 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from headpursuit.errors import HeadPursuitError
-
-__version__ = "0.1.0"
+from headpursuit.versions import __version__
 
 _PLACES = {
     "Anatomy": "model.anatomy",
@@ -20,7 +19,7 @@ _PLACES = {
     "Export": "exporting.export",
     "Head": "model.heads",
     "HeadActivations": "activations.head_activations",
-    "HeadDescription": "pursuit.describe",
+    "HeadDescription": "ranking.describe",
     "HeadEdit": "editing.edit",
     "HeadModel": "model.head_model",
     "HeadMoments": "activations.moments",
@@ -30,14 +29,14 @@ _PLACES = {
     "Sample": "model.samples",
     "Significance": "ranking.significance",
     "Stability": "ranking.stability",
-    "Tuned": "evaluation.tuning",
+    "Tuned": "tuning.tune",
     "attribute": "ranking.attribution",
     "capture": "activations.capture",
     "concept": "concepts",
     "concept_map": "ranking.overlap",
-    "describe": "pursuit.describe",
+    "describe": "ranking.describe",
     "export": "exporting.export",
-    "greedy_heads": "editing.greedy",
+    "greedy_heads": "ranking.greedy",
     "head_overlap": "ranking.overlap",
     "load": "model.load",
     "load_concept": "concepts",
@@ -46,7 +45,7 @@ _PLACES = {
     "merge_moments": "activations.moments",
     "open_capture": "activations.store",
     "random_controls": "ranking.controls",
-    "rank": "ranking.scores",
+    "rank": "ranking.rank",
     "significance": "ranking.significance",
     "somp": "pursuit",
     "somp_heads": "pursuit",
@@ -54,7 +53,7 @@ _PLACES = {
     "somp_many": "pursuit",
     "somp_moments": "pursuit",
     "stability": "ranking.stability",
-    "tune": "evaluation.tuning",
+    "tune": "tuning.tune",
     "verify": "exporting.verify",
     "wrap": "model.load",
 }
@@ -67,8 +66,6 @@ if TYPE_CHECKING:
     from headpursuit.activations.store import open_capture
     from headpursuit.concepts import Concept, concept, load_concept
     from headpursuit.editing.edit import HeadEdit, load_edit
-    from headpursuit.editing.greedy import greedy_heads
-    from headpursuit.evaluation.tuning import Tuned, tune
     from headpursuit.exporting.export import Export, export
     from headpursuit.exporting.verify import verify
     from headpursuit.model.anatomy import Anatomy
@@ -86,14 +83,16 @@ if TYPE_CHECKING:
         somp_many,
         somp_moments,
     )
-    from headpursuit.pursuit.describe import HeadDescription, describe
     from headpursuit.ranking.attribution import attribute
     from headpursuit.ranking.controls import random_controls
+    from headpursuit.ranking.describe import HeadDescription, describe
+    from headpursuit.ranking.greedy import greedy_heads
     from headpursuit.ranking.overlap import ConceptMap, concept_map, head_overlap
+    from headpursuit.ranking.rank import rank
     from headpursuit.ranking.ranking import HeadRanking, load_heads
-    from headpursuit.ranking.scores import rank
     from headpursuit.ranking.significance import Significance, significance
     from headpursuit.ranking.stability import Stability, stability
+    from headpursuit.tuning.tune import Tuned, tune
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ import torch
 import headpursuit as hp
 import tiny
 from headpursuit.activations import capture as capture_module
-from headpursuit.model.batching import collate, make_prompt
+from headpursuit.model.inputs import collate, make_prompt
 from model.test_contracts import prompts
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import headpursuit as hp
 from command import call
-from headpursuit.model.demo import demo_samples
+from headpursuit.demo import demo_samples
 
 QUICK = ("--limit", 8, "--trials", 4, "--top", 3)
 

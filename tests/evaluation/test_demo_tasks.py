@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from headpursuit.demo import demo_samples
 from headpursuit.evaluation.demo import (
     CAPTION,
     CONTINUATION,
@@ -14,7 +15,6 @@ from headpursuit.evaluation.demo import (
     demo_experiments,
     demo_tasks,
 )
-from headpursuit.model.demo import demo_samples
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from collections import Counter
 import pytest
 from PIL import Image
 
+from headpursuit.data.records import Record
 from headpursuit.errors import MissingExtraError
 from headpursuit.evaluation.metrics import cider, count_words, exact_match
-from headpursuit.evaluation.records import Record
 from headpursuit.evaluation.tasks import captioning
 
 

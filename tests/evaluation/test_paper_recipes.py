@@ -14,13 +14,13 @@ import pytest
 
 import tiny
 import vlm
-from evaluation.official_files import write_data
+from data.official_files import write_data
 from evaluation.test_toxicity import save as save_classifier
-from headpursuit.evaluation.describing import describe_heads
-from headpursuit.evaluation.material import Source, gather
+from headpursuit.evaluation.describe import describe_heads
+from headpursuit.evaluation.evaluate import sweep
 from headpursuit.evaluation.plan import count_cells
+from headpursuit.evaluation.prepare import Source, gather
 from headpursuit.evaluation.recipe import load_recipe, recipe_names
-from headpursuit.evaluation.sweep import sweep
 from headpursuit.report.evaluation import save_evaluation
 
 CONTEXT = 4096

@@ -9,7 +9,7 @@ import pytest
 
 import headpursuit as hp
 import tiny
-from headpursuit.evaluation.bench import Bench, Measure, Task
+from headpursuit.evaluation.cells import Bench, Measure, Task
 from headpursuit.evaluation.metrics import count_words
 from headpursuit.evaluation.protocol import Enhancement, Experiment, run_experiment
 from headpursuit.evaluation.results import Results, find

@@ -8,9 +8,9 @@ from PIL import Image
 
 import headpursuit as hp
 import tiny
+from headpursuit.data.records import Record
 from headpursuit.evaluation import tasks
 from headpursuit.evaluation.metrics import CIDER_TOKENISER
-from headpursuit.evaluation.records import Record
 
 QUESTIONS = [
     Record("Capital of France?", answers=("Paris", "paris", "city of light"), where="q 1"),

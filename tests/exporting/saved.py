@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 import headpursuit as hp
 import tiny
 import vlm
-from headpursuit.model.batching import collate, make_prompt
-from headpursuit.model.demo import demo_path
+from headpursuit.demo import demo_path
+from headpursuit.model.inputs import collate, make_prompt
 
 VLMS = ("gemma3", "qwen2_5_vl")
 FAMILIES = ("llama", "qwen3", "gpt2", "mixtral", "llava-next", *VLMS)

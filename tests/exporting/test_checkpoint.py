@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard
 import headpursuit as hp
 import tiny
 from exporting import saved
-from headpursuit.exporting import subject
+from headpursuit.exporting import projections
 from headpursuit.model.projection import stores_input_first
 
 OWN = {"headpursuit_edit.json", "README.md"}
@@ -101,7 +101,7 @@ def test_a_checkpoint_is_exported_without_being_loaded(original, tmp_path, monke
     def refuse(*_, **__):
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(subject, "load", refuse)
+    monkeypatch.setattr(projections, "load", refuse)
     hp.export(folder, tmp_path / "edit.json", tmp_path / "outlined", progress=False)
     loaded, outlined = saved.contents(tmp_path / "loaded"), saved.contents(tmp_path / "outlined")
     records = [json.loads(one.pop("headpursuit_edit.json")) for one in (loaded, outlined)]
@@ -222,7 +222,7 @@ def test_a_model_of_the_hub_is_exported_from_its_cache(llama, tmp_path, monkeypa
     monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(tmp_path), raising=False)
     EDIT.save(tmp_path / "edit.json", model=model)
     before = saved.contents(repository)
-    monkeypatch.setattr(subject, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(projections, "load", lambda *_, **__: pytest.fail("the model was loaded"))
     hp.export("some/model", tmp_path / "edit.json", tmp_path / "out", progress=False)
     only_heads_changed(
         model, EDIT, folder, tmp_path / "out", changed={f"model.layers.{i}.self_attn.o_proj.weight" for i in (0, 2)}

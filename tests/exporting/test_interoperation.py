@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 import headpursuit as hp
 import tiny
 from exporting import saved
-from headpursuit.model.demo import demo_samples
+from headpursuit.demo import demo_samples
 
 EDIT = hp.HeadEdit(["L0.H1", "L1.H2", "L2.H3"], scale=-1)
 OPTIONS = {"max_new_tokens": 6, "do_sample": False}

@@ -9,7 +9,7 @@ import torch
 
 import headpursuit as hp
 from exporting import saved
-from headpursuit.model.stored import stored_tensors
+from headpursuit.model.checkpoint_files import stored_tensors
 
 EDIT = hp.HeadEdit(["L0.H1", "L2.H3"], scale=-1)
 KEYS = tuple(f"model.layers.{index}.self_attn.o_proj.weight" for index in (0, 2))

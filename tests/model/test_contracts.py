@@ -9,7 +9,7 @@ from PIL import Image
 
 import headpursuit as hp
 import tiny
-from headpursuit.model.batching import collate, make_prompt
+from headpursuit.model.inputs import collate, make_prompt
 from headpursuit.model.projection import stores_input_first
 from headpursuit.model.selfcheck import check_decomposition
 

@@ -10,7 +10,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 import headpursuit as hp
 import vlm
-from headpursuit.model.batching import collate, make_prompt
+from headpursuit.model.inputs import collate, make_prompt
 from headpursuit.model.selfcheck import check_decomposition
 from headpursuit.ranking.ranking import load_heads
 from model.test_images import samples

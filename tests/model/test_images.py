@@ -11,7 +11,7 @@ from PIL import Image
 
 import headpursuit as hp
 import vlm
-from headpursuit.model.batching import collate, make_prompt
+from headpursuit.model.inputs import collate, make_prompt
 from headpursuit.model.selfcheck import check_decomposition
 
 TEXTS = ("two happy cats", "the flag of France is red", "one sad clown")

@@ -10,9 +10,9 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 import headpursuit as hp
 import tiny
 from architectures.shrink import CAUSAL, liven, small_config, small_model
-from headpursuit.activations.reading import mean_rows
-from headpursuit.activations.tap import read_batch
-from headpursuit.model.batching import Batch
+from headpursuit.activations.recording import read_batch
+from headpursuit.activations.reducers import mean_rows
+from headpursuit.model.inputs import Batch
 from headpursuit.model.norms import gain_of
 from headpursuit.model.weights import LiveWeights
 

@@ -8,7 +8,7 @@ import torch
 import headpursuit as hp
 import tiny
 import vlm
-from headpursuit.model.batching import collate, make_prompt
+from headpursuit.model.inputs import collate, make_prompt
 from headpursuit.model.selfcheck import check_decomposition
 from model.test_images import samples
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from agreement import FIELDS, assert_same_as_literal, use_field
 
 import headpursuit as hp
 from headpursuit.errors import HeadPursuitError
+from pursuit.agreement import FIELDS, assert_same_as_literal, use_field
 
 TEXTS = [
     f"{opening} {country}{end}"

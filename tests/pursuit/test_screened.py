@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from agreement import FIELDS, assert_same_as_literal, use_field
 from benchmarks.data import bursty_layer, clustered_atoms
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +15,7 @@ import headpursuit.pursuit as hp
 from headpursuit.errors import HeadPursuitError
 from headpursuit.pursuit import batches
 from headpursuit.pursuit.results import HeadPursuits
+from pursuit.agreement import FIELDS, assert_same_as_literal, use_field
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
@@ -89,8 +89,8 @@ def test_a_chunked_vocabulary_is_the_whole_one(monkeypatch: pytest.MonkeyPatch) 
     atoms = clustered_atoms(400, 64, seed=1)
     layer = bursty_layer(atoms, n=60, h=3, e=8, seed=2, topics=20)
     whole = hp.somp_heads(layer.z, layer.projection, atoms, n_atoms=10)
-    monkeypatch.setattr("headpursuit.pursuit.wide._READ", 37)
-    monkeypatch.setattr("headpursuit.pursuit.wide._MULTIPLY", 41)
+    monkeypatch.setattr("headpursuit.pursuit.large_dictionary._READ", 37)
+    monkeypatch.setattr("headpursuit.pursuit.large_dictionary._MULTIPLY", 41)
     chunked = hp.somp_heads(layer.z, layer.projection, atoms, n_atoms=10)
     assert torch.equal(whole.support, chunked.support)
 
@@ -214,7 +214,7 @@ def test_rows_near_underflow_are_atoms_like_others(field: str, dtype: torch.dtyp
 def test_bounds_hold_whatever_the_input(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the proof claims of every atom and step, checked against float64."""
     from headpursuit.pursuit import bounds, screened, wide
-    from headpursuit.pursuit.frame import frame_of_rows
+    from headpursuit.pursuit.whitening import frame_of_rows
 
     atoms = clustered_atoms(300, 64, seed=1)
     layer = bursty_layer(atoms, n=80, h=2, e=8, seed=2, topics=20)

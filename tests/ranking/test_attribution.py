@@ -8,10 +8,10 @@ import torch
 
 import headpursuit as hp
 import tiny
-from headpursuit.activations.along import concept_tokens, log_odds, read_along
+from headpursuit.activations.teacher_forcing import concept_tokens, log_odds, read_along
 from headpursuit.concepts import resolve
+from headpursuit.demo import demo_samples
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.demo import demo_samples
 from headpursuit.ranking.attribution import scale_derivatives
 
 COLOURS = hp.Concept("colours", ("red", "white", "blue", "black", "pink", "grey"))

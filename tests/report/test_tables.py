@@ -101,7 +101,7 @@ def test_published_numbers_stand_beside_those_of_the_same_checkpoint_alone():
 
 
 def test_every_published_series_belongs_to_a_row_of_its_recipe():
-    from headpursuit.evaluation.material import Source, known_aims
+    from headpursuit.evaluation.prepare import Source, known_aims
 
     assert len(published()) == 20
     for series in published():

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from headpursuit.activations.reading import mean_rows
-from headpursuit.activations.tap import read_batch
+from headpursuit.activations.recording import read_batch
+from headpursuit.activations.reducers import mean_rows
 from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.batching import Batch
 from headpursuit.model.head_model import HeadModel, accepted
+from headpursuit.model.inputs import Batch
 
 LENGTHS = (9, 5, 7)
 NEW_TOKENS = 3

@@ -6,22 +6,21 @@ kernel filled it; behind the projection they are already mixed.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from tqdm.auto import tqdm
 
 from headpursuit.activations.positions import ALL, Positions, check_positions, position_mask
-from headpursuit.activations.reading import Reading, gathered, joined, mean_rows, token_moments
+from headpursuit.activations.recording import read_batch, read_tower
+from headpursuit.activations.reducers import Reading, gathered, joined, mean_rows, token_moments
 from headpursuit.activations.store import CaptureFolder, as_captured, open_capture
-from headpursuit.activations.tap import read_batch, read_tower
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.batching import Batch, Prompt, collate, make_prompt
+from headpursuit.model.inputs import Batch, Prompt, collate, make_prompt
 from headpursuit.model.samples import Sample, as_samples, fingerprint
 from headpursuit.model.weights import LiveWeights
+from headpursuit.versions import versions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,20 +115,6 @@ def capture(
     )
     acts.check()
     return acts
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a number depends on."""
-    import transformers
-
-    from headpursuit import __version__
-
-    return {
-        "headpursuit": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
 
 
 def _read_part(

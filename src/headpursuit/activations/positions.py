@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from jaxtyping import Bool
     from torch import Tensor
 
-    from headpursuit.model.batching import Batch, Prompt
     from headpursuit.model.heads import Part
+    from headpursuit.model.inputs import Batch, Prompt
 
 # Those that leave a row for every sample; "all" keeps moments alone.
 RowPositions = Literal["mean", "last", "image", "answer"]

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
 from headpursuit.activations.positions import ALL
-from headpursuit.activations.reading import COUNT, SECOND, TOTAL, Reading, gathered, joined
+from headpursuit.activations.reducers import COUNT, SECOND, TOTAL, Reading, gathered, joined
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.weights import FileWeights, locate_weights
 

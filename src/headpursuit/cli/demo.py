@@ -25,7 +25,7 @@ def demo(
 
     from headpursuit.evaluation.demo import NOTES, demo_tasks, run_demo
     from headpursuit.model.load import load
-    from headpursuit.pursuit.describe import describe
+    from headpursuit.ranking.describe import describe
     from headpursuit.report import outcomes_report, render_readme_figure, render_report, save_run
 
     model = load("demo", device="cpu")

@@ -23,7 +23,7 @@ def describe(
 ) -> None:
     """Name heads by the tokens that explain what they write; needs no model in memory."""
     from headpursuit.activations.store import open_capture
-    from headpursuit.pursuit.describe import describe as describe_heads
+    from headpursuit.ranking.describe import describe as describe_heads
 
     opened = open_capture(acts)
     described = describe_heads(

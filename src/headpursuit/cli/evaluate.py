@@ -20,7 +20,7 @@ from headpursuit.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from headpursuit.evaluation.material import Material
+    from headpursuit.evaluation.prepare import Material
     from headpursuit.evaluation.results import Results
 
 
@@ -60,7 +60,7 @@ def evaluate(
     name = model or chosen.model
 
     from headpursuit.evaluation.checks import check_heads, check_words
-    from headpursuit.evaluation.material import Source, check_data, gather, known_aims
+    from headpursuit.evaluation.prepare import Source, check_data, gather, known_aims
     from headpursuit.report.evaluation import check_folder, save_evaluation
 
     source = Source(samples=samples, limit=limit, seed=seed)
@@ -86,11 +86,11 @@ def evaluate(
 
     loaded = load(name, **options)
     if chosen.describe is not None:
-        from headpursuit.evaluation.describing import describe_heads
+        from headpursuit.evaluation.describe import describe_heads
 
         results = describe_heads(material, loaded, out=place)
     else:
-        from headpursuit.evaluation.sweep import sweep
+        from headpursuit.evaluation.evaluate import sweep
 
         swept = sweep(material, loaded, out=place, seed=seed)
         results = swept.results

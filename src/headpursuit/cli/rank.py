@@ -45,7 +45,7 @@ def rank(
     """Order all heads by how much a concept explains of what they write; needs no model in memory."""
     from headpursuit.activations.store import open_capture
     from headpursuit.concepts import load_concept
-    from headpursuit.ranking.scores import rank as rank_heads
+    from headpursuit.ranking.rank import rank as rank_heads
     from headpursuit.ranking.significance import significance as test_heads
     from headpursuit.ranking.stability import stability as disturb
 

@@ -22,9 +22,9 @@ from headpursuit.cli.common import (
 from headpursuit.errors import HeadPursuitError
 
 if TYPE_CHECKING:
-    from headpursuit.evaluation.tuning import Options
-    from headpursuit.evaluation.tuning_data import TuningData
     from headpursuit.model.head_model import HeadModel
+    from headpursuit.tuning.splits import TuningData
+    from headpursuit.tuning.tune import Options
 
 
 def tune(
@@ -83,11 +83,11 @@ def tune(
 ) -> None:
     """Choose heads and scales for a concept under limits; a search that was cut off goes on where it stopped."""
     from headpursuit.concepts import load_concept
-    from headpursuit.evaluation.tuning import Options, run_tuning
-    from headpursuit.evaluation.tuning_data import read_data
     from headpursuit.model.load import load
     from headpursuit.report.evaluation import check_folder
     from headpursuit.report.tuning import save_tuning, trials_table, tuning_tables
+    from headpursuit.tuning.splits import read_data
+    from headpursuit.tuning.tune import Options, run_tuning
 
     words = load_concept(concept)
     place = out or Path("headpursuit-tuned") / words.name
@@ -142,7 +142,7 @@ def _number(reach: str | None) -> float | str | None:
 
 def _dry_run(data: TuningData, options: Options, model: HeadModel, out: Path, *, json: bool) -> None:
     from headpursuit.evaluation.plan import in_words, task_seconds
-    from headpursuit.evaluation.tuning import count_cells
+    from headpursuit.tuning.tune import count_cells
 
     cells = count_cells(data, options)
     a_cell = {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from headpursuit.concepts.builtin import BUILTIN, built_in_words, canonical_name
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.files import read_text
+from headpursuit.files import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import string
 from collections import Counter
 from collections.abc import Collection
 
-_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
-_TO_BLANK = str.maketrans(dict.fromkeys(string.punctuation + "‘’´`", " "))
+from headpursuit.data.answers import normalise_answer
+
 _PREFIX = re.compile(r"^(?:the\s+)?answer\s*(?:is\b\s*:?|:)\s*", re.IGNORECASE)
 
 
@@ -16,15 +15,6 @@ def parse_answer(written: str) -> str:
     """The answer in what a model wrote: its first line that is not blank, without "Answer:" or "The answer is" before it."""
     said = _PREFIX.sub("", written.strip())
     return next((line.strip() for line in said.splitlines() if line.strip()), "")
-
-
-def normalise_answer(text: str) -> str:
-    """TriviaQA's normalisation: lower case, punctuation and underscores to blanks, no articles, single blanks.
-
-    Punctuation becomes a blank (SQuAD deletes it), so that "U.S." is "u s" and "us" another answer. Source: the rules of
-    the official TriviaQA evaluation script, version 1.0 (Joshi et al. 2017).
-    """
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_TO_BLANK)).split())
 
 
 def trivia_exact_match(answer: str, accepted: Collection[str]) -> float:

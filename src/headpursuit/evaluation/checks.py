@@ -12,7 +12,7 @@ from headpursuit.model.load import load_outline, load_tokenizer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headpursuit.evaluation.material import Aim
+    from headpursuit.evaluation.prepare import Aim
     from headpursuit.evaluation.recipe import Recipe
 
 

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from headpursuit.activations.capture import capture, versions
+from headpursuit.activations.capture import capture
 from headpursuit.concepts import concept
-from headpursuit.evaluation.bench import Bench, Measure, Task
-from headpursuit.evaluation.demo_records import DEMO_DATA, demo_record
+from headpursuit.data.demo import DEMO_DATA, demo_record
+from headpursuit.demo import DemoSample, demo_samples
+from headpursuit.demo.captions import BACKGROUND_NAMES, COLOR_NAMES, COUNT_NAMES, MOOD_NAMES, SIZE_NAMES
+from headpursuit.demo.continuations import is_natural
+from headpursuit.evaluation.cells import Bench, Measure, Task
 from headpursuit.evaluation.protocol import Enhancement, Experiment, Outcome, run_experiment
 from headpursuit.evaluation.results import Results
 from headpursuit.evaluation.tasks import (
@@ -23,15 +26,13 @@ from headpursuit.evaluation.tasks import (
     question_answering,
     toxic_continuation,
 )
-from headpursuit.model.demo import DemoSample, demo_samples
-from headpursuit.model.demo.captions import BACKGROUND_NAMES, COLOR_NAMES, COUNT_NAMES, MOOD_NAMES, SIZE_NAMES
-from headpursuit.model.demo.continuations import is_natural
+from headpursuit.versions import versions
 
 if TYPE_CHECKING:
     from headpursuit.activations.positions import RowPositions
-    from headpursuit.evaluation.bench import Scores
-    from headpursuit.evaluation.records import Record
-    from headpursuit.model.demo import Split
+    from headpursuit.data.records import Record
+    from headpursuit.demo import Split
+    from headpursuit.evaluation.cells import Scores
     from headpursuit.model.head_model import HeadModel
 
 CAPTION, SAMPLED, DIGITS = "captioning", "captioning, sampled", "classification"

@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from headpursuit.evaluation.forced import negative_log_likelihood
-from headpursuit.evaluation.read_along import NEUTRAL_TASK, neutral_task, read_along_name
+from headpursuit.evaluation.teacher_forced import negative_log_likelihood
+from headpursuit.evaluation.teacher_forced_tasks import NEUTRAL_TASK, neutral_task, read_along_name
 
 if TYPE_CHECKING:
-    from headpursuit.evaluation.bench import Task
-    from headpursuit.evaluation.material import Aim, Material
+    from headpursuit.evaluation.cells import Task
+    from headpursuit.evaluation.prepare import Aim, Material
     from headpursuit.model.head_model import HeadModel
 
 # A trial is long enough to be timed and short enough to be waited for.

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from headpursuit.activations.capture import capture
 from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import HeadPursuitError
-from headpursuit.evaluation.bench import Bench, Measure
-from headpursuit.evaluation.measured import row
+from headpursuit.evaluation.cells import Bench, Measure
+from headpursuit.evaluation.effects import row
 from headpursuit.evaluation.results import Row, Selection
 from headpursuit.ranking.controls import random_controls
-from headpursuit.ranking.scores import rank
+from headpursuit.ranking.rank import rank
 
 if TYPE_CHECKING:
     from headpursuit.activations.head_activations import HeadActivations

@@ -29,7 +29,7 @@ class TaskSpec(_Table):
 
     Attributes:
         name: what rows call it.
-        data: a data set of ``headpursuit.evaluation.data``, or one of the demo's.
+        data: a data set of ``headpursuit.data``, or one of the demo's.
         limit: test samples at most, drawn by the seed.
         answers: ``about`` keeps questions with one of the first concept's words as an answer, ``other`` the rest.
         template: the prompt; the task's own when left out.

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headpursuit.data.records import Record, data_fingerprint
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.answers import parse_answer, trivia_exact_match, trivia_f1
-from headpursuit.evaluation.bench import Task
+from headpursuit.evaluation.cells import Task
 from headpursuit.evaluation.metrics import CIDER_TOKENISER, WORD_COUNTING, cider, cider_scorer, count_words, exact_match
-from headpursuit.evaluation.records import Record, data_fingerprint
 from headpursuit.model.samples import Sample
 
 if TYPE_CHECKING:
     from headpursuit.concepts import Concept
-    from headpursuit.evaluation.bench import Scores
+    from headpursuit.evaluation.cells import Scores
     from headpursuit.evaluation.toxicity import ToxicityClassifier
 
 QUESTION_TEMPLATE = "Give the answer to this question in one, two or three words and explain nothing.\n{text}"

@@ -20,7 +20,7 @@ from headpursuit.errors import HeadPursuitError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from headpursuit.exporting.subject import Subject, Touched
+    from headpursuit.exporting.projections import Subject, Touched
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

@@ -10,15 +10,15 @@ import torch
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.exporting.folder import files_beside, fill
-from headpursuit.exporting.subject import FLOATS
+from headpursuit.exporting.projections import FLOATS
+from headpursuit.model.checkpoint_files import checkpoint_files
 from headpursuit.model.load import whole_folder
-from headpursuit.model.stored import checkpoint_files
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from headpursuit.exporting.subject import Subject, Touched
-    from headpursuit.model.stored import StoredTensor
+    from headpursuit.exporting.projections import Subject, Touched
+    from headpursuit.model.checkpoint_files import StoredTensor
 
 _WAY_OUT = "export an adapter instead (--format lora or ia3)"
 

@@ -12,13 +12,13 @@ from headpursuit.errors import HeadPursuitError
 from headpursuit.exporting.adapters import SERVING_RANK, write_ia3, write_lora
 from headpursuit.exporting.checkpoint import require_patchable, write_checkpoint
 from headpursuit.exporting.folder import new_folder, require_new
+from headpursuit.exporting.projections import subject_of, touched_by
 from headpursuit.exporting.provenance import write_card, write_record
-from headpursuit.exporting.subject import subject_of, touched_by
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.load import local_folder
 
 if TYPE_CHECKING:
-    from headpursuit.exporting.subject import Subject, Touched
+    from headpursuit.exporting.projections import Subject, Touched
 
 Format = Literal["checkpoint", "lora", "ia3"]
 FORMATS: tuple[str, ...] = get_args(Format)

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from tqdm.auto import tqdm
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.stored import OTHER_FORMS
+from headpursuit.model.checkpoint_files import OTHER_FORMS
 
 
 def require_new(out: Path, *, source: Path | None) -> None:

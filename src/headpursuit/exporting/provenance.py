@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import ModelCard
 from yaml import YAMLError
 
-from headpursuit.activations.capture import versions
 from headpursuit.editing.edit import HeadEdit, read_edit_file
 from headpursuit.errors import HeadPursuitError
+from headpursuit.versions import versions
 
 if TYPE_CHECKING:
-    from headpursuit.exporting.subject import Subject, Touched
+    from headpursuit.exporting.projections import Subject, Touched
 
 RECORD = "headpursuit_edit.json"
 CARD = "README.md"

@@ -16,15 +16,15 @@ from tqdm.auto import tqdm
 from headpursuit.errors import HeadPursuitError, MissingExtraError
 from headpursuit.exporting.checkpoint import scaled_weight
 from headpursuit.exporting.folder import files_beside
+from headpursuit.exporting.projections import Subject, touched_by
 from headpursuit.exporting.provenance import CARD, RECORD, Record, read_record
-from headpursuit.exporting.subject import Subject, touched_by
-from headpursuit.model.batching import collate, make_prompt
+from headpursuit.model.checkpoint_files import StoredTensor, checkpoint_files, stored_tensors
 from headpursuit.model.head_model import HeadModel, evaluating
 from headpursuit.model.identity import require_same_model
+from headpursuit.model.inputs import collate, make_prompt
 from headpursuit.model.load import load, wrap
 from headpursuit.model.probing import TOLERANCE
 from headpursuit.model.samples import Sample, as_samples
-from headpursuit.model.stored import StoredTensor, checkpoint_files, stored_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor

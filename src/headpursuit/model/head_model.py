@@ -15,8 +15,8 @@ from tqdm.auto import tqdm
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.attention import has_encoder, reads_images_only
-from headpursuit.model.batching import Batch, Prompt, collate, make_prompt
 from headpursuit.model.identity import weights_fingerprint
+from headpursuit.model.inputs import Batch, Prompt, collate, make_prompt
 from headpursuit.model.projection import weight_of
 from headpursuit.model.samples import Sample
 

@@ -22,13 +22,13 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
 )
 
+from headpursuit.demo import demo_path
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.demo import demo_path
+from headpursuit.model.checkpoint_files import OTHER_FORMS
 from headpursuit.model.finding import find_anatomy, how_to_say
 from headpursuit.model.head_model import HeadModel, ModelSource
 from headpursuit.model.images import find_image_style
 from headpursuit.model.selfcheck import proven
-from headpursuit.model.stored import OTHER_FORMS
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from headpursuit.model.attention import CROSS
-from headpursuit.model.batching import collate, make_prompt
 from headpursuit.model.head_model import accepted, evaluating
+from headpursuit.model.inputs import collate, make_prompt
 from headpursuit.model.projection import input_width
 from headpursuit.model.samples import Sample
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headpursuit.errors import HeadPursuitError, MissingExtraError
-from headpursuit.model.files import inside, json_lines, read_text
+from headpursuit.files import inside, json_lines, read_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -11,8 +11,8 @@ import torch
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.anatomy import Anatomy, LayerAnatomy, SkippedLayer
 from headpursuit.model.attention import is_norm
+from headpursuit.model.attention_kernel import KernelWatch, can_watch, watched
 from headpursuit.model.head_model import evaluating
-from headpursuit.model.kernel import KernelWatch, can_watch, watched
 from headpursuit.model.norms import gain_of, true_scale
 from headpursuit.model.probing import CANNOT_RUN, prefix_sees_ahead, run_decoder, run_on_image, tolerance
 from headpursuit.model.projection import head_outputs_sum

@@ -15,9 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from headpursuit.errors import HeadPursuitError
+from headpursuit.model.checkpoint_files import checkpoint_files, find_by_content, stored_tensors
 from headpursuit.model.norms import gain_of
 from headpursuit.model.projection import module_heads, split_heads, stores_input_first, weight_of
-from headpursuit.model.stored import checkpoint_files, find_by_content, stored_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,8 +3,8 @@
 # First, so that the name of this module gives way to that of the function.
 from headpursuit.pursuit.somp import somp_literal  # isort: split
 
-from headpursuit.pursuit.dictionary import Dictionary, TokenLabels
-from headpursuit.pursuit.heads import somp, somp_heads, somp_many, somp_moments
+from headpursuit.pursuit.dictionary import Dictionary
+from headpursuit.pursuit.fast import somp, somp_heads, somp_many, somp_moments
 from headpursuit.pursuit.results import EarlyStopWarning, HeadPursuits, Pursuit
 from headpursuit.pursuit.signal import HeadSignal
 
@@ -14,7 +14,6 @@ __all__ = [
     "HeadPursuits",
     "HeadSignal",
     "Pursuit",
-    "TokenLabels",
     "somp",
     "somp_heads",
     "somp_literal",

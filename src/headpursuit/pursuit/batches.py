@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import torch
 
 from headpursuit.pursuit.bounds import screening_dtype, stated_precision
 from headpursuit.pursuit.compiled import pursue_compiled, serves
 from headpursuit.pursuit.dictionary import Dictionary, rows_of
-from headpursuit.pursuit.frame import Frame, frame_of_moments, frame_of_rows
-from headpursuit.pursuit.gram import GramField
+from headpursuit.pursuit.large_dictionary import Vocabulary, WideField
 from headpursuit.pursuit.screened import pursue
-from headpursuit.pursuit.wide import Vocabulary, WideField
+from headpursuit.pursuit.small_dictionary import GramField
+from headpursuit.pursuit.whitening import Frame, frame_of_moments, frame_of_rows
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Float64, Int64
     from torch import Tensor
 
-    from headpursuit.pursuit.rules import Criterion
+    from headpursuit.pursuit.checks import Criterion
 
 # A dictionary of up to this many atoms is pursued in float64 by its own Gram matrix.
 SMALL = 2048
@@ -33,6 +34,9 @@ _TOGETHER = 128
 
 # Bytes of projections in float64 at a time: few enough to find them in the cache.
 _CONVERTED = 2**23
+
+# What was worked out about a dictionary, by dtype, for as long as the dictionary lives.
+_PREPARED: WeakKeyDictionary[Dictionary, dict[torch.dtype, Vocabulary]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,9 @@ def _vocabulary(atoms: Float[Tensor, "v d"] | Dictionary) -> Vocabulary:
     """The prepared rows; those of a `Dictionary` are prepared once, for the layers of a model share them."""
     D = rows_of(atoms)
     dtype = screening_dtype(D.device, D.dtype)
-    held = atoms.prepared if isinstance(atoms, Dictionary) else {}
+    if not isinstance(atoms, Dictionary):
+        return Vocabulary(D, dtype=dtype)
+    held = _PREPARED.setdefault(atoms, {})
     if dtype not in held:
         held[dtype] = Vocabulary(D, dtype=dtype)
     return held[dtype]

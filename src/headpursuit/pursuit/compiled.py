@@ -2,8 +2,8 @@
 
 A concept has so few atoms that a head's correlations ``C = D H`` (``v × n``) stay in the cache from the first step to the
 last. Choosing ``q`` with ``s = H q`` makes ``C − (D q) sᵀ`` of them: two operations a number, where scoring an atom anew
-costs ``e`` of them. Torch has no such fused loop, numba makes one (:mod:`headpursuit.pursuit.kernel`, the extra ``fast``);
-without numba, and on a GPU, :mod:`headpursuit.pursuit.screened` gives the same answers.
+costs ``e`` of them. Torch has no such fused loop, numba makes one (:mod:`headpursuit.pursuit.compiled_loop`, the extra
+``fast``); without numba, and on a GPU, :mod:`headpursuit.pursuit.screened` gives the same answers.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from headpursuit.pursuit.bounds import accumulation
-from headpursuit.pursuit.frame import is_silent
-from headpursuit.pursuit.rules import EXHAUSTED
+from headpursuit.pursuit.checks import EXHAUSTED
+from headpursuit.pursuit.whitening import is_silent
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Float64, Int64
@@ -60,7 +60,7 @@ def pursue_compiled(
         early is padded by -1 and its last value.
     """
     # Compiled when it is first imported and called, which takes seconds once a machine.
-    from headpursuit.pursuit.kernel import pursue_correlations
+    from headpursuit.pursuit.compiled_loop import pursue_correlations
 
     g, h = len(lists), z.shape[1]
     support = torch.full((g, h, n_atoms), -1)

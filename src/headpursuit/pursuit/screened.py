@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from headpursuit.pursuit.bounds import SLACK, accumulation
-from headpursuit.pursuit.rules import TIE
+from headpursuit.pursuit.checks import TIE
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Float64, Int64
     from torch import Tensor
 
-    from headpursuit.pursuit.frame import Frame
+    from headpursuit.pursuit.whitening import Frame
 
 _NEVER = float("-inf")
 

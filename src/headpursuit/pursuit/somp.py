@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.pursuit.results import EarlyStopWarning, Pursuit
-from headpursuit.pursuit.rules import (
+from headpursuit.pursuit.checks import (
     CONSTANT,
     EXHAUSTED,
     Criterion,
@@ -23,6 +22,7 @@ from headpursuit.pursuit.rules import (
     first_best,
     no_variance,
 )
+from headpursuit.pursuit.results import EarlyStopWarning, Pursuit
 from headpursuit.pursuit.signal import HeadSignal
 
 if TYPE_CHECKING:

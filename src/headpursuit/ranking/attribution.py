@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from headpursuit.activations.along import concept_tokens, log_odds, read_along, require_targets
-from headpursuit.activations.capture import versions
+from headpursuit.activations.teacher_forcing import concept_tokens, log_odds, read_along, require_targets
 from headpursuit.concepts import resolve
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.head_model import evaluating
 from headpursuit.model.projection import weight_of
 from headpursuit.model.samples import as_samples, fingerprint
 from headpursuit.ranking.ranking import HeadRanking
+from headpursuit.versions import versions
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -55,7 +55,7 @@ def attribute(
     Args:
         model: the model.
         samples: samples with targets that speak of the concept; the log-odds are read where they do, see
-            :func:`headpursuit.evaluation.forced.concept_log_odds`.
+            :func:`headpursuit.evaluation.teacher_forced.concept_log_odds`.
         concept: the word list.
         multi_token: what becomes of words of several tokens, see :func:`headpursuit.concepts.resolve`.
         variants: also use case and plural forms of the words.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
 
-    from headpursuit.ranking.scores import AtomRows
+    from headpursuit.ranking.rank import AtomRows
 
 # At most so many classes of length, and of frequency.
 _CLASSES = 10

@@ -12,7 +12,7 @@ import pandas as pd
 from headpursuit.concepts import resolve
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head
-from headpursuit.ranking.scores import check_method, score_sets, unembedding_of
+from headpursuit.ranking.rank import check_method, score_sets, unembedding_of
 from headpursuit.ranking.significance import significance
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from headpursuit.activations.head_activations import HeadActivations
     from headpursuit.activations.moments import HeadMoments
     from headpursuit.concepts import Concept
-    from headpursuit.ranking.scores import Method
+    from headpursuit.ranking.rank import Method
 
 
 def jaccard(left: Collection[Head], right: Collection[Head]) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from headpursuit.concepts import resolve
 from headpursuit.errors import HeadPursuitError, MissingExtraError
 from headpursuit.ranking.null import random_token_sets
-from headpursuit.ranking.scores import as_ranking, check_method, score_sets, unembedding_of
+from headpursuit.ranking.rank import as_ranking, check_method, score_sets, unembedding_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from headpursuit.activations.moments import HeadMoments
     from headpursuit.concepts import Concept
     from headpursuit.model.heads import Head
+    from headpursuit.ranking.rank import Method
     from headpursuit.ranking.ranking import HeadRanking
-    from headpursuit.ranking.scores import Method
 
 Tail = Literal["fitted", "counted"]
 TAILS = ("fitted", "counted")

@@ -14,7 +14,7 @@ from headpursuit.concepts import resolve
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head
 from headpursuit.ranking.overlap import jaccard
-from headpursuit.ranking.scores import as_ranking, check_method, score_sets, unembedding_of
+from headpursuit.ranking.rank import as_ranking, check_method, score_sets, unembedding_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from headpursuit.activations.head_activations import HeadActivations
     from headpursuit.concepts import Concept, ResolvedConcept
+    from headpursuit.ranking.rank import AtomRows, Method
     from headpursuit.ranking.ranking import HeadRanking
-    from headpursuit.ranking.scores import AtomRows, Method
 
 # Fewer samples than this, drawn with replacement, are too often all the same one.
 _FEWEST = 8

@@ -11,10 +11,10 @@ from headpursuit.evaluation.metrics import count_words
 from headpursuit.report.content import ConceptSection, DescribedHead, Example, RunReport, Verdict
 
 if TYPE_CHECKING:
-    from headpursuit.evaluation.bench import Task
+    from headpursuit.evaluation.cells import Task
     from headpursuit.evaluation.protocol import Outcome
     from headpursuit.evaluation.results import Results
-    from headpursuit.pursuit.describe import HeadDescription
+    from headpursuit.ranking.describe import HeadDescription
 
 _EXAMPLES = 6
 

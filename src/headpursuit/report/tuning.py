@@ -13,8 +13,8 @@ from headpursuit.report.tables import Table, effect, number
 from headpursuit.report.text import signed
 
 if TYPE_CHECKING:
-    from headpursuit.evaluation.tuning import Tuned
     from headpursuit.model.head_model import HeadModel
+    from headpursuit.tuning.tune import Tuned
 
 _TRIALS = ("number", "method", "k", "effect", "cost", "test_effect", "test_cost", "on_front", "chosen", "edit")
 

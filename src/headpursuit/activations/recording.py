@@ -1,0 +1,126 @@
+"""The tap: what enters an output projection while the model runs once, reduced inside the hook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from headpursuit.errors import HeadPursuitError
+from headpursuit.model.head_model import accepted, evaluating
+from headpursuit.model.norms import gain_of, true_scale
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from headpursuit.activations.reducers import Reading, Reducer
+    from headpursuit.model.anatomy import LayerAnatomy
+    from headpursuit.model.head_model import HeadModel
+    from headpursuit.model.inputs import Batch
+
+
+def read_batch(model: HeadModel, batch: Batch, reducer: Reducer, *, through_norm: bool = False) -> Reading:
+    """Run the model once and reduce what enters every output projection.
+
+    Args:
+        model: the model, seen as its text's heads.
+        batch: tokenized prompts.
+        reducer: what is kept of a layer's ``z``, shape ``(b, t, h·e)``.
+        through_norm: multiply ``z`` by the true scale, token by token, of a norm behind the projection.
+
+    Raises:
+        HeadPursuitError: the model adds tokens of its own, or layers did not run.
+    """
+    reading: Reading = {}
+    waiting: dict[int, Tensor] = {}
+    ran: set[int] = set()
+
+    def keep(layer: LayerAnatomy, z: Tensor) -> None:
+        reading.update(reducer(layer, z))
+        ran.add(layer.index)
+
+    def tap(layer: LayerAnatomy) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            if args[0].shape[:2] != batch.real.shape:
+                raise HeadPursuitError(
+                    f"{layer.projection} reads {tuple(args[0].shape[:2])} tokens, the batch has {tuple(batch.real.shape)}: "
+                    f"{model.source.architecture} adds tokens of its own, so which are the text's cannot be told"
+                )
+            if through_norm and layer.norm is not None:
+                waiting[layer.index] = args[0]
+            else:
+                keep(layer, args[0])
+
+        return hook
+
+    def tap_norm(layer: LayerAnatomy, norm: nn.Module) -> Any:
+        gain = gain_of(norm, model.anatomy.width)
+
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+            if layer.index in waiting:
+                keep(layer, waiting.pop(layer.index).float() * true_scale(args[0], output, gain)[..., None])
+
+        return hook
+
+    layers = model.anatomy.layers
+    taps = [model.module(layer.projection).register_forward_pre_hook(tap(layer)) for layer in layers]
+    for layer in layers:
+        if through_norm and layer.norm is not None:
+            norm = model.module(layer.norm)
+            taps.append(norm.register_forward_hook(tap_norm(layer, norm)))
+    with _hooks(taps), torch.no_grad(), evaluating(model.hf):
+        _run(model, batch)
+    _check_ran(model, ran)
+    return reading
+
+
+def read_tower(model: HeadModel, batch: Batch, reduce_by: Callable[[Tensor], Reducer]) -> Reading:
+    """Run the model on one image and reduce all that the vision tower reads of it, tile by tile where there are several.
+
+    Args:
+        model: the model, seen as its vision tower's heads.
+        batch: one sample with an image.
+        reduce_by: makes a reducer for a mask ``(1, n)`` of what it is given.
+
+    Raises:
+        HeadPursuitError: layers did not run.
+    """
+    read: dict[int, list[Tensor]] = {}
+
+    def tap(layer: LayerAnatomy) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            read.setdefault(layer.index, []).append(args[0].reshape(-1, args[0].shape[-1]))
+
+        return hook
+
+    taps = [model.module(layer.projection).register_forward_pre_hook(tap(layer)) for layer in model.anatomy.layers]
+    with _hooks(taps), torch.no_grad(), evaluating(model.hf):
+        _run(model, batch)
+    _check_ran(model, set(read))
+    reading: Reading = {}
+    for layer in model.anatomy.layers:
+        rows = torch.cat(read.pop(layer.index))[None]
+        reading.update(reduce_by(torch.ones(rows.shape[:2], dtype=torch.bool))(layer, rows))
+    return reading
+
+
+def _run(model: HeadModel, batch: Batch) -> None:
+    model.hf(**batch.inputs, **accepted(model.hf.forward, {"use_cache": False, "logits_to_keep": 1}))
+
+
+def _check_ran(model: HeadModel, ran: set[int]) -> None:
+    unread = [f"L{layer.index}" for layer in model.anatomy.layers if layer.index not in ran]
+    if unread:
+        raise HeadPursuitError(f"{', '.join(unread)} attend to an image and did not run: give every sample an image")
+
+
+@contextmanager
+def _hooks(handles: Iterable[Any]) -> Iterator[None]:
+    held = list(handles)
+    try:
+        yield
+    finally:
+        for handle in held:
+            handle.remove()

@@ -1,7 +1,0 @@
-"""Data sets of the paper, from the Hub or from local files in their official formats, as records of one schema."""
-
-from headpursuit.evaluation.data.entries import SPLITS
-from headpursuit.evaluation.data.load import load_records
-from headpursuit.evaluation.data.registry import DATASETS, Dataset
-
-__all__ = ["DATASETS", "SPLITS", "Dataset", "load_records"]

@@ -1,0 +1,33 @@
+"""Hooks on modules: read or change what passes through a model, and leave nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Hooks(ExitStack):
+    """Forward hooks that are taken away when the ``with`` block is left, however it is left.
+
+    >>> import torch
+    >>> seen = []
+    >>> layer = torch.nn.Linear(2, 3)
+    >>> with Hooks() as hooks:
+    ...     hooks.before(layer, lambda module, args: seen.append(tuple(args[0].shape)))
+    ...     _ = layer(torch.ones(4, 2))
+    >>> _ = layer(torch.ones(5, 2))
+    >>> seen
+    [(4, 2)]
+    """
+
+    def before(self, module: nn.Module, function: Callable[..., Any], **options: Any) -> None:
+        """Call ``function(module, args)`` before the module runs; what it returns, if anything, takes the place of ``args``."""
+        self.callback(module.register_forward_pre_hook(function, **options).remove)
+
+    def after(self, module: nn.Module, function: Callable[..., Any], **options: Any) -> None:
+        """Call ``function(module, args, output)`` behind the module; what it returns, if anything, takes the place of it."""
+        self.callback(module.register_forward_hook(function, **options).remove)

@@ -1,0 +1,228 @@
+"""A whole vocabulary seen from the heads of one layer: low-precision columns with proven errors, exact ones on demand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from headpursuit.pursuit.bounds import accumulation, rounding, spectral_bound
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int64
+    from torch import Tensor
+
+    from headpursuit.pursuit.whitening import Frame
+
+# Rows of the dictionary at a time: few where they are only read, so that a second look finds them in the cache.
+_READ = 64
+_MULTIPLY = 2048
+
+# A row shorter than this is scored exactly whenever it could matter.
+_FAINT = 1e-15
+
+
+class Vocabulary:
+    """The dictionary in the screening dtype, with the exact length of every row and what rounding it cost.
+
+    Attributes:
+        atoms: the rows as given, shape ``(v, d)``.
+        screened: the same rows in the screening dtype (the same tensor where the dtype is the same).
+        inverse: one over each row's length, 0 for a zero row, shape ``(v,)``, float32.
+        lengths: each row's length, float64.
+        rounded: the largest length, relative to its row's, of what a conversion cut off a row.
+        faint: 1 for rows so short that float32 products of them may underflow, else 0: nothing is known of these.
+    """
+
+    def __init__(self, atoms: Float[Tensor, "v d"], *, dtype: torch.dtype) -> None:
+        self.atoms = atoms
+        self.screened = atoms if atoms.dtype == dtype else torch.empty_like(atoms, dtype=dtype)
+        self.lengths = torch.empty(len(atoms), dtype=torch.float64, device=atoms.device)
+        rounded = torch.zeros((), dtype=torch.float64, device=atoms.device)
+        wide = torch.promote_types(atoms.dtype, torch.float32)
+        for rows in _chunks(len(atoms), _READ if atoms.device.type == "cpu" else _MULTIPLY):
+            exact = atoms[rows].to(wide)
+            lengths = torch.linalg.vector_norm(exact, dim=1, dtype=torch.float64)
+            self.lengths[rows] = lengths
+            if self.screened is not atoms:
+                self.screened[rows] = exact
+                cut = torch.linalg.vector_norm(exact - self.screened[rows], dim=1)
+                rounded = torch.maximum(rounded, torch.where(lengths > _FAINT, cut / lengths, 0).max())
+        self.rounded = float(rounded) * (1 + 1e-3)
+        self.inverse = torch.where(self.lengths > _FAINT, 1 / self.lengths, 0).float()
+        self.faint = ((self.lengths > 0) & (self.lengths <= _FAINT)).float()
+
+
+class WideField:
+    """Atoms of a vocabulary as vectors ``y`` of head space, for one batch of heads (a problem is a head).
+
+    What the field knows of ``y = A (I − QQᵀ) d`` (``A = Lᵀ W``) is the low-precision image ``Ĝ ≈ A d`` of every atom
+    and, for every direction ``q`` taken so far, the coefficients ``c ≈ q·d``. From these ``ŷ = Ĝ − Σ u c`` is formed anew
+    for the few atoms that are asked for, so its error has no history; the squared norm alone is carried along for all.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, projection: Float[Tensor, "h e d"], frame: Frame, *, steps: int) -> None:
+        self._vocabulary = vocabulary
+        v = len(vocabulary.atoms)
+        h, e, d = projection.shape
+        device, dtype = projection.device, vocabulary.screened.dtype
+        self.shape, self.width = (h, v), e
+        self._step = 0
+        self._exact = torch.bmm(frame.factor.mT, projection.double())
+        self._gram = torch.bmm(self._exact, self._exact.mT)
+        self._directions = torch.zeros(h, steps, d, dtype=torch.float64, device=device)
+        self._shadows = torch.zeros(h, steps, e, dtype=torch.float64, device=device)
+        # An atom's coefficients lie together, and the heads innermost: a step writes and a candidate reads whole lines.
+        self._coefficients = torch.empty(v, steps, h, dtype=dtype, device=device)
+
+        self._unit = rounding(dtype)
+        self._sum = accumulation(d, device)
+        self._sum_e = accumulation(e + 4, device)
+        self._relative = self._unit * (1 + self._unit) + self._sum_e
+        self._norm = spectral_bound(self._gram)
+        self._size = self._gram.diagonal(dim1=1, dim2=2).sum(1).sqrt()
+        self._operator = self._exact.to(dtype)
+        cut = self._exact - self._operator.double()
+        self._cut = spectral_bound(torch.bmm(cut, cut.mT))
+        del cut
+        self._images = torch.empty(h, v, e, dtype=dtype, device=device)
+        self._first = torch.empty(v, h, device=device)
+        flat = self._operator.reshape(h * e, d).T
+        for rows in _chunks(v, _MULTIPLY):
+            images = (vocabulary.screened[rows] @ flat).view(-1, h, e)
+            self._images[:, rows] = images.transpose(0, 1)
+            self._first[rows] = torch.linalg.vector_norm(images, dim=2, dtype=torch.float32)
+        self._first *= vocabulary.inverse[:, None]
+        self._energy = self._first.square()
+        self._doubt = self._energy * (3 * self._sum_e)
+        self._update_errors()
+
+    def bounds(self) -> Float[Tensor, "h v"]:
+        """Upper bounds on ``‖y‖`` of all atoms at this step."""
+        bound = (self._energy + self._doubt).clamp_min_(0).sqrt_()
+        bound.add_(self._first, alpha=self._relative)
+        bound.addcmul_(self._vocabulary.faint[:, None], self._norm.float())
+        return bound.add_(self._image_error).mul_(1 + 1e-6).T.contiguous()
+
+    def approximate(
+        self, problems: Int64[Tensor, " m"], atoms: Int64[Tensor, "m c"]
+    ) -> tuple[Float[Tensor, "m c e"], Float[Tensor, "m c"]]:
+        """Float32 ``ŷ`` of some atoms, and bounds on ``‖y − ŷ‖``."""
+        t = self._step
+        y = self._images[problems[:, None], atoms].float().mul_(self._vocabulary.inverse[atoms][:, :, None])
+        line = problems[:, None]
+        error = self._first[atoms, line] * self._relative + self._image_error[line]
+        error += self._vocabulary.faint[atoms] * self._norm.float()[line]
+        if t:
+            steps = torch.arange(t, device=atoms.device)
+            c = self._coefficients[atoms[:, :, None], steps, line[:, :, None]].float()
+            y = torch.baddbmm(y, c, self._shadows[problems, :t].float(), alpha=-1)
+            length = torch.linalg.vector_norm(c, dim=2)
+            relative = 3 * self._unit + accumulation(t + 4, y.device) * t**0.5
+            error += self._shadow_norm[line] * (length * relative + t**0.5 * self._column_error)
+        return y, error
+
+    def exact(
+        self, problems: Int64[Tensor, " m"], atoms: Int64[Tensor, "m c"]
+    ) -> tuple[Float[Tensor, "m c e"], Float[Tensor, "m c d"]]:
+        """Float64 ``y`` of some unit atoms, and the atoms' components orthogonal to the chosen ones."""
+        lengths = self._vocabulary.lengths[atoms]
+        r = self._vocabulary.atoms[atoms].double()
+        r *= torch.where(lengths > 0, 1 / lengths, torch.zeros_like(lengths))[:, :, None]
+        if len(problems) == self.shape[0]:
+            q = self._directions[:, : self._step]
+            r = r - torch.bmm(torch.bmm(r, q.mT), q)
+            return torch.bmm(r, self._exact.mT), r
+        y = r.new_empty(*r.shape[:2], self._exact.shape[1])
+        # One by one: indexing by a list of heads would copy their operators.
+        for i, head in enumerate(problems.tolist()):
+            q = self._directions[head, : self._step]
+            r[i] -= (r[i] @ q.T) @ q
+            torch.mm(r[i], self._exact[head].T, out=y[i])
+        return y, r
+
+    def commit(
+        self,
+        atoms: Int64[Tensor, " h"],
+        y: Float[Tensor, "h e"],
+        component: Float[Tensor, "h d"],
+        active: Bool[Tensor, " h"],
+    ) -> tuple[Float[Tensor, "h e"], Float[Tensor, "h v"]]:
+        """Take one atom a head: its shadow ``u = A q``, and upper bounds on ``|q·d|`` for all atoms."""
+        t = self._step
+        length = torch.linalg.vector_norm(component, dim=1, keepdim=True).clamp_min(1e-300)
+        q, u = component / length, y / length
+        if t:
+            # A second pass keeps the directions orthogonal to rounding where the atom was nearly dependent.
+            basis = self._directions[:, :t]
+            q = q - torch.bmm(torch.bmm(q[:, None], basis.mT), basis)[:, 0]
+            q = q / torch.linalg.vector_norm(q, dim=1, keepdim=True).clamp_min(1e-300)
+        q = torch.where(active[:, None], q, torch.zeros_like(q))
+        u = torch.where(active[:, None], u, torch.zeros_like(u))
+        c, b, doubt_b = self._columns(q, u)
+        self._coefficients[:, t] = c
+        self._directions[:, t] = q
+        self._shadows[:, t] = u
+        self._step += 1
+        self._update_errors()
+
+        # ‖y − u c‖² = ‖y‖² − 2 c b + c² ‖u‖², and the same for what the rounded c and b may have missed of it.
+        weight = u.square().sum(dim=1).float()
+        doubt_c = self._column_error
+        self._energy.addcmul_(b, c, value=-2).addcmul_(c.square(), weight)
+        c.abs_()
+        b.abs_()
+        self._doubt.add_(b, alpha=2 * doubt_c)
+        b.mul_(5 * self._unit + 2e-6).addcmul_(c, weight, value=5 * self._unit + 1e-6).add_(
+            2 * (doubt_b + weight * doubt_c)
+        )
+        self._doubt.addcmul_(b, c).add_(doubt_c * (2 * doubt_b + weight * doubt_c))
+        self._doubt.add_(self._energy, alpha=1e-6)
+        reach = c.mul_(1 + 3 * self._unit).add_(doubt_c + self._vocabulary.rounded)
+        return u, reach.add_(self._vocabulary.faint[:, None]).T.contiguous()
+
+    def _columns(
+        self, q: Float[Tensor, "h d"], u: Float[Tensor, "h e"]
+    ) -> tuple[Float[Tensor, "v h"], Float[Tensor, "v h"], Float[Tensor, " h"]]:
+        """Low-precision ``c = q·d`` and ``b = u·y`` of all atoms by one product, and a bound on the error of ``b``."""
+        screened, t = self._vocabulary.screened, self._step
+        h = len(q)
+        dtype = screened.dtype
+        # b = d·p with p = (I − QQᵀ) Aᵀ u; the projection's coefficients are known exactly, since A q is a shadow.
+        p = torch.bmm(u.to(dtype)[:, None], self._operator)[:, 0].double()
+        if t:
+            overlap = torch.bmm(u[:, None], self._shadows[:, :t].mT)
+            p -= torch.bmm(overlap, self._directions[:, :t])[:, 0]
+        high = q.to(dtype)
+        parts = [high, p.to(dtype)]
+        if dtype != torch.float32:
+            parts.append((q - high.double()).to(dtype))
+        columns = screened @ torch.cat(parts).T
+        inverse = self._vocabulary.inverse[:, None]
+        c = columns[:, :h] * inverse
+        b = columns[:, h : 2 * h] * inverse
+        if dtype != torch.float32:
+            c.addcmul_(columns[:, 2 * h :], inverse)
+        length = torch.linalg.vector_norm(u, dim=1)
+        operator = 2 * self._cut + 4 * self._unit * self._norm + (self._sum_e + self._sum) * self._size
+        doubt = length * (operator + self._sum * self._norm)
+        return c, b, (doubt * (1 + self._vocabulary.rounded) * (1 + 8 * self._unit)).float()
+
+    @property
+    def _column_error(self) -> float:
+        """What a coefficient may miss besides a relative rounding: accumulators, and the tail of q."""
+        return (2 * self._sum + 2 * self._unit**2) * (1 + self._vocabulary.rounded) * (1 + 4 * self._unit) + 1e-6
+
+    def _update_errors(self) -> None:
+        """What any ``ŷ`` may miss of its ``y`` at this step: rounding of dictionary and operator, and accumulators."""
+        error = (self._cut + self._sum * self._size * (1 + 2 * self._unit)) * (1 + self._vocabulary.rounded)
+        shadows = self._shadows[:, : self._step]
+        if self._vocabulary.rounded:
+            error = error + spectral_bound(self._gram - torch.bmm(shadows.mT, shadows)) * self._vocabulary.rounded
+        self._image_error = (error * (1 + 1e-5)).float()
+        if self._step:
+            self._shadow_norm = (spectral_bound(torch.bmm(shadows, shadows.mT)) * (1 + 1e-5)).float()
+
+
+def _chunks(v: int, rows: int) -> list[slice]:
+    return [slice(start, min(start + rows, v)) for start in range(0, v, rows)]

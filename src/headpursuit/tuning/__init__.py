@@ -1,0 +1,1 @@
+"""A search for an edit under limits."""

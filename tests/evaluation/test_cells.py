@@ -1,0 +1,127 @@
+"""Cells: computed once, kept whole, and compared sample by sample."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import headpursuit as hp
+import tiny
+from headpursuit.evaluation.cell_files import CellStore, weights_fingerprint
+from headpursuit.evaluation.cells import Bench, Measure, Task
+from headpursuit.evaluation.effects import comparison, row
+
+LENGTH = Measure("writing", "letters a")
+LOGIT = Measure("forced", "logit", compared_by="difference")
+EDIT, OTHER = hp.HeadEdit(["L1.H2", "L2.H0"], scale=-1), hp.HeadEdit(["L0.H1"], scale=3)
+
+
+def first_logit(model):
+    with torch.no_grad():
+        ids = [model.tokenizer(text, return_tensors="pt")["input_ids"] for text in tiny.TEXTS]
+        return np.array([float(model.hf(one).logits[0, -1, 40]) for one in ids])
+
+
+@pytest.fixture
+def tasks():
+    samples = [hp.Sample(text=text, chat=False) for text in tiny.TEXTS]
+    return {
+        "writing": Task(
+            "writing",
+            samples,
+            lambda answers: {"letters a": np.array([1.0 + text.count("a") for text in answers])},
+            {"max_new_tokens": 6, "min_new_tokens": 6},
+        ),
+        "forced": Task("forced", samples, None, forced={"logit": first_logit}),
+    }
+
+
+def bench(tasks, folder, ran, **options):
+    return Bench(tiny.tiny("llama"), tasks, seed=0, tick=ran.append, store=CellStore(folder), **options)
+
+
+def test_a_stored_cell_is_not_run_again_and_says_the_same(tasks, tmp_path):
+    ran: list[str] = []
+    first = bench(tasks, tmp_path, ran)
+    known = {edit: first.is_known("writing", edit) for edit in (None, EDIT)}
+    values = [(first.scores(LENGTH, edit), first.answers("writing", edit)) for edit in (None, EDIT)]
+    assert known == {None: False, EDIT: False}
+    assert len(ran) == 2
+    again = bench(tasks, tmp_path, ran)
+    assert all(again.is_known("writing", edit) for edit in (None, EDIT))
+    for (scores, answers), edit in zip(values, (None, EDIT), strict=True):
+        assert np.array_equal(again.scores(LENGTH, edit), scores)
+        assert list(again.answers("writing", edit)) == list(answers)
+    assert len(ran) == 2
+
+
+def test_a_cell_depends_on_edit_options_samples_seed_and_weights(tasks, tmp_path):
+    ran: list[str] = []
+    bench(tasks, tmp_path, ran).cell("writing", EDIT)
+    plain = tasks["writing"]
+    others = {
+        "options": Task("writing", plain.samples, plain.score, {"max_new_tokens": 5}),
+        "samples": Task("writing", plain.samples[:3], plain.score, plain.options),
+        "identity": Task("writing", plain.samples, plain.score, plain.options, {"template": "{text}"}),
+    }
+    for other in others.values():
+        assert not bench({"writing": other}, tmp_path, ran).is_known("writing", EDIT)
+    assert not bench(tasks, tmp_path, ran).is_known("writing", hp.HeadEdit(EDIT.heads, scale=-2))
+    assert not Bench(tiny.tiny("llama"), tasks, seed=1, store=CellStore(tmp_path)).is_known("writing", EDIT)
+    own = hp.wrap(tiny.hf_model("llama"), processor=tiny.tokenizer())
+    before = weights_fingerprint(own)
+    with torch.no_grad():
+        own.hf.model.layers[2].self_attn.o_proj.weight[0, 0] += 1
+    assert weights_fingerprint(own) != before == weights_fingerprint(tiny.tiny("llama"))
+
+
+def test_a_measure_of_the_model_is_taken_under_the_edit(tasks, tmp_path):
+    here = bench(tasks, tmp_path, [])
+    with EDIT.applied(here.model):
+        wanted = first_logit(here.model)
+    assert np.allclose(here.scores(LOGIT, EDIT), wanted, rtol=1e-6)
+    found = row(here, LOGIT, [EDIT], concept="c", selection="somp", scale=-1.0, seed=0)
+    change = wanted - first_logit(here.model)
+    assert found.normalized is None
+    assert found.change == pytest.approx(change.mean(), rel=1e-5)
+    assert change.min() <= found.low <= found.change <= found.high <= change.max()
+
+
+def test_a_metric_that_is_not_there_is_named(tasks, tmp_path):
+    with pytest.raises(hp.HeadPursuitError, match="writing has no metric 'F1': choose one of 'letters a'"):
+        bench(tasks, tmp_path, []).value(Measure("writing", "F1"), None)
+
+
+def test_a_comparison_is_the_difference_of_the_rows(tasks, tmp_path):
+    here = bench(tasks, tmp_path, [])
+    named = {"concept": "c", "scale": -1.0, "seed": 0}
+    pair = [row(here, LENGTH, [edit], selection="somp", **named) for edit in (EDIT, OTHER)]
+    found = comparison(here, LENGTH, EDIT, [OTHER], against="logit_lens", wanted="less", **named)
+    assert found.difference == pytest.approx(pair[0].normalized - pair[1].normalized)
+    assert found.low <= found.difference <= found.high
+    none = comparison(here, LENGTH, EDIT, [None], against="none", wanted="less", **named)
+    assert none.difference == pytest.approx(pair[0].normalized - 1)
+    assert (none.low + 1, none.high + 1) == pytest.approx((pair[0].low, pair[0].high))
+    same = comparison(here, LENGTH, EDIT, [EDIT], against="logit_lens", wanted="less", **named)
+    assert (same.difference, same.low, same.high, same.verdict) == (0, 0, 0, "open")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "wanted", "verdict"),
+    [
+        (-0.3, -0.1, "less", "better"),
+        (0.1, 0.3, "less", "worse"),
+        (0.1, 0.3, "more", "better"),
+        (-0.3, -0.1, "more", "worse"),
+        (-0.1, 0.3, "less", "open"),
+        (-0.3, -0.1, "same", "open"),
+        (None, None, "less", "open"),
+    ],
+)
+def test_a_verdict_needs_an_interval_away_from_zero(low, high, wanted, verdict, tasks, tmp_path):
+    from dataclasses import replace
+
+    named = {"concept": "c", "scale": -1.0, "seed": 0, "against": "logit_lens", "wanted": "less"}
+    found = comparison(bench(tasks, tmp_path, []), LENGTH, EDIT, [OTHER], **named)
+    assert replace(found, low=low, high=high, wanted=wanted).verdict == verdict
