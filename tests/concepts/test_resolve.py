@@ -8,9 +8,9 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-import tokenizers_for_tests as kinds
 import torch
 
+from concepts import tokenizers_for_tests as kinds
 from headpursuit.concepts import Concept, concept, concept_names, resolve
 from headpursuit.errors import HeadPursuitError, MissingExtraError
 

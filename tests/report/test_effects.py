@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import made_up_runs as made_up
 import pytest
 
 from headpursuit.report.effects import headline, measures, panels
+from report import made_up_runs as made_up
 
 
 def test_the_target_is_the_first_metric_unless_named():

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-import made_up_runs as made_up
 import numpy as np
 import pytest
 from PIL import Image
 
 from headpursuit.errors import HeadPursuitError, MissingExtraError
 from headpursuit.report import Example, render_readme_figure
+from report import made_up_runs as made_up
 
 
 @pytest.mark.parametrize("name", ["demo", "bare", "large"])

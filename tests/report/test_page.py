@@ -8,13 +8,13 @@ import sys
 from dataclasses import replace
 from xml.etree import ElementTree
 
-import made_up_runs as made_up
 import numpy as np
 import pytest
 from PIL import Image
 
 from headpursuit.errors import HeadPursuitError, MissingExtraError
 from headpursuit.report import ConceptSection, DescribedHead, Example, RunReport, Verdict, render_report
+from report import made_up_runs as made_up
 
 HOSTILE = "<script>alert(1)</script> & \"quoted\" 'x' </style></svg> {{ 7 * 7 }} \x00\x1b[31m \ud800"
 

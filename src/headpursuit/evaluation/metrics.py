@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -17,6 +18,28 @@ if TYPE_CHECKING:
 
 WORD_COUNTING = "whole words, case ignored, also with a plural in s or es"
 CIDER_TOKENISER = "lower-cased runs of letters, digits and apostrophes"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of a task: its name, its unit, which way is better, and how an edited model's value is compared.
+
+    Attributes:
+        task: the task's name.
+        name: the metric's name.
+        unit: what it counts or measures, such as ``words an answer``; empty for a share.
+        better: whether higher or lower values are better; None for what is neither, such as a count of words.
+        compared_by: ``ratio`` divides an edited model's value by the unedited one's, ``change`` subtracts it: a
+            log-probability has no meaningful ratio.
+        concept: the concept whose presence it tells, if it tells one's.
+    """
+
+    task: str
+    name: str
+    unit: str = ""
+    better: Literal["higher", "lower"] | None = None
+    compared_by: Literal["ratio", "change"] = "ratio"
+    concept: str | None = None
 
 
 def count_words(text: str, words: Collection[str]) -> int:

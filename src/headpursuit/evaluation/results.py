@@ -1,18 +1,32 @@
-"""Tidy results: one row a number, with its control's spread, its sample count and its seed beside it."""
+"""Results of an evaluation: one row a number, with its control's spread, its sample count and its seed beside it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
 from headpursuit.editing.where import ALL
+from headpursuit.errors import HeadPursuitError
+from headpursuit.evaluation.metrics import Metric
+from headpursuit.files import digest, inside, read_json, write_json, write_text
+from headpursuit.ranking.describe import HeadDescription
+from headpursuit.ranking.ranking import HeadRanking
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+    from headpursuit.model.heads import Head
+
+RESULTS = "results.json"
+FORMAT = 2
 Selection = Literal["somp", "logit_lens", "attribution", "tuned", "random", "none"]
+# How heads were chosen, in the order in which it is shown.
+SELECTIONS: tuple[Selection, ...] = ("tuned", "somp", "logit_lens", "attribution", "random")
 
 
 @dataclass(frozen=True)
@@ -27,13 +41,13 @@ class Row:
         scale: what their contribution was multiplied by; the mean over heads where each has its own.
         metric: what was measured.
         value: the mean over samples; for ``random`` the median of that over the draws.
-        normalized: ``value`` divided by the unedited model's on the same samples; None where that is 0.
-        q25: lower quartile of ``normalized`` (or of ``change`` where that is None) over random draws, else None.
+        normalized: ``value`` divided by the unedited model's on the same samples; None where that is 0 or says nothing.
+        q25: lower quartile of ``effect`` over random draws, else None.
         q75: upper quartile.
         n: number of samples.
         seed: seed of sampling and draws.
         change: ``value`` minus the unedited model's; what counts where a ratio says nothing (log-probabilities).
-        low: lower end of the 95 % interval of ``normalized``, or of ``change`` where that is None.
+        low: lower end of the 95 % interval of ``effect``.
         high: upper end.
         where: the tokens at which the edit held.
     """
@@ -55,10 +69,21 @@ class Row:
     high: float | None = None
     where: str = ALL
 
+    @property
+    def effect(self) -> float | None:
+        """The number that is shown of an edit: relative to the unedited model where that says something, else the change."""
+        return self.change if self.normalized is None else self.normalized
+
+    @property
+    def spread(self) -> tuple[float, float] | None:
+        """The range shown beside it: quartiles over random draws, else the 95 % interval; None where there is none."""
+        low, high = (self.q25, self.q75) if self.selection == "random" else (self.low, self.high)
+        return None if low is None or high is None else (low, high)
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far SOMP's heads moved a metric beyond what another choice of as many heads did.
+    """The distance between what one choice of heads did to a metric and what another choice of as many did.
 
     Attributes:
         task: what the model was asked to do.
@@ -67,7 +92,7 @@ class Comparison:
         scale: what their contribution was multiplied by.
         metric: what was measured.
         against: the other choice; ``random`` is the median over the draws.
-        difference: SOMP's value minus the other's, in units of ``normalized``, or of ``change`` where that is None.
+        difference: SOMP's (or the tuned edit's) value minus the other's, in units of ``normalized``, or of ``change``.
         low: lower end of its 95 % interval, paired over samples; None where it cannot be told.
         high: upper end.
         wanted: ``less`` or ``more``, what the metric was meant to become, or ``same`` for what should stay.
@@ -97,48 +122,367 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """Something that an edit should leave alone, and what it left of it.
+
+    Attributes:
+        task: the task.
+        metric: the metric.
+        limit: the loss that is allowed, a share of the unedited value or a change in the metric's own unit.
+        effect: what the edit left on the test split, as ``Row.effect``.
+        held: whether the loss is within the limit.
+    """
+
+    task: str
+    metric: str
+    limit: float
+    effect: float
+    held: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was wished of the edit of one concept's heads, and what came of it on the test split.
+
+    Attributes:
+        kind: ``suppress`` or ``enhance``.
+        task: the target's task.
+        metric: the target.
+        scale: the edit's factor.
+        k: number of heads, chosen on the selection split.
+        wanted: the share of the unedited value that the target should come to.
+        effect: the share that it came to.
+        held: whether it came so far.
+        control: the median of as many random heads, or None.
+        control_held: whether random heads left the target within a tenth of the unedited value.
+        kept: what should stay.
+        best: for a missed target, the k that came furthest, and how far (``(k, effect)``), if another one came further.
+    """
+
+    kind: Literal["suppress", "enhance"]
+    task: str
+    metric: str
+    scale: float
+    k: int
+    wanted: float
+    effect: float
+    held: bool
+    control: float | None = None
+    control_held: bool = True
+    kept: tuple[Kept, ...] = ()
+    best: tuple[int, float] | None = None
+
+    @property
+    def reached(self) -> bool:
+        """Whether the target was reached and all that should stay stayed."""
+        return self.held and all(one.held for one in self.kept)
+
+    @property
+    def misses(self) -> tuple[str, ...]:
+        """What was not reached, in words."""
+        found = []
+        if not self.held:
+            bound = "at most" if self.kind == "suppress" else "at least"
+            beyond = "" if self.best is None else f" (k = {self.best[0]} comes to {self.best[1]:.2f})"
+            found.append(f"{self.metric} came to {self.effect:.2f}, {bound} {self.wanted:g} was wanted{beyond}")
+        for one in self.kept:
+            if not one.held:
+                found.append(
+                    f"{one.metric} of {one.task} came to {one.effect:.2f}, a loss of {one.limit:g} was allowed"
+                )
+        if not self.control_held and self.control is not None:
+            found.append(f"random heads moved {self.metric} too, to {self.control:.2f}")
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One test sample, unedited and edited.
+
+    Attributes:
+        prompt: what the model was asked; may be empty for a bare image.
+        before: the unedited model's text.
+        after: its text under the suppressing edit.
+        image: the image of a vision-language sample.
+        enhanced: its text under the enhancing edit, if there was one.
+        reference: the expected text, if there is one.
+    """
+
+    prompt: str
+    before: str
+    after: str
+    image: Image | None = field(default=None, compare=False)
+    enhanced: str | None = None
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
+class ConceptResult:
+    """One concept of an evaluation: its words, where its heads are, and what was wished of an edit of them.
+
+    Attributes:
+        name: what rows call it.
+        task: the task on whose selection data heads were ranked.
+        target: the metric of that task that they should move.
+        words: the words that heads were ranked with.
+        counted: the words that were counted in answers.
+        rankings: by method, ``somp`` among them.
+        verdicts: of the recipe's goals; empty where it has none.
+        examples: test samples before and after.
+    """
+
+    name: str
+    task: str
+    target: str
+    words: tuple[str, ...] = field(repr=False)
+    counted: tuple[str, ...] = field(repr=False)
+    rankings: Mapping[str, HeadRanking] = field(repr=False)
+    verdicts: tuple[Verdict, ...] = ()
+    examples: tuple[Example, ...] = field(default=(), repr=False)
+
+    @property
+    def k(self) -> int | None:
+        """The number of heads that the goals settled on; None without goals."""
+        return self.verdicts[0].k if self.verdicts else None
+
+    def heads(self, k: int | None = None, *, method: str = "somp") -> tuple[Head, ...]:
+        """The best ``k`` heads by one method; as many as the goals settled on when left out.
+
+        Raises:
+            HeadPursuitError: no goal settled on a number, or the method is not among the rankings.
+        """
+        k = self.k if k is None else k
+        if k is None or method not in self.rankings:
+            raise HeadPursuitError(
+                f"{self.name}: give k, and one of the methods {', '.join(self.rankings)}; no goal settled on a number"
+            )
+        return self.rankings[method].top(k)
+
+
+@dataclass(frozen=True)
+class DataUsed:
+    """Some samples that the numbers depend on.
+
+    Attributes:
+        use: ``test`` for what is measured on, ``selection`` for what heads are ranked on.
+        name: the task's name, or for selection data the concept's.
+        n: number of samples.
+        fingerprint: see :func:`headpursuit.data.records.data_fingerprint`.
+        left_out: selection samples that were test samples too.
+    """
+
+    use: Literal["test", "selection"]
+    name: str
+    n: int
+    fingerprint: str
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
 class Results:
-    """A table of rows and what is needed to make it again.
+    """An evaluation's table, and what is needed to make it again.
 
     Attributes:
         recipe: name of the recipe.
-        model: whose heads these are.
+        title: one line.
+        model: whose heads these are, see :attr:`headpursuit.HeadModel.identity`.
         versions: of the software.
+        seed: seed of every drawing.
         rows: one a number.
-        comparisons: SOMP beside the other choices, for every measure and edit.
-        about: data, word lists, options: what else the numbers depend on.
+        comparisons: one choice of heads beside the others, for every metric and edit.
+        metrics: what was measured: unit, direction, and how it is compared.
+        concepts: words, rankings, verdicts and examples, concept by concept.
+        descriptions: heads by name, for a recipe that describes; by SOMP first, then by the logit lens.
+        data: what was read.
+        settings: the recipe, or the options of a search, as plain values.
+        draws: random head sets behind each random value.
     """
 
     recipe: str
+    title: str
     model: Mapping[str, Any]
     versions: Mapping[str, str]
-    rows: tuple[Row, ...]
+    seed: int = 0
+    rows: tuple[Row, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
-    about: Mapping[str, Any] = field(default_factory=dict)
+    metrics: tuple[Metric, ...] = ()
+    concepts: tuple[ConceptResult, ...] = ()
+    descriptions: tuple[HeadDescription, ...] = ()
+    data: tuple[DataUsed, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    draws: int = 0
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that were measured, in the order of the rows."""
+        return tuple(dict.fromkeys(row.task for row in self.rows))
+
+    @property
+    def selections(self) -> tuple[Selection, ...]:
+        """How heads were chosen, in the order in which it is shown."""
+        found = {row.selection for row in self.rows}
+        return tuple(selection for selection in SELECTIONS if selection in found)
+
+    def metric(self, task: str, name: str) -> Metric:
+        """The metric of that task with that name.
+
+        Raises:
+            HeadPursuitError: there is none.
+        """
+        for metric in self.metrics:
+            if (metric.task, metric.name) == (task, name):
+                return metric
+        raise HeadPursuitError(f"{self.recipe} measured no {name!r} of {task!r}")
 
     def to_frame(self) -> pd.DataFrame:
         """One line a row."""
         return pd.DataFrame([asdict(row) for row in self.rows], columns=[column.name for column in fields(Row)])
 
+    def comparisons_frame(self) -> pd.DataFrame:
+        """One line a comparison, with its verdict."""
+        lines = [{**asdict(one), "verdict": one.verdict} for one in self.comparisons]
+        return pd.DataFrame(lines, columns=[*(column.name for column in fields(Comparison)), "verdict"])
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Plain values, for JSON; images of examples aside."""
         return {
+            "format": FORMAT,
             "recipe": self.recipe,
+            "title": self.title,
             "model": dict(self.model),
             "versions": dict(self.versions),
+            "seed": self.seed,
+            "draws": self.draws,
             "rows": [asdict(row) for row in self.rows],
             "comparisons": [{**asdict(one), "verdict": one.verdict} for one in self.comparisons],
-            "about": dict(self.about),
+            "metrics": [asdict(one) for one in self.metrics],
+            "concepts": [_concept_to_dict(one) for one in self.concepts],
+            "descriptions": [one.to_dict() for one in self.descriptions],
+            "data": [asdict(one) for one in self.data],
+            "settings": dict(self.settings),
         }
 
-    def save(self, folder: Path, *, extra: Mapping[str, Any] | None = None) -> None:
-        """Write ``results.json`` and ``results.csv``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        content = {**self.to_dict(), **(extra or {})}
-        (folder / "results.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        self.to_frame().to_csv(folder / "results.csv", index=False)
+    def save(self, folder: str | Path) -> Path:
+        """Write ``results.json``, ``results.csv``, ``comparisons.csv`` and the examples' images.
+
+        Returns:
+            The path of ``results.json``, which is written last.
+        """
+        folder = Path(folder)
+        content = self.to_dict()
+        for concept, stored in zip(self.concepts, content["concepts"], strict=True):
+            for number, example in enumerate(concept.examples):
+                if example.image is not None:
+                    name = f"images/{digest({'concept': concept.name})[:8]}-{number:02d}.png"
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    example.image.save(folder / name)
+                    stored["examples"][number]["image"] = name
+        write_text(folder / "results.csv", self.to_frame().to_csv(index=False))
+        if self.comparisons:
+            write_text(folder / "comparisons.csv", self.comparisons_frame().to_csv(index=False))
+        return write_json(folder / RESULTS, content)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Results:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            HeadPursuitError: the folder holds no results, or some that cannot be read.
+        """
+        path = Path(folder) / RESULTS
+        if not path.is_file():
+            raise HeadPursuitError(f"{folder} holds no {RESULTS}: give a folder that `headpursuit evaluate` wrote")
+        stored = read_json(path)
+        try:
+            if stored["format"] != FORMAT:
+                raise HeadPursuitError(f"{path} has format {stored['format']}, this version reads {FORMAT}: run again")
+            return cls(
+                **{key: stored[key] for key in ("recipe", "title", "model", "versions", "seed", "draws", "settings")},
+                rows=tuple(Row(**row) for row in stored["rows"]),
+                comparisons=tuple(
+                    Comparison(**{key: value for key, value in one.items() if key != "verdict"})
+                    for one in stored["comparisons"]
+                ),
+                metrics=tuple(Metric(**one) for one in stored["metrics"]),
+                concepts=tuple(_concept_from_dict(one, path.parent) for one in stored["concepts"]),
+                descriptions=tuple(HeadDescription.from_dict(one) for one in stored["descriptions"]),
+                data=tuple(DataUsed(**one) for one in stored["data"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise HeadPursuitError(f"{path} cannot be read ({error}): run the same evaluation again") from error
+
+    def plot(self) -> Figure:
+        """The targets' effects beside their controls, one line a concept.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from headpursuit.drawing import effects
+
+        return effects(self.target_rows(), title=self.title)
+
+    def target_rows(self) -> list[Row]:
+        """The edited rows of every concept's own target, at the k that the goals settled on, or else the largest."""
+        found = []
+        for concept in self.concepts:
+            rows = [row for row in self.rows if (row.concept, row.metric) == (concept.name, concept.target)]
+            rows = [row for row in rows if row.selection != "none" and row.task == concept.task]
+            k = concept.k or max((row.k for row in rows), default=0)
+            found += [row for row in rows if row.k == k]
+        return found
+
+    def _repr_html_(self) -> str:
+        rows = [
+            {
+                "concept": row.concept,
+                "metric": f"{row.metric} ({row.task})",
+                "heads": f"{row.k} by {row.selection}",
+                "α": row.scale,
+                "effect": row.effect,
+                "from": None if row.spread is None else row.spread[0],
+                "to": None if row.spread is None else row.spread[1],
+                "n": row.n,
+            }
+            for row in self.target_rows()
+        ]
+        if rows:
+            return pd.DataFrame(rows).to_html(index=False, float_format="{:.2f}".format)
+        return pd.DataFrame([one.to_dict() for one in self.descriptions]).to_html(index=False)
 
 
 def find(rows: Iterable[Row], **wanted: Any) -> list[Row]:
     """The rows whose fields have the wanted values."""
     return [row for row in rows if all(getattr(row, name) == value for name, value in wanted.items())]
+
+
+def _concept_to_dict(concept: ConceptResult) -> dict[str, Any]:
+    plain = replace(concept, rankings={}, examples=())
+    examples = [{**asdict(replace(one, image=None)), "image": None} for one in concept.examples]
+    rankings = {method: ranking.to_dict() for method, ranking in concept.rankings.items()}
+    return {**asdict(plain), "rankings": rankings, "examples": examples}
+
+
+def _concept_from_dict(stored: Mapping[str, Any], folder: Path) -> ConceptResult:
+    return ConceptResult(
+        **{key: stored[key] for key in ("name", "task", "target")},
+        words=tuple(stored["words"]),
+        counted=tuple(stored["counted"]),
+        rankings={method: HeadRanking.from_dict(one) for method, one in stored["rankings"].items()},
+        verdicts=tuple(_verdict(one) for one in stored["verdicts"]),
+        examples=tuple(Example(**{**one, "image": _image(one["image"], folder)}) for one in stored["examples"]),
+    )
+
+
+def _verdict(stored: Mapping[str, Any]) -> Verdict:
+    best = stored["best"]
+    kept = tuple(Kept(**one) for one in stored["kept"])
+    return Verdict(**{**stored, "kept": kept, "best": None if best is None else tuple(best)})
+
+
+def _image(name: str | None, folder: Path) -> Image | None:
+    if name is None:
+        return None
+    import PIL.Image
+
+    with PIL.Image.open(inside(folder, name, what="image", where=str(folder / RESULTS))) as opened:
+        return opened.convert("RGB")
