@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headpursuit.concepts import wordlists
-from headpursuit.errors import MissingExtraError
+from headpursuit.optional import optional_import
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,26 +28,6 @@ class BuiltIn:
     aliases: tuple[str, ...] = ()
 
 
-def library(module: str, *, package: str, purpose: str) -> Any:
-    """Import an optional library.
-
-    Args:
-        module: what to import.
-        package: what to install.
-        purpose: what needs it, for the error message.
-
-    Returns:
-        The module.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(package, extra="concepts", purpose=purpose) from error
-
-
 def canonical_name(name: str) -> str | None:
     """Return the name of a built-in concept for a name or alias in any case, or None."""
     key = name.strip().lower().replace("-", "_")
@@ -62,7 +41,7 @@ def built_in_words(name: str) -> tuple[str, ...]:
 
 
 def _colours() -> tuple[str, ...]:
-    webcolors = library("webcolors", package="webcolors", purpose="the concept 'colours'")
+    webcolors = optional_import("webcolors", extra="concepts", purpose="the concept 'colours'")
     names = {name.lower() for spec in ("css21", "css3") for name in webcolors.names(spec)}
     # CSS writes compounds in one word (darkred, seagreen, powderblue): no caption does.
     colours = {name for name in names if not _is_compound(name, names)}
@@ -75,7 +54,7 @@ def _is_compound(name: str, names: set[str]) -> bool:
 
 
 def _countries() -> tuple[str, ...]:
-    babel = library("babel", package="babel", purpose="the concept 'countries'")
+    babel = optional_import("babel", extra="concepts", purpose="the concept 'countries'")
     territories = babel.Locale("en").territories
     words: dict[str, None] = {}
     for code in sorted(code for code in territories if len(code) == 2 and code.isalpha()):
@@ -86,19 +65,19 @@ def _countries() -> tuple[str, ...]:
 
 
 def _months() -> tuple[str, ...]:
-    babel = library("babel", package="babel", purpose="the concept 'months'")
+    babel = optional_import("babel", extra="concepts", purpose="the concept 'months'")
     wide = babel.Locale("en").months["format"]["wide"]
     return tuple(wide[number] for number in range(1, 13))
 
 
 def _weekdays() -> tuple[str, ...]:
-    babel = library("babel", package="babel", purpose="the concept 'weekdays'")
+    babel = optional_import("babel", extra="concepts", purpose="the concept 'weekdays'")
     wide = babel.Locale("en").days["format"]["wide"]
     return tuple(wide[number] for number in range(7))
 
 
 def _numbers() -> tuple[str, ...]:
-    inflect = library("inflect", package="inflect", purpose="the concept 'numbers'")
+    inflect = optional_import("inflect", extra="concepts", purpose="the concept 'numbers'")
     spell = inflect.engine().number_to_words
     small = [str(spell(number)) for number in (*range(21), *range(30, 100, 10))]
     # "one hundred" is a phrase; its last word is the number word.
@@ -111,8 +90,8 @@ def _quantity() -> tuple[str, ...]:
 
 
 def _lexicon() -> dict[str, float]:
-    vader = library(
-        "vaderSentiment.vaderSentiment", package="vaderSentiment", purpose="the built-in lists of sentiments"
+    vader = optional_import(
+        "vaderSentiment.vaderSentiment", extra="concepts", purpose="the built-in lists of sentiments"
     )
     return vader.SentimentIntensityAnalyzer().lexicon
 

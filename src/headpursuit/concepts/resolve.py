@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from headpursuit.concepts.builtin import library
 from headpursuit.errors import HeadPursuitError
+from headpursuit.optional import optional_import
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -278,7 +278,7 @@ def _plural(word: str) -> str:
 @cache
 def _inflect_engine() -> Any:
     purpose = "plural forms (resolve with variants=False, or make the Concept with plurals=False, to do without)"
-    return library("inflect", package="inflect", purpose=purpose).engine()
+    return optional_import("inflect", extra="concepts", purpose=purpose).engine()
 
 
 def _single_tokens(reader: _Reader, word: str, forms: Sequence[str]) -> list[tuple[str, list[tuple[int, ...]]]]:

@@ -13,9 +13,10 @@ from PIL import Image
 from headpursuit.data.classes import DIGITS, DTD, GTSRB, class_name
 from headpursuit.data.entries import Entry, Split, wanted
 from headpursuit.data.records import Record
-from headpursuit.errors import HeadPursuitError, MissingExtraError
+from headpursuit.errors import HeadPursuitError
 from headpursuit.files import inside, read_text
 from headpursuit.model.samples import IMAGE_SUFFIXES
+from headpursuit.optional import optional_import
 
 Part = Literal["selection", "test", "other"]
 _PARTS: dict[str, Part] = {
@@ -153,12 +154,9 @@ def _signs_in_table(table: Path) -> Iterator[Entry]:
 
 
 def _digits_in_matrix(file: Path, prefix: str, part: Part) -> Iterator[Entry]:
+    matlab = optional_import("scipy.io", extra="data", purpose="SVHN's MATLAB files")
     try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise MissingExtraError("scipy", extra="data", purpose="SVHN's MATLAB files") from error
-    try:
-        content = loadmat(file, variable_names=("X", "y"))
+        content = matlab.loadmat(file, variable_names=("X", "y"))
         pixels, numbers = content["X"], content["y"].ravel()
     except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
         raise HeadPursuitError(f"{file}: not the cropped digits of SVHN ({error}); fetch the file again") from error

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from headpursuit.data.entries import Entry, Split, wanted
 from headpursuit.data.records import Record
-from headpursuit.errors import HeadPursuitError, MissingExtraError
+from headpursuit.errors import HeadPursuitError
+from headpursuit.optional import optional_import
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,7 @@ def read_hub(
         MissingExtraError: datasets is not installed.
         HeadPursuitError: the repository cannot be read, or has other columns.
     """
-    try:
-        import datasets
-    except ImportError as error:
-        raise MissingExtraError("datasets", extra="data", purpose="data sets from the Hub") from error
+    datasets = optional_import("datasets", extra="data", purpose="data sets from the Hub")
     parts = {name: part for name, part in source.parts.items() if wanted(part, split)}
     # A copy without the repository's card has no configurations, only files.
     plain = folder is not None and not (folder / "README.md").is_file()

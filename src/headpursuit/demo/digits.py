@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from headpursuit.demo.scenes import IMAGE_SIZE
-from headpursuit.errors import MissingExtraError
+from headpursuit.optional import optional_import
 
 if TYPE_CHECKING:
     from headpursuit.demo import Split
@@ -27,11 +27,8 @@ _INK_SIDE = 40
 
 @cache
 def _load() -> tuple[np.ndarray, np.ndarray]:
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise MissingExtraError("scikit-learn", extra="demo", purpose="The demo's handwritten digits") from error
-    data = load_digits()
+    purpose = "The demo's handwritten digits"
+    data = optional_import("sklearn.datasets", package="scikit-learn", extra="demo", purpose=purpose).load_digits()
     return np.asarray(data.images), np.asarray(data.target)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from headpursuit.errors import HeadPursuitError, MissingExtraError
+from headpursuit.errors import HeadPursuitError
 from headpursuit.exporting.checkpoint import scaled_weight
 from headpursuit.exporting.folder import files_beside
 from headpursuit.exporting.projections import Subject, touched_by
@@ -25,6 +25,7 @@ from headpursuit.model.inputs import collate, make_prompt
 from headpursuit.model.load import load, wrap
 from headpursuit.model.probing import TOLERANCE
 from headpursuit.model.samples import Sample, as_samples
+from headpursuit.optional import optional_import
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -159,11 +160,8 @@ def _logits(model: HeadModel, samples: Sequence[Sample], what: str, *, progress:
 
 
 def _adapted(original: HeadModel, out: Path) -> HeadModel:
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise MissingExtraError("peft", extra="peft", purpose="loading an adapter") from error
-    adapted: Any = PeftModel.from_pretrained(cast("torch.nn.Module", original.hf), str(out))
+    peft = optional_import("peft", extra="peft", purpose="loading an adapter")
+    adapted: Any = peft.PeftModel.from_pretrained(cast("torch.nn.Module", original.hf), str(out))
     return wrap(adapted.eval(), original.processor)
 
 

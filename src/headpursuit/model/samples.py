@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headpursuit.errors import HeadPursuitError, MissingExtraError
+from headpursuit.errors import HeadPursuitError
 from headpursuit.files import inside, json_lines, read_text
+from headpursuit.optional import optional_import
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -139,10 +140,9 @@ def _read_csv(path: Path) -> list[Sample]:
 def _read_parquet(path: Path) -> list[Sample]:
     import pandas as pd
 
+    optional_import("pyarrow", extra="data", purpose="reading Parquet")
     try:
         frame = pd.read_parquet(path)
-    except ImportError as error:
-        raise MissingExtraError("pyarrow", extra="data", purpose="reading Parquet") from error
     except (OSError, ValueError) as error:
         raise HeadPursuitError(f"{path}: not a readable Parquet file ({error})") from error
     records = frame.astype(object).where(frame.notna(), None).to_dict("records")

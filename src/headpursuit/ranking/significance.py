@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from headpursuit.concepts import resolve
-from headpursuit.errors import HeadPursuitError, MissingExtraError
+from headpursuit.errors import HeadPursuitError
+from headpursuit.optional import optional_import
 from headpursuit.ranking.null import random_token_sets
 from headpursuit.ranking.rank import as_ranking, check_method, score_sets, unembedding_of
 
@@ -144,7 +145,7 @@ def significance(
     check_method(method)
     if tail not in TAILS:
         raise HeadPursuitError(f"tail={tail!r}: choose one of {', '.join(TAILS)}")
-    stats = _scipy_stats()
+    stats = optional_import("scipy.stats", extra="stats", purpose="the significance of a ranking")
     unembedding = unembedding_of(acts, fold_norm=fold_norm)
     resolved = resolve(
         concept, acts.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=len(unembedding)
@@ -213,11 +214,3 @@ def _distance(scores: Float[np.ndarray, "l h"], null: Float[np.ndarray, "m l h"]
     deviation = null.std(axis=0, ddof=1)
     differs = deviation > 0
     return np.where(differs, (scores - null.mean(axis=0)) / np.where(differs, deviation, 1), 0.0)
-
-
-def _scipy_stats() -> ModuleType:
-    try:
-        from scipy import stats
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("scipy", extra="stats", purpose="the significance of a ranking") from error
-    return stats
