@@ -68,7 +68,7 @@ def server():
 
 
 def quick(url, **options):
-    return Endpoint(url, "m", **{"backoff": 0.01, "per_minute": 1e6, **options})
+    return Endpoint(url, "m", **{"per_minute": 1e6, **options})
 
 
 def test_what_is_asked_and_what_is_sent(server):
@@ -94,12 +94,14 @@ def test_it_asks_again(server, stumble):
 
 
 def test_waiting_grows_and_the_server_may_ask_for_more(server):
-    one = server((503, {}, ""), (503, {}, ""), (429, {"Retry-After": "1"}, ""), completion("hi"))
-    quick(one.url, backoff=0.2).ask(ASKED, max_tokens=7)
+    one = server((503, {}, ""), (503, {}, ""), (429, {"Retry-After": "3"}, ""), completion("hi"))
+    quick(one.url).ask(ASKED, max_tokens=7)
     gaps = [later - earlier for earlier, later in pairwise(one.times)]
-    assert gaps[0] >= 0.2
-    assert gaps[1] >= 0.4
-    assert gaps[2] >= 1
+    assert gaps[0] >= 0.35
+    # The first wait is half a second at most.
+    assert gaps[1] >= 0.7
+    # The third wait would be 2 seconds at most.
+    assert gaps[2] >= 3
 
 
 def test_the_rate_is_kept(server):
@@ -110,6 +112,14 @@ def test_the_rate_is_kept(server):
     assert one.times[-1] - one.times[0] >= 3 * 0.2 - 0.02
 
 
+def test_the_rate_holds_for_requests_that_are_sent_again(server):
+    one = server((429, {"Retry-After": "0.01"}, ""), completion("hi"))
+    endpoint = quick(one.url, per_minute=60)
+    assert endpoint.ask(ASKED, max_tokens=7).text == "hi"
+    assert one.times[1] - one.times[0] >= 0.98
+    assert endpoint.asked == 2
+
+
 @pytest.mark.parametrize(
     ("answer", "tries", "message"),
     [
@@ -118,6 +128,7 @@ def test_the_rate_is_kept(server):
         ((302, {"Location": "http://127.0.0.1:9/"}, ""), 1, "HTTP 302"),
         ((500, {}, f"oops {KEY}"), 3, r"HTTP 500 oops \[key\]"),
         ((200, {}, KEY), 3, "no chat completion"),
+        ((200, {}, '{"choices": [{"message": {"content": null}}]}'), 3, "no chat completion"),
     ],
 )
 def test_it_gives_up_in_one_line_without_the_key(server, answer, tries, message):
@@ -127,6 +138,53 @@ def test_it_gives_up_in_one_line_without_the_key(server, answer, tries, message)
     assert len(one.seen) == tries
     assert KEY not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_redirect_is_not_followed(server):
+    other = server(completion("stolen"))
+    one = server((307, {"Location": f"{other.url}/chat/completions"}, ""))
+    with pytest.raises(HeadPursuitError, match="HTTP 307"):
+        quick(one.url, key=KEY).ask(ASKED, max_tokens=7)
+    assert other.seen == []
+
+
+def test_loopback_goes_past_a_proxy_and_what_the_environment_holds_stays_here(server, monkeypatch):
+    one, proxy = server(completion("hi")), server(completion("overheard"))
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy.url.removesuffix("/v1"))
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_ADMIN_KEY", KEY)
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-of-mine")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"Authorization: Bearer {KEY}\nX-Mine: {KEY}")
+    assert quick(one.url).ask(ASKED, max_tokens=7).text == "hi"
+    assert proxy.seen == []
+    (_, headers, _), *_ = one.seen
+    assert not {"authorization", "openai-organization", "x-mine"} & {name.lower() for name in headers}
+    assert KEY not in str(headers)
+    quick(one.url, key="other").ask(ASKED, max_tokens=7)
+    assert one.seen[1][1]["Authorization"] == "Bearer other"
+
+
+def test_another_machine_is_asked_through_the_proxy(server, monkeypatch):
+    proxy = server(completion("hi"))
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/v1"))
+    assert quick("http://models.invalid/v1").ask(ASKED, max_tokens=7).text == "hi"
+    assert proxy.seen[0][0] == "http://models.invalid/v1/chat/completions"
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\r\n", f" {KEY} ", f"{KEY}\r"])
+def test_blanks_around_a_key_are_not_sent_and_do_not_show_it(server, key):
+    one = server(completion("hi"), (401, {}, f"bad key {KEY}"))
+    endpoint = quick(one.url, key=key)
+    endpoint.ask(ASKED, max_tokens=7)
+    assert one.seen[0][1]["Authorization"] == f"Bearer {KEY}"
+    with pytest.raises(HeadPursuitError, match=r"bad key \[key\]") as caught:
+        endpoint.ask(ASKED, max_tokens=7)
+    assert KEY not in str(caught.value)
 
 
 def test_nobody_there():
@@ -156,6 +214,12 @@ def test_the_cache_answers_by_what_was_asked_and_holds_no_key(server, tmp_path):
     [
         ({"base_url": "ftp://host/v1"}, "is no endpoint"),
         ({"base_url": "https://user:pass@host/v1"}, "is no endpoint"),
+        ({"base_url": "https://:pass@host/v1"}, "is no endpoint"),
+        ({"base_url": "https://user:pass@host:port/v1"}, "is no endpoint"),
+        ({"base_url": "https://user:pass@[host/v1"}, "is no endpoint"),
+        ({"base_url": "user:pass@host/v1"}, "is no endpoint"),
+        ({"base_url": "https://host/v1", "key": f"{KEY}\r\nX-Other: 1"}, "copy it again"),
+        ({"base_url": "https://host/v1", "key": f"{KEY}é"}, "copy it again"),
         ({"base_url": "http://example.org/v1", "key": KEY}, "in the clear"),
         ({"base_url": "http://127.0.0.1/v1", "attempts": 0}, "at least one attempt"),
     ],
@@ -164,6 +228,7 @@ def test_wrong_addresses_are_refused(options, message):
     with pytest.raises(HeadPursuitError, match=message) as caught:
         Endpoint(model="m", **options)
     assert "pass" not in str(caught.value)
+    assert "user" not in str(caught.value)
     assert KEY not in str(caught.value)
 
 

@@ -15,7 +15,7 @@ def keywords(
         Path, typer.Argument(metavar="FILE", help="Model answers (.txt, .jsonl, …), or a folder of images.")
     ],
     kind: Annotated[str, typer.Option(help="toxic (words of the answers) or image (what can be seen).")],
-    model: Annotated[str, typer.Option(help="What the endpoint calls the model to ask.")],
+    model: Annotated[str, typer.Option(help="Name of the model to ask, as the endpoint has it.")],
     out: Annotated[Path, typer.Option(help="Write the words here; those held out go beside it.")],
     endpoint: Annotated[
         str | None, typer.Option(metavar="URL", help="OpenAI-compatible, up to /v1; else OPENAI_BASE_URL.")

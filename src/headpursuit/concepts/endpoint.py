@@ -1,50 +1,61 @@
-"""A language model behind an OpenAI-compatible endpoint: asked politely, again where it stumbles, and never twice."""
+"""A language model behind an OpenAI-compatible endpoint, asked through the ``openai`` client (the extra ``keywords``).
+
+The client sends, waits and tries again. Here stand the rules that it does not have: where a key may go, how many requests a
+minute, which replies count, and a cache of them.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import http.client
 import ipaddress
 import json
 import os
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from headpursuit.errors import HeadPursuitError
+from headpursuit.files import write_json
+from headpursuit.optional import optional_import
+
+if TYPE_CHECKING:
+    import httpx2
 
 URL_VARIABLE, KEY_VARIABLE = "OPENAI_BASE_URL", "OPENAI_API_KEY"
-
-# Too many requests, a timeout on their side, or a server that is not itself: worth another try.
-_PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
-_LONGEST_WAIT = 120.0
+# The client would add headers from the environment and about the machine, which are no business of any server.
+_SENT = {"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "user-agent"}
 
 Message = Mapping[str, Any]
 
 
 @dataclass
 class Endpoint:
-    """Where to ask. The key goes into one header of requests to this address and nowhere else.
+    """An address to ask, with the key for it, which goes into one header of requests to this address and nowhere else.
 
     Attributes:
         base_url: up to and with the version, such as ``http://127.0.0.1:8000/v1``.
-        model: what the endpoint calls the model.
-        key: sent as a bearer token; None to send none.
+        model: the endpoint's name of the model.
+        key: sent as a bearer token, without blanks and line ends around it; None to send none.
         cache: folder of replies by the hash of what was asked; None to keep none.
         timeout: seconds to wait for a reply.
-        per_minute: requests a minute at most.
-        attempts: how often one request is tried.
-        backoff: seconds before the second attempt, doubled from one to the next; a server's ``Retry-After`` may ask for more.
+        per_minute: requests a minute at most, repeated ones included.
+        attempts: how often one request is tried; the wait in between grows, or is what the server's ``Retry-After`` says.
         asked: requests sent so far.
         recalled: replies taken from the cache so far.
 
     Raises:
-        HeadPursuitError: no address; a key that would cross a network in the clear.
+        HeadPursuitError: no address; a key that no header can hold, or that would cross a network in the clear.
+
+    Example:
+        >>> Endpoint("http://localhost:8000/v1/", "llama", key="secret").base_url
+        'http://localhost:8000/v1'
+        >>> Endpoint("http://host/v1", "llama", key="secret")
+        Traceback (most recent call last):
+        headpursuit.errors.HeadPursuitError: http://host/v1: a key would cross the network in the clear; use https, or no key
     """
 
     base_url: str
@@ -54,29 +65,28 @@ class Endpoint:
     timeout: float = 120.0
     per_minute: float = 60.0
     attempts: int = 5
-    backoff: float = 1.0
     asked: int = field(default=0, init=False)
     recalled: int = field(default=0, init=False)
     _next: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.base_url = self.base_url.rstrip("/")
-        parts = urllib.parse.urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
-            raise HeadPursuitError(
-                f"{_shown(self.base_url)!r} is no endpoint: give an address like http://127.0.0.1:8000/v1"
-            )
+        self.base_url = self.base_url.strip().rstrip("/")
+        scheme, host = _scheme_and_host(self.base_url)
         if self.attempts < 1 or not self.per_minute > 0 or not self.timeout > 0:
             raise HeadPursuitError("an endpoint needs at least one attempt, and a timeout and a rate above 0")
-        self._local = _is_loopback(parts.hostname)
-        if self.key and parts.scheme == "http" and not self._local:
+        self.key = (self.key or "").strip() or None
+        if self.key and not (self.key.isascii() and self.key.isprintable() and " " not in self.key):
+            raise HeadPursuitError("the key holds blanks, line ends or letters beyond ASCII; copy it again")
+        self._local = _is_loopback(host)
+        if self.key and scheme == "http" and not self._local:
             raise HeadPursuitError(f"{self.base_url}: a key would cross the network in the clear; use https, or no key")
 
     def ask(self, messages: Sequence[Message], *, max_tokens: int) -> Reply:
-        """The model's reply to a chat, from the cache where it was asked before.
+        """Return the model's reply to a chat at temperature 0, from the cache where it was asked before.
 
         Raises:
             HeadPursuitError: the endpoint refuses, or no attempt gave a reply.
+            MissingExtraError: openai is not installed.
         """
         body = {"model": self.model, "messages": list(messages), "max_tokens": max_tokens, "temperature": 0}
         name = hashlib.sha256(json.dumps([self.base_url, body], sort_keys=True).encode()).hexdigest()
@@ -84,67 +94,50 @@ class Endpoint:
         if file is not None and (known := _recall(file)) is not None:
             self.recalled += 1
             return Reply(known, file, cached=True)
-        return Reply(self._send(json.dumps(body).encode()), file, cached=False)
+        return Reply(self._send(body), file, cached=False)
 
-    def _send(self, body: bytes) -> str:
-        failure = ""
-        for attempt in range(self.attempts):
-            wait = self._next - time.monotonic()
-            if wait > 0:
-                time.sleep(wait)
-            self._next = time.monotonic() + 60 / self.per_minute
-            self.asked += 1
-            try:
-                with self._opener().open(self._request(body), timeout=self.timeout) as answer:
-                    return _content(answer.read())
-            except urllib.error.HTTPError as error:
-                failure = f"HTTP {error.code} {self._excerpt(error)}".strip()
-                if error.code not in _PASSING:
-                    break
-                self._hold(attempt, error.headers.get("Retry-After"))
-            except (OSError, http.client.HTTPException, _BrokenReplyError) as error:
-                # URLError, timeouts and cut connections are all OSErrors but for the last two.
-                failure = self._hidden(str(getattr(error, "reason", "") or error) or type(error).__name__)[:200]
-                self._hold(attempt, None)
+    def _send(self, body: Mapping[str, Any]) -> str:
+        client, openai = self._client, _library("openai")
+        try:
+            return client.chat.completions.create(**body).choices[0].message.content
+        except openai.APIStatusError as error:
+            failure = f"HTTP {error.status_code} {error.response.text}"
+        except openai.APIConnectionError as error:
+            failure = str(error.__cause__ or "") or type(error.__cause__ or error).__name__
+        failure = " ".join(failure.split())
+        # Some servers repeat the key in their errors.
+        failure = failure.replace(self.key, "[key]") if self.key else failure
         raise HeadPursuitError(
-            f"{self.base_url} gave no reply from {self.model} ({failure}): check address, model, key and rate; "
-            "replies so far are kept, so the same command goes on from here"
+            f"{self.base_url} gave no reply from {self.model} ({failure[:200].strip()}): check address, model, key and "
+            "rate; replies so far are kept, so the same command goes on from here"
         )
 
-    def _hold(self, attempt: int, asked_for: str | None) -> None:
-        wait = self.backoff * 2**attempt
-        if asked_for is not None and asked_for.strip().isdigit():
-            wait = max(wait, float(asked_for))
-        self._next = max(self._next, time.monotonic() + min(wait, _LONGEST_WAIT))
+    @cached_property
+    def _client(self) -> Any:
+        # A redirect would carry the key to another host, and a proxy has no part in what stays on this machine.
+        http = _library("httpx2").Client(
+            follow_redirects=False,
+            trust_env=not self._local,
+            event_hooks={"request": [self._before], "response": [_usable]},
+        )
+        options = {"timeout": self.timeout, "max_retries": self.attempts - 1, "http_client": http}
+        # Never the key of the environment: the one to send is put in by _before.
+        return _library("openai").OpenAI(base_url=self.base_url, api_key="none", **options)
 
-    def _request(self, body: bytes) -> urllib.request.Request:
-        headers = {"Content-Type": "application/json", "User-Agent": "headpursuit"}
+    def _before(self, request: httpx2.Request) -> None:
+        """Wait for a request's turn, and leave only those headers that the server needs."""
+        for name in set(request.headers) - _SENT:
+            del request.headers[name]
         if self.key:
-            headers["Authorization"] = f"Bearer {self.key}"
-        return urllib.request.Request(f"{self.base_url}/chat/completions", data=body, headers=headers, method="POST")
-
-    def _opener(self) -> urllib.request.OpenerDirector:
-        # A redirect would carry the key to another host.
-        handlers: list[Any] = [_NoRedirect()]
-        if self._local:
-            handlers.append(urllib.request.ProxyHandler({}))
-        return urllib.request.build_opener(*handlers)
-
-    def _excerpt(self, error: urllib.error.HTTPError) -> str:
-        try:
-            text = error.read(2000).decode("utf-8", "replace")
-        except (OSError, http.client.HTTPException):
-            return ""
-        return self._hidden(" ".join(text.split()))[:200]
-
-    def _hidden(self, text: str) -> str:
-        """A text without the key, which some servers repeat in their errors."""
-        return text.replace(self.key, "[key]") if self.key else text
+            request.headers["Authorization"] = f"Bearer {self.key}"
+        time.sleep(max(0.0, self._next - time.monotonic()))
+        self._next = time.monotonic() + 60 / self.per_minute
+        self.asked += 1
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a model said.
+    """A model's words, and the file that may keep them.
 
     Attributes:
         text: its words.
@@ -158,24 +151,17 @@ class Reply:
 
     def keep(self) -> None:
         """Write the reply to the cache; whoever can read it decides whether it is worth that."""
-        if self.file is None or self.cached:
-            return
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.file.with_suffix(".part")
-        draft.write_text(json.dumps({"reply": self.text}, ensure_ascii=False), encoding="utf-8")
-        draft.replace(self.file)
+        if self.file is not None and not self.cached:
+            write_json(self.file, {"reply": self.text}, indent=None)
 
 
-def endpoint_from(
-    *, base_url: str | None, model: str, key: str | None = None, cache: Path | None = None, **options: Any
-) -> Endpoint:
-    """An endpoint by options, or by the environment where they are left out.
+def endpoint_from(*, base_url: str | None, model: str, key: str | None = None, **options: Any) -> Endpoint:
+    """Make an endpoint by options, or by the environment where they are left out.
 
     Args:
         base_url: else ``OPENAI_BASE_URL``.
-        model: what the endpoint calls the model.
+        model: the endpoint's name of the model.
         key: else ``OPENAI_API_KEY``, else none.
-        cache: folder for replies.
         options: further fields of :class:`Endpoint`.
 
     Raises:
@@ -184,48 +170,49 @@ def endpoint_from(
     base_url = base_url or os.environ.get(URL_VARIABLE)
     if not base_url:
         raise HeadPursuitError(f"no endpoint: give its address (--endpoint), or set {URL_VARIABLE}")
-    return Endpoint(base_url, model, key=key or os.environ.get(KEY_VARIABLE) or None, cache=cache, **options)
+    return Endpoint(base_url, model, key=key or os.environ.get(KEY_VARIABLE), **options)
 
 
-class _BrokenReplyError(Exception):
-    """A reply that is not what an OpenAI-compatible endpoint sends."""
+def _library(module: str) -> Any:
+    return optional_import(module, package="openai", extra="keywords", purpose="asking a language model for words")
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
-
-
-def _content(raw: bytes) -> str:
+def _usable(response: httpx2.Response) -> None:
+    """Count a reply that is no chat completion as a broken connection, so that the client asks again."""
+    response.read()
     try:
-        content = json.loads(raw)["choices"][0]["message"]["content"]
+        if response.is_success and not isinstance(response.json()["choices"][0]["message"]["content"], str):
+            raise TypeError("no text")
     except (ValueError, LookupError, TypeError) as error:
-        raise _BrokenReplyError(f"its answer is no chat completion: {raw[:2000]!r}") from error
-    if not isinstance(content, str):
-        raise _BrokenReplyError(f"its answer holds no text: {raw[:2000]!r}")
-    return content
+        nonsense = f"its answer is no chat completion: {response.text[:2000]!r}"
+        raise _library("httpx2").DecodingError(nonsense, request=response.request) from error
 
 
 def _recall(file: Path) -> str | None:
     try:
         known = json.loads(file.read_text(encoding="utf-8"))["reply"]
     except (OSError, ValueError, LookupError, TypeError):
-        # Not asked before, or cut off while it was written: ask.
+        # Not asked before, or not a reply that was written here: ask.
         return None
     return known if isinstance(known, str) else None
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
+def _scheme_and_host(url: str) -> tuple[str, str]:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        parts = urlsplit(url)
+        # The port is only looked at when it is asked for.
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and "@" not in parts.netloc
+    except ValueError:
+        usable = False
+    if not usable:
+        # What stands in front of an @ may be a password.
+        shown = url.rpartition("@")[2]
+        raise HeadPursuitError(f"{shown!r} is no endpoint: give an address like http://127.0.0.1:8000/v1")
+    return parts.scheme, parts.hostname or ""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _shown(url: str) -> str:
-    """An address without a password."""
-    return urllib.parse.urlunsplit(
-        urllib.parse.urlsplit(url)._replace(netloc=urllib.parse.urlsplit(url).hostname or "")
-    )

@@ -1,4 +1,4 @@
-"""Word lists from a language model: rude words of model answers, and words for images without their class names."""
+"""Word lists from a language model: offensive words of model answers, and words for images without their class names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from headpursuit.concepts.concept import Concept
 from headpursuit.errors import HeadPursuitError
+from headpursuit.files import write_text
 
 if TYPE_CHECKING:
     from headpursuit.concepts.endpoint import Endpoint
@@ -50,9 +51,9 @@ class BadReply:
     """A reply that gave no words.
 
     Attributes:
-        where: which sample was asked about.
-        reason: what is wrong with it.
-        excerpt: how it begins.
+        where: the sample that was asked about.
+        reason: what is wrong with the reply.
+        excerpt: its beginning.
     """
 
     where: str
@@ -69,15 +70,23 @@ class Keywords:
 
     Attributes:
         words: those to rank heads with, most frequent first.
-        held_out: those to count in edited answers (Head Pursuit's lexical metric).
-        counts: in how many samples each word was given.
+        held_out: those to count in edited answers (the lexical metric of Head Pursuit, section 3).
+        counts: the number of samples for which each word was given.
         kind: ``toxic`` or ``image``.
-        model: who gave them.
+        model: the model that gave them.
         samples: number of samples asked about.
         bad: replies that could not be used.
-        refused: single words that were not: no word at all, not in the text, a class name; with how often.
-        held_out_share: the share of words that was asked to be held out.
+        refused: number of words that were left out, by reason: no word at all, not in the text, to be avoided.
+        held_out_share: the share of words that was to be held out.
         seed: seed of the split.
+
+    Example:
+        >>> counts = {"clown": 2, "fool": 1}
+        >>> found = Keywords(("clown",), ("fool",), counts, "toxic", "llama", 3, (), {}, held_out_share=0.5, seed=0)
+        >>> found.concept("insults").words
+        ('clown',)
+        >>> [path.name for path in found.save(tmp_path / "insults.txt")]
+        ['insults.txt', 'insults.held-out.txt']
     """
 
     words: tuple[str, ...]
@@ -92,7 +101,7 @@ class Keywords:
     seed: int
 
     def concept(self, name: str) -> Concept:
-        """The words to rank heads with."""
+        """Make a concept of the words to rank heads with."""
         return Concept(
             name, self.words, description=f"{self.kind} keywords", source=f"{self.model}, {self.samples} samples"
         )
@@ -117,24 +126,12 @@ class Keywords:
                 f"# {self.held_out_share:.0%} of the words held out, seed {self.seed}",
                 *words,
             ]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            write_text(path, "\n".join(lines) + "\n")
         return out, second if self.held_out else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {
-            "words": list(self.words),
-            "held_out": list(self.held_out),
-            "counts": self.counts,
-            "kind": self.kind,
-            "model": self.model,
-            "samples": self.samples,
-            "bad": [str(one) for one in self.bad],
-            "refused": self.refused,
-            "held_out_share": self.held_out_share,
-            "seed": self.seed,
-        }
+        """Return plain values, for JSON."""
+        return {**asdict(self), "bad": [str(one) for one in self.bad]}
 
 
 def keywords(
@@ -148,20 +145,25 @@ def keywords(
     seed: int = 0,
     progress: bool = True,
 ) -> Keywords:
-    """Ask a language model for words about every sample (Head Pursuit, sections 3 and 5; issue 5, point 6).
+    """Ask a language model for words about every sample (Head Pursuit, sections 3 and 5).
 
     Args:
         samples: model answers as ``text`` (``toxic``), or images (``image``).
-        endpoint: whom to ask; with its cache, an interrupted run goes on where it stopped, and bad replies are asked for anew.
-        kind: ``toxic``: offensive words of the text, kept if they stand in it; ``image``: what can be seen.
-        avoid: words not to keep, such as class names; the model is not told them.
+        endpoint: the model to ask; with its cache, an interrupted run goes on where it stopped, and bad replies are asked for
+            again.
+        kind: ``toxic``: offensive words of the text, kept if they stand in it; ``image``: words for what can be seen.
+        avoid: words to leave out, such as class names, with their plurals; the model is not told them.
         at_least: keep words that were given for so many samples.
-        held_out: share of the words to keep apart for counting, in 0..1, drawn with ``seed``.
+        held_out: share of the words to keep apart for counting, from 0 to below 1, drawn with ``seed``.
         seed: seed of the split.
         progress: show a progress bar.
 
+    Returns:
+        The words, in two parts, with what was refused.
+
     Raises:
         HeadPursuitError: a sample without a text (or image), no usable reply, no words left, the endpoint fails.
+        MissingExtraError: openai is not installed.
     """
     if kind not in get_args(Kind):
         raise HeadPursuitError(f"kind={kind!r}: choose one of {', '.join(get_args(Kind))}")
@@ -264,7 +266,7 @@ def _key(word: str) -> str:
 
 
 def _singular(key: str, known: set[str]) -> str:
-    """The known word that the metric counts this one with, a plural in -s or -es (docs/decisions.md, 11), or the word."""
+    """Return the known word of which this is the plural for the metric (docs/decisions/evaluation.md), or the word."""
     endings = [ending for ending in ("es", "s") if key.endswith(ending)]
     return next((key.removesuffix(ending) for ending in endings if key.removesuffix(ending) in known), key)
 
