@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
@@ -88,3 +90,11 @@ def test_an_extra_installs_what_its_error_promises():
 
 def test_all_is_every_extra_but_the_developers():
     assert {*requirements(EXTRAS["all"])} == set().union(*(requirements(EXTRAS[extra]) for extra in USERS))
+
+
+def test_the_citation_is_of_this_version_and_names_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert (citation["title"], citation["version"]) == (PROJECT["name"], PROJECT["version"])
+    assert citation["license"] == PROJECT["license"]
+    assert "2510.21518" in citation["preferred-citation"]["url"]

@@ -127,7 +127,7 @@ def significance(
         tail: ``counted`` permutation p-values are exact, but never below ``1 / (draws + 1)``, which after the correction for
             many heads may be too high to find any; ``fitted`` goes below by a normal distribution of the random sets' scores
             (``logit_lens``) or of their logarithms (``somp``) with their mean and variance. On the demo model that tail was
-            within a factor of two of the truth down to 1 in 5000 (docs/decisions.md).
+            within a factor of two of the truth down to 1 in 5000 (docs/decisions/ranking.md).
         seed: seed of the draws.
         progress: show a progress bar.
 
