@@ -82,14 +82,14 @@ def tune(
     json: JsonOption = False,
 ) -> None:
     """Choose heads and scales for a concept under limits; a search that was cut off goes on where it stopped."""
-    from headpursuit.concepts import load_concept
+    from headpursuit.concepts import as_concept
     from headpursuit.model.load import load
     from headpursuit.report.evaluation import check_folder
     from headpursuit.report.tuning import save_tuning, trials_table, tuning_tables
     from headpursuit.tuning.splits import read_data
     from headpursuit.tuning.tune import Options, run_tuning
 
-    words = load_concept(concept)
+    words = as_concept(concept)
     place = out or Path("headpursuit-tuned") / words.name
     check_folder(place, f"tune {words.name}")
     options = Options(

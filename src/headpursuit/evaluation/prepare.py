@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headpursuit.concepts import Concept, load_concept
+from headpursuit.concepts import Concept, as_concept
 from headpursuit.data import DATASETS, load_records
 from headpursuit.data.demo import DEMO_DATA, demo_records
 from headpursuit.data.records import Record, data_fingerprint, split_by_answer, without
@@ -182,7 +182,7 @@ def _aim(recipe: Recipe, spec: ConceptSpec, source: Source, records: Sequence[Re
         whole = Concept(spec.name or task.data, names, source=f"class names of {task.data}", plurals=False)
     else:
         try:
-            found = load_concept(spec.words)
+            found = as_concept(spec.words)
         except HeadPursuitError as error:
             raise HeadPursuitError(f"{_key(recipe, spec)}.words: {error}") from error
         whole = _with_words(found, found.words, name=spec.name or found.name)
@@ -240,7 +240,7 @@ def _test_records(recipe: Recipe, task: TaskSpec, source: Source) -> list[Record
     limit = source.at_most(task.limit)
     if task.answers is None:
         return _read(recipe, task, "test", limit=limit, source=source)
-    words = load_concept(recipe.concepts[0].words).words
+    words = as_concept(recipe.concepts[0].words).words
     about, others = split_by_answer(_read(recipe, task, "test", limit=None, source=source), words)
     found = about if task.answers == "about" else others
     if not found:
@@ -268,7 +268,7 @@ def _task(recipe: Recipe, spec: TaskSpec, records: Sequence[Record], aims: Seque
         noun = known.noun if known is not None else "object"
         return classification(records, classes=_classes(spec) or None, noun=noun, **common)
     if kind == "captioning":
-        counted = {concept.name: concept for concept in (*map(load_concept, spec.count), *akin)}
+        counted = {concept.name: concept for concept in (*map(as_concept, spec.count), *akin)}
         return captioning(records, concepts=list(counted.values()), **common)
     words = [word for concept in akin for word in concept.words]
     return toxic_continuation(records, classifier=_classifier(spec.classifier), words=words, **common)
