@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import tomllib
@@ -275,7 +276,7 @@ def load_recipe(recipe: str | Path | Mapping[str, Any] | Recipe, *, set: Mapping
     if isinstance(recipe, Recipe):
         name, content = recipe.name, recipe.model_dump()
     elif isinstance(recipe, Mapping):
-        name, content = "recipe", {"name": "own", **recipe}
+        name, content = "recipe", copy.deepcopy({"name": "own", **recipe})
     else:
         name, folder = str(recipe), None if str(recipe) in recipe_names() else Path(recipe).expanduser().parent
         content = {"name": Path(name).stem, **_read(name)}

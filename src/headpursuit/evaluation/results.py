@@ -280,7 +280,7 @@ class DataUsed:
     left_out: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results:
     """An evaluation's table, and what is needed to make it again.
 
@@ -313,6 +313,14 @@ class Results:
     data: tuple[DataUsed, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     draws: int = 0
+
+    # Tables change hands and are compared; none is a key of anything.
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        what = f"{len(self.rows)} rows" if self.rows else f"{len(self.descriptions)} descriptions"
+        named = ", ".join(concept.name for concept in self.concepts)
+        return f"Results({self.recipe} on {self.model.get('id')}: {what}{f' of {named}' if named else ''}, seed {self.seed})"
 
     @property
     def tasks(self) -> tuple[str, ...]:
