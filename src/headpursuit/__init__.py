@@ -39,9 +39,9 @@ _PLACES = {
     "greedy_heads": "ranking.greedy",
     "head_overlap": "ranking.overlap",
     "load": "model.load",
-    "load_concept": "concepts",
+    "as_concept": "concepts",
     "load_edit": "editing.edit",
-    "load_heads": "ranking.ranking",
+    "load_heads": "ranking.load_heads",
     "merge_moments": "activations.moments",
     "open_capture": "activations.store",
     "random_controls": "ranking.controls",
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from headpursuit.activations.head_activations import HeadActivations
     from headpursuit.activations.moments import HeadMoments, merge_moments
     from headpursuit.activations.store import open_capture
-    from headpursuit.concepts import Concept, concept, load_concept
+    from headpursuit.concepts import Concept, as_concept, concept
     from headpursuit.editing.edit import HeadEdit, load_edit
     from headpursuit.exporting.export import Export, export
     from headpursuit.exporting.verify import verify
@@ -87,9 +87,10 @@ if TYPE_CHECKING:
     from headpursuit.ranking.controls import random_controls
     from headpursuit.ranking.describe import HeadDescription, describe
     from headpursuit.ranking.greedy import greedy_heads
+    from headpursuit.ranking.load_heads import load_heads
     from headpursuit.ranking.overlap import ConceptMap, concept_map, head_overlap
     from headpursuit.ranking.rank import rank
-    from headpursuit.ranking.ranking import HeadRanking, load_heads
+    from headpursuit.ranking.ranking import HeadRanking
     from headpursuit.ranking.significance import Significance, significance
     from headpursuit.ranking.stability import Stability, stability
     from headpursuit.tuning.tune import Tuned, tune

@@ -55,7 +55,7 @@ def recipe(tmp_path):
         ("k = [1, 2]", 'k = "many"', r"edit.k: Input should be a valid tuple"),
         ('target = "accuracy"', 'target = "F1"', r"concepts[0].target: digits measures no 'F1'; it measures accuracy"),
         ('task = "digits"', 'task = "reading"', r"concepts[0].task: no task 'reading'; there are digits"),
-        ('data = "demo-digits"', 'data = "mnits"', r"tasks[0].data: no data set 'mnits'; there are trivia-qa"),
+        ('data = "demo-digits"', 'data = "mnits"', r"tasks[0].data: no data set or file 'mnits'; there are trivia-qa"),
         (
             'words = "digits"',
             'words = "colourz"',
@@ -70,6 +70,9 @@ def recipe(tmp_path):
             '[[concepts]]\nwords = "digits"\ntask = "digits"\ntarget = "accuracy"\n[edit]',
             r"concepts: two are called 'digits'; give one of them another name",
         ),
+        ("[edit]", "[goal]\nat_least = 1.3\n[edit]", r"goal.at_least: no scale of the edit is above 1 on digits"),
+        ("[edit]", "[goal]\n[edit]", r"goal: give at_most (suppress), at_least (enhance), or both"),
+        ("[edit]", "[goal]\nat_most = 0.5\nkeep = [{at_least = 0.9, how = 1}]\n[edit]", r"goal.keep[0].how is no key"),
         ("[edit]", "[describe]\ntask = 'digits'\n[edit]", r"describe: stands beside [[concepts]] or [edit]"),
     ],
 )
@@ -104,10 +107,10 @@ def test_a_concept_without_tokens_is_told_by_the_tokenizer_alone(recipe, monkeyp
     ("words", "message"),
     [
         (("evaluate", "demo-digit"), "no recipe demo-digit: did you mean demo-digits?"),
-        (("evaluate", "demo-digits", "--samples", "nowhere"), "--samples: demo-digits is drawn and not read"),
-        (("evaluate", "classify-mnist", "--samples", "nowhere"), "--samples: there is no nowhere; give the folder of"),
+        (("evaluate", "demo-digits", "--data", "nowhere"), "data: demo-digits is drawn and not read"),
+        (("evaluate", "classify-mnist", "--data", "nowhere"), "data: there is no nowhere; give the folder of"),
         (
-            ("evaluate", "classify-mnist", "--model", "no/where", "--samples", "."),
+            ("evaluate", "classify-mnist", "--model", "no/where", "--data", "."),
             "no/where could not be opened as a model",
         ),
     ],
@@ -145,6 +148,14 @@ def test_a_dry_run_counts_and_runs_nothing(recipe, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_recipe_is_shown_with_what_was_set(recipe, capsys):
+    assert call("evaluate", recipe, "--show", "--set", "edit.k=[1]", "--set", "tasks.0.limit=3", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["edit"]["k"], told["tasks"][0]["limit"], told["edit"]["draws"]) == ([1], 3, 3)
+    assert call("evaluate", recipe, "--set", "edit.k") == 1
+    assert "--set edit.k: write KEY=VALUE" in capsys.readouterr().err
+
+
 def start(recipe: Path, out: Path) -> subprocess.Popen[str]:
     words = [sys.executable, "-m", "headpursuit.cli", "evaluate", str(recipe), "--out", str(out), "--json"]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ})
@@ -172,12 +183,11 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_table(recipe, tmp_path, cap
     assert 5 <= len(before) < len(after)
     assert before.items() <= after.items()
     assert rankings == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cut" / "rankings").iterdir()}
-    assert f"{len(after) - len(before)} cells were run, {len(before)} were there from before" in told.err
 
     assert call("evaluate", recipe, "--out", tmp_path / "whole", "--json") == 0
     whole = json.loads(capsys.readouterr().out)
     resumed = json.loads(told.out)
-    for key in ("rows", "comparisons", "about", "model", "recipe"):
+    for key in ("rows", "comparisons", "concepts", "data", "settings", "model", "recipe"):
         assert resumed[key] == whole[key]
     for name in ("results.csv", "comparisons.csv", "tables.md", "tables.tex"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

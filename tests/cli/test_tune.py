@@ -10,7 +10,7 @@ import headpursuit as hp
 from command import call
 from headpursuit.demo import demo_samples
 
-QUICK = ("--limit", 8, "--trials", 4, "--top", 3)
+QUICK = ("--limit", 8, "--trials", 4, "--k", 3)
 
 
 def test_a_search_that_is_run_again_finds_its_cells_and_its_edit_can_be_used(tmp_path, capsys):
@@ -50,7 +50,7 @@ def test_a_dry_run_runs_no_cell(tmp_path, capsys):
     [
         (("--concept", "colourz"), "no built-in concept 'colourz'"),
         (("--concept", "colours", "--reach", "far"), "--reach far: give a number, or 'fixed'"),
-        (("--concept", "colours", "--method", "magic"), "method 'magic'"),
+        (("--concept", "colours", "--methods", "magic"), "method 'magic'"),
         (("--concept", "colours", "--where", "nowhere"), "where='nowhere'"),
         (("--concept", "colours", "--samples", "none.jsonl"), "none.jsonl"),
         (("--concept", "colours", "--scales", "1", "-1"), "scales from 1.0 to -1.0"),

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from headpursuit.concepts import Concept, concept, concept_names, load_concept
+from headpursuit.concepts import Concept, as_concept, concept, concept_names
 from headpursuit.concepts.builtin import built_in_words
 from headpursuit.errors import HeadPursuitError, MissingExtraError
 
@@ -66,7 +66,7 @@ def test_built_in_concepts_say_what_they_are(name):
     assert made.description
     assert made.source
     assert concept(name.upper()) == made
-    assert load_concept(name) == made
+    assert as_concept(name) == made
 
 
 def test_aliases_and_unknown_names():
@@ -74,7 +74,7 @@ def test_aliases_and_unknown_names():
     with pytest.raises(HeadPursuitError, match="did you mean 'colours'"):
         concept("colour")
     with pytest.raises(HeadPursuitError, match="there are colours, countries"):
-        load_concept("zebras")
+        as_concept("zebras")
 
 
 def test_a_missing_library_names_the_extra(monkeypatch):
@@ -100,9 +100,9 @@ FILES = [
 def test_files(tmp_path, name, content, words, mark):
     path = tmp_path / name
     path.write_text(mark + content, encoding="utf-8")
-    made = load_concept(path)
+    made = as_concept(path)
     assert (made.name, made.words, made.source) == ("shades", words, str(path))
-    assert load_concept(str(path)) == made
+    assert as_concept(str(path)) == made
 
 
 BAD_FILES = [
@@ -124,19 +124,19 @@ def test_bad_files_are_named_with_their_line(tmp_path, name, content, message):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(HeadPursuitError, match=message) as caught:
-        load_concept(path)
+        as_concept(path)
     assert "\n" not in str(caught.value)
 
 
 def test_missing_files_and_folders(tmp_path):
     with pytest.raises(HeadPursuitError, match=r"no concept file .*shades\.txt"):
-        load_concept(tmp_path / "shades.txt")
+        as_concept(tmp_path / "shades.txt")
     with pytest.raises(HeadPursuitError, match="is a folder"):
-        load_concept(tmp_path)
+        as_concept(tmp_path)
 
 
 def test_a_name_wins_over_a_file_unless_written_as_a_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "colours").write_text("mauve\n", encoding="utf-8")
-    assert "red" in load_concept("colours").words
-    assert load_concept("./colours").words == ("mauve",)
+    assert "red" in as_concept("colours").words
+    assert as_concept("./colours").words == ("mauve",)

@@ -13,8 +13,8 @@ from transformers.utils.import_utils import is_serve_available
 
 from command import call
 from concepts.test_endpoint import KEY, Server, completion, quick
+from headpursuit.concepts import as_concept
 from headpursuit.concepts import keywords as module
-from headpursuit.concepts import load_concept
 from headpursuit.concepts.endpoint import Reply
 from headpursuit.concepts.keywords import keywords
 from headpursuit.errors import HeadPursuitError
@@ -172,7 +172,7 @@ def test_a_real_server(served, tmp_path, capsys, monkeypatch):
     assert told["counts"] == {"clown": 2, "fool": 1}
     assert told["refused"] == {"not in the text": 3}
     assert (told["asked"], told["from_cache"], told["bad"]) == (3, 0, [])
-    kept, apart = load_concept(tmp_path / "w.txt"), load_concept(tmp_path / "w.held-out.txt")
+    kept, apart = as_concept(tmp_path / "w.txt"), as_concept(tmp_path / "w.held-out.txt")
     assert {*kept.words, *apart.words} == {"clown", "fool"}
     assert (list(kept.words), list(apart.words)) == (told["words"], told["held_out"])
     assert call(*words) == 0

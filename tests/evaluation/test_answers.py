@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from headpursuit.evaluation.answers import normalise_answer, parse_answer, trivia_exact_match, trivia_f1
+from headpursuit.data.answers import normalise_answer
+from headpursuit.evaluation.metrics import parse_answer, trivia_exact_match, trivia_f1
 
 
 @pytest.mark.parametrize(

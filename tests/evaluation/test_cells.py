@@ -8,12 +8,13 @@ import torch
 
 import headpursuit as hp
 import tiny
-from headpursuit.evaluation.cell_files import CellStore, weights_fingerprint
-from headpursuit.evaluation.cells import Bench, Measure, Task
+from headpursuit.evaluation.cells import Cells, Task
 from headpursuit.evaluation.effects import comparison, row
+from headpursuit.evaluation.metrics import Metric
+from headpursuit.model.identity import weights_fingerprint
 
-LENGTH = Measure("writing", "letters a")
-LOGIT = Measure("forced", "logit", compared_by="difference")
+LENGTH = Metric("writing", "letters a")
+LOGIT = Metric("forced", "logit", compared_by="change")
 EDIT, OTHER = hp.HeadEdit(["L1.H2", "L2.H0"], scale=-1), hp.HeadEdit(["L0.H1"], scale=3)
 
 
@@ -30,25 +31,26 @@ def tasks():
         "writing": Task(
             "writing",
             samples,
+            (LENGTH,),
             lambda answers: {"letters a": np.array([1.0 + text.count("a") for text in answers])},
             {"max_new_tokens": 6, "min_new_tokens": 6},
         ),
-        "forced": Task("forced", samples, None, forced={"logit": first_logit}),
+        "forced": Task("forced", samples, (LOGIT,), measure=lambda model: {"logit": first_logit(model)}),
     }
 
 
-def bench(tasks, folder, ran, **options):
-    return Bench(tiny.tiny("llama"), tasks, seed=0, tick=ran.append, store=CellStore(folder), **options)
+def cells_of(tasks, folder, ran):
+    return Cells(tiny.tiny("llama"), tasks, seed=0, tick=ran.append, folder=folder)
 
 
 def test_a_stored_cell_is_not_run_again_and_says_the_same(tasks, tmp_path):
     ran: list[str] = []
-    first = bench(tasks, tmp_path, ran)
+    first = cells_of(tasks, tmp_path, ran)
     known = {edit: first.is_known("writing", edit) for edit in (None, EDIT)}
     values = [(first.scores(LENGTH, edit), first.answers("writing", edit)) for edit in (None, EDIT)]
     assert known == {None: False, EDIT: False}
     assert len(ran) == 2
-    again = bench(tasks, tmp_path, ran)
+    again = cells_of(tasks, tmp_path, ran)
     assert all(again.is_known("writing", edit) for edit in (None, EDIT))
     for (scores, answers), edit in zip(values, (None, EDIT), strict=True):
         assert np.array_equal(again.scores(LENGTH, edit), scores)
@@ -58,26 +60,26 @@ def test_a_stored_cell_is_not_run_again_and_says_the_same(tasks, tmp_path):
 
 def test_a_cell_depends_on_edit_options_samples_seed_and_weights(tasks, tmp_path):
     ran: list[str] = []
-    bench(tasks, tmp_path, ran).cell("writing", EDIT)
+    cells_of(tasks, tmp_path, ran).cell("writing", EDIT)
     plain = tasks["writing"]
     others = {
-        "options": Task("writing", plain.samples, plain.score, {"max_new_tokens": 5}),
-        "samples": Task("writing", plain.samples[:3], plain.score, plain.options),
-        "identity": Task("writing", plain.samples, plain.score, plain.options, {"template": "{text}"}),
+        "options": Task("writing", plain.samples, plain.metrics, plain.score, {"max_new_tokens": 5}),
+        "samples": Task("writing", plain.samples[:3], plain.metrics, plain.score, plain.options),
+        "identity": Task("writing", plain.samples, plain.metrics, plain.score, plain.options, {"template": "{text}"}),
     }
     for other in others.values():
-        assert not bench({"writing": other}, tmp_path, ran).is_known("writing", EDIT)
-    assert not bench(tasks, tmp_path, ran).is_known("writing", hp.HeadEdit(EDIT.heads, scale=-2))
-    assert not Bench(tiny.tiny("llama"), tasks, seed=1, store=CellStore(tmp_path)).is_known("writing", EDIT)
+        assert not cells_of({"writing": other}, tmp_path, ran).is_known("writing", EDIT)
+    assert not cells_of(tasks, tmp_path, ran).is_known("writing", hp.HeadEdit(EDIT.heads, scale=-2))
+    assert not Cells(tiny.tiny("llama"), tasks, seed=1, folder=tmp_path).is_known("writing", EDIT)
     own = hp.wrap(tiny.hf_model("llama"), processor=tiny.tokenizer())
-    before = weights_fingerprint(own)
+    before = weights_fingerprint(own.hf)
     with torch.no_grad():
         own.hf.model.layers[2].self_attn.o_proj.weight[0, 0] += 1
-    assert weights_fingerprint(own) != before == weights_fingerprint(tiny.tiny("llama"))
+    assert weights_fingerprint(own.hf) != before == weights_fingerprint(tiny.tiny("llama").hf)
 
 
 def test_a_measure_of_the_model_is_taken_under_the_edit(tasks, tmp_path):
-    here = bench(tasks, tmp_path, [])
+    here = cells_of(tasks, tmp_path, [])
     with EDIT.applied(here.model):
         wanted = first_logit(here.model)
     assert np.allclose(here.scores(LOGIT, EDIT), wanted, rtol=1e-6)
@@ -90,11 +92,11 @@ def test_a_measure_of_the_model_is_taken_under_the_edit(tasks, tmp_path):
 
 def test_a_metric_that_is_not_there_is_named(tasks, tmp_path):
     with pytest.raises(hp.HeadPursuitError, match="writing has no metric 'F1': choose one of 'letters a'"):
-        bench(tasks, tmp_path, []).value(Measure("writing", "F1"), None)
+        cells_of(tasks, tmp_path, []).value(Metric("writing", "F1"), None)
 
 
 def test_a_comparison_is_the_difference_of_the_rows(tasks, tmp_path):
-    here = bench(tasks, tmp_path, [])
+    here = cells_of(tasks, tmp_path, [])
     named = {"concept": "c", "scale": -1.0, "seed": 0}
     pair = [row(here, LENGTH, [edit], selection="somp", **named) for edit in (EDIT, OTHER)]
     found = comparison(here, LENGTH, EDIT, [OTHER], against="logit_lens", wanted="less", **named)
@@ -123,5 +125,5 @@ def test_a_verdict_needs_an_interval_away_from_zero(low, high, wanted, verdict, 
     from dataclasses import replace
 
     named = {"concept": "c", "scale": -1.0, "seed": 0, "against": "logit_lens", "wanted": "less"}
-    found = comparison(bench(tasks, tmp_path, []), LENGTH, EDIT, [OTHER], **named)
+    found = comparison(cells_of(tasks, tmp_path, []), LENGTH, EDIT, [OTHER], **named)
     assert replace(found, low=low, high=high, wanted=wanted).verdict == verdict

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 import headpursuit as hp
 from data.official_files import write_data
-from headpursuit.evaluation.describe import describe_heads
-from headpursuit.evaluation.evaluate import sweep
+from headpursuit.evaluation.evaluate import evaluate, gather
 from headpursuit.evaluation.intervals import interval, resampled_means, resampled_median
 from headpursuit.evaluation.metrics import exact_match
 from headpursuit.evaluation.plan import count_cells
-from headpursuit.evaluation.prepare import Source, gather
+from headpursuit.evaluation.prepare import Source, prepare
 from headpursuit.evaluation.recipe import EditSpec, load_recipe, recipe_names
-from headpursuit.evaluation.results import find
-from headpursuit.report.tables import results_tables
+from headpursuit.evaluation.results import Results, find
 
 DEMO = [name for name in recipe_names() if name.startswith("demo-")]
 
@@ -29,52 +29,64 @@ def small(name, **edit):
     recipe = load_recipe(name)
     if recipe.edit is None:
         return recipe
-    smaller = {"k": (1,), "draws": 2, "scales": recipe.edit.scales[-2:], **edit}
+    # Of the scales the first and the last, since goals need one on each side of 1.
+    scales = tuple(dict.fromkeys((recipe.edit.scales[0], recipe.edit.scales[-1])))
+    smaller = {"k": (1,), "draws": 2, "scales": scales, **edit}
     return recipe.model_copy(update={"edit": recipe.edit.model_copy(update=smaller)})
 
 
 @pytest.fixture(scope="module")
-def swept(model, tmp_path_factory):
-    recipe = small("demo-digits", k=(1, 2), draws=4)
-    recipe = recipe.model_copy(update={"tasks": recipe.tasks[:1]})
-    material = gather(recipe, Source(limit=12, seed=3))
-    return sweep(material, model, out=tmp_path_factory.mktemp("swept"), seed=3, progress=False), material
+def recipe():
+    made = small("demo-digits", k=(1, 2), draws=4)
+    return made.model_copy(update={"tasks": made.tasks[:1], "goal": None})
 
 
-def answered(model, material, edit):
-    task = material.tasks["classification"]
+@pytest.fixture(scope="module")
+def prepared(recipe, model):
+    return gather(recipe, model, limit=12, seed=3)
+
+
+@pytest.fixture(scope="module")
+def found(recipe, model, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    return evaluate(recipe, model, out=out, limit=12, seed=3, progress=False), out
+
+
+def answered(model, prepared, edit):
+    task = prepared.tasks["classification"]
     with edit.applied(model):
         answers = model.generate(list(task.samples), max_new_tokens=4)
     return np.array([exact_match(answer, sample.target) for answer, sample in zip(answers, task.samples, strict=True)])
 
 
-def test_rows_are_what_the_edited_model_answers(swept, model):
-    found, material = swept
+def test_rows_are_what_the_edited_model_answers(found, prepared, model):
+    results, _ = found
+    (concept,) = results.concepts
     for method in ("somp", "logit_lens", "attribution"):
-        edit = hp.HeadEdit(found.rankings["digits"][method].top(2), scale=-1)
-        (row,) = find(found.results.rows, task="classification", selection=method, k=2, metric="accuracy")
-        assert row.value == pytest.approx(answered(model, material, edit).mean())
+        edit = hp.HeadEdit(concept.heads(2, method=method), scale=-1)
+        (row,) = find(results.rows, task="classification", selection=method, k=2, metric="accuracy")
+        assert row.value == pytest.approx(answered(model, prepared, edit).mean())
 
 
-def test_random_rows_are_the_median_over_matched_draws(swept, model):
-    found, material = swept
-    chosen = found.rankings["digits"]["somp"].top(2)
+def test_random_rows_are_the_median_over_matched_draws(found, prepared, model):
+    results, _ = found
+    chosen = results.concepts[0].heads(2)
     draws = hp.random_controls(chosen, model.anatomy.heads(), draws=4, seed=3)
-    scores = np.stack([answered(model, material, hp.HeadEdit(heads, scale=-1)) for heads in draws])
-    base = found.results.rows[0].value
-    (row,) = find(found.results.rows, task="classification", selection="random", k=2, metric="accuracy")
+    scores = np.stack([answered(model, prepared, hp.HeadEdit(heads, scale=-1)) for heads in draws])
+    base = results.rows[0].value
+    (row,) = find(results.rows, task="classification", selection="random", k=2, metric="accuracy")
     assert row.value == pytest.approx(np.median(scores.mean(axis=1)))
     assert (row.q25, row.q75) == pytest.approx(tuple(np.quantile(scores.mean(axis=1) / base, [0.25, 0.75])))
-    plain = model.generate(list(material.tasks["classification"].samples), max_new_tokens=4)
-    right = [exact_match(a, s.target) for a, s in zip(plain, material.tasks["classification"].samples, strict=True)]
+    plain = model.generate(list(prepared.tasks["classification"].samples), max_new_tokens=4)
+    right = [exact_match(a, s.target) for a, s in zip(plain, prepared.tasks["classification"].samples, strict=True)]
     means = resampled_means(np.stack([np.array(right), *scores]), seed=3)
     wanted = interval(resampled_median(means[:, 1:], seed=3) / means[:, 0])
     assert (row.low, row.high) == pytest.approx(wanted)
 
 
-def test_comparisons_are_of_equal_numbers_of_heads(swept):
-    found, _ = swept
-    target = [one for one in found.results.comparisons if one.wanted != "same"]
+def test_comparisons_are_of_equal_numbers_of_heads(found):
+    results, _ = found
+    target = [one for one in results.comparisons if one.wanted != "same"]
     assert {(one.task, one.metric) for one in target} == {
         ("classification", "accuracy"),
         ("digits, teacher-forced", "log-odds of digits"),
@@ -83,7 +95,7 @@ def test_comparisons_are_of_equal_numbers_of_heads(swept):
     for one in target:
         somp, other = (
             find(
-                found.results.rows,
+                results.rows,
                 task=one.task,
                 metric=one.metric,
                 selection=method,
@@ -91,26 +103,123 @@ def test_comparisons_are_of_equal_numbers_of_heads(swept):
             )[0]
             for method in ("somp", one.against)
         )
-        unit = "change" if somp.normalized is None else "normalized"
-        assert one.difference == pytest.approx(getattr(somp, unit) - getattr(other, unit))
+        assert one.difference == pytest.approx(somp.effect - other.effect)
         assert (one.wanted, one.k) == ("less", somp.k)
 
 
-def test_what_was_said_to_run_is_what_ran(swept):
-    found, material = swept
-    assert found.found == 0
-    assert 0 < found.computed <= sum(count_cells(material).values()) == 3 * (1 + 2 * (3 + 4))
+def test_what_was_said_to_run_is_what_ran(found, prepared):
+    _, out = found
+    ran = len(list((out / "cells").glob("*.json")))
+    assert 0 < ran <= sum(count_cells(prepared).values()) == 3 * (1 + 2 * (3 + 4))
+
+
+def test_what_is_read_back_is_what_was_written(found):
+    results, out = found
+    assert Results.load(out) == results
+    stored = json.loads((out / "results.json").read_text())
+    assert {"recipe", "model", "versions", "rows"} <= set(stored)
+    assert len(results.to_frame()) == len(results.rows)
+
+
+def test_a_recipe_is_a_name_a_mapping_or_a_recipe_and_gives_the_same_rows(recipe, found, model):
+    results, _ = found
+    content = {key: value for key, value in recipe.model_dump().items() if value is not None}
+    again = evaluate(content, model, limit=12, seed=3, progress=False)
+    assert again.rows == results.rows
+    assert load_recipe("demo-digits", set={"edit.k": [2], "tasks.0.limit": 7}).tasks[0].limit == 7
+    with pytest.raises(hp.HeadPursuitError, match=r"recipe: edit\.kk is no key"):
+        load_recipe(content, set={"edit.kk": [2]})
+    with pytest.raises(hp.HeadPursuitError, match="no name"):
+        load_recipe({**content, "name": "../../x"})
+
+
+def test_goals_settle_on_a_number_of_heads_and_judge_it_on_test_data(model):
+    made = small("demo-digits", k=(1, 2))
+    results = evaluate(made, model, limit=16, progress=False)
+    (concept,) = results.concepts
+    (verdict,) = concept.verdicts
+    assert verdict.k in (1, 2)
+    assert concept.heads() == concept.rankings["somp"].top(verdict.k)
+    (row,) = find(results.rows, task=verdict.task, metric=verdict.metric, selection="somp", k=verdict.k)
+    assert verdict.effect == row.normalized
+    assert verdict.held == (row.normalized <= made.goal.at_most)
+    assert [(one.task, one.metric) for one in verdict.kept] == [
+        ("captioning", "true mentions"),
+        ("neutral text", "negative log-likelihood"),
+    ]
+    for one in verdict.kept:
+        (kept,) = find(results.rows, task=one.task, metric=one.metric, selection="somp", k=verdict.k)
+        assert one.effect == kept.effect
+    assert bool(verdict.misses) != verdict.reached or not verdict.control_held
+    assert concept.examples
+    assert {example.after for example in concept.examples} != {None}
+
+
+def test_own_rows_are_halved_and_scored_by_the_metrics_that_were_asked_for(model, tmp_path):
+    from headpursuit.demo import demo_samples
+
+    drawn = demo_samples("countries", "test", limit=40)
+    lines = [{"question": {"text": one.text}, "aliases": [one.target, one.target.upper()]} for one in drawn]
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+    def shouts(answer, record):
+        return float(answer.isupper())
+
+    own = {
+        "title": "my questions",
+        "model": "demo",
+        "tasks": [
+            {
+                "name": "mine",
+                "data": str(tmp_path / "mine.jsonl"),
+                "text": "question.text",
+                "answers": "aliases",
+                "metric": ["contains", "exact", "f1", "words", shouts],
+                "max_new_tokens": 12,
+            }
+        ],
+        "concepts": [{"words": "countries", "task": "mine", "target": "contains"}],
+        "edit": {"k": [1], "draws": 2},
+        "neutral": "demo-facts",
+    }
+    results = evaluate(own, model, limit=12, progress=False)
+    names = {row.metric for row in results.rows if row.task == "mine"}
+    assert names == {"contains", "exact", "f1", "countries words", "shouts"}
+    (base,) = find(results.rows, metric="contains", selection="none")
+    assert base.value > 0.8
+    assert {row.selection for row in results.rows} == {"none", "somp", "logit_lens", "random"}
+    used = {one.use: one.n for one in results.data}
+    assert used["test"] <= 12
+    assert used["selection"] <= 12
+    rows = {**own, "tasks": [{**own["tasks"][0], "data": "rows"}]}
+    assert evaluate(rows, model, data={"rows": lines}, limit=12, progress=False).rows == results.rows
+    for change, said in (
+        ({"metric": ()}, r"tasks\[0\].metric: say how own data is scored"),
+        ({"text": "body"}, r"no field 'body' with a text; it has question, aliases"),
+    ):
+        wrong = {**own, "tasks": [{**own["tasks"][0], **change}]}
+        with pytest.raises(hp.HeadPursuitError, match=said):
+            evaluate(wrong, model, progress=False)
+
+
+def test_a_target_that_the_unedited_model_never_says_is_told(model):
+    recipe = small("demo-rude")
+    spec = recipe.concepts[0].model_copy(update={"words": "weekdays", "name": "weekdays"})
+    results = evaluate(recipe.model_copy(update={"concepts": (spec,)}), model, limit=6, progress=False)
+    (verdict,) = results.concepts[0].verdicts
+    assert verdict.effect is None
+    assert "scores 0 on toxic words" in verdict.misses[0]
 
 
 def test_heads_are_chosen_on_other_samples_than_they_are_judged_by(tmp_path):
     folder = write_data("eurosat", tmp_path)
     recipe = load_recipe("classify-eurosat")
-    first = gather(recipe, Source(samples=tmp_path))
-    assert first.about["selection"]["eurosat"] == {**first.about["selection"]["eurosat"], "n": 8, "left_out": 0}
+    first = prepare(recipe, Source(path=tmp_path))
+    assert [(one.n, one.left_out) for one in first.data if one.use == "selection"] == [(8, 0)]
     twin = next((folder / "test").rglob("*.png"))
     (folder / "train" / twin.parent.name / "twin.png").write_bytes(twin.read_bytes())
-    second = gather(recipe, Source(samples=tmp_path))
-    assert (second.about["selection"]["eurosat"]["n"], second.about["selection"]["eurosat"]["left_out"]) == (8, 1)
+    second = prepare(recipe, Source(path=tmp_path))
+    assert [(one.n, one.left_out) for one in second.data if one.use == "selection"] == [(8, 1)]
     assert twin.read_bytes() not in {sample.image.read_bytes() for sample in second.selection["eurosat"].samples}
     for image in (folder / "train").rglob("*.png"):
         image.unlink()
@@ -118,24 +227,23 @@ def test_heads_are_chosen_on_other_samples_than_they_are_judged_by(tmp_path):
         (folder / "train" / image.parent.name).mkdir(exist_ok=True)
         (folder / "train" / image.parent.name / image.name).write_bytes(image.read_bytes())
     with pytest.raises(hp.HeadPursuitError, match="all 8 selection samples of eurosat are test samples too"):
-        gather(recipe, Source(samples=tmp_path))
+        prepare(recipe, Source(path=tmp_path))
 
 
 def test_edits_of_chosen_tokens_are_what_was_asked_for(model, tmp_path):
     recipe = small("demo-colors-image", k=(2,))
     recipe = recipe.model_copy(update={"tasks": recipe.tasks[:1]})
-    material = gather(recipe, Source(limit=8))
-    found = sweep(material, model, out=tmp_path, progress=False)
-    edit = hp.HeadEdit(found.rankings["colours"]["attribution"].top(2), scale=-1, where="image")
-    task = material.tasks["captioning"]
+    results = evaluate(recipe, model, limit=8, progress=False)
+    edit = hp.HeadEdit(results.concepts[0].heads(2, method="attribution"), scale=-1, where="image")
+    task = gather(recipe, model, limit=8).tasks["captioning"]
     with edit.applied(model):
         answers = model.generate(list(task.samples), **task.options)
-    (row,) = find(found.results.rows, selection="attribution", metric="colours words", task="captioning")
+    (row,) = find(results.rows, selection="attribution", metric="colours words", task="captioning")
     assert row.value == pytest.approx(task.score(answers)["colours words"].mean())
     assert row.where == "image"
-    assert {one.where for one in found.results.rows if one.selection == "none"} == {"all"}
-    # A text that is read along has no generated tokens, so that nothing could be measured along it.
-    of_generated = gather(small("demo-colors-generated"), Source(limit=4))
+    assert {one.where for one in results.rows if one.selection == "none"} == {"all"}
+    # A given answer has no generated tokens, so that nothing could be measured along it.
+    of_generated = prepare(small("demo-colors-generated"), Source(limit=4))
     assert set(count_cells(of_generated)) == {"captioning", "digits"}
 
 
@@ -143,59 +251,62 @@ def test_held_out_words_are_counted_and_never_ranked_with():
     recipe = load_recipe("demo-rude")
     concepts = tuple(spec.model_copy(update={"held_out": 0.25}) for spec in recipe.concepts)
     recipe = recipe.model_copy(update={"concepts": concepts})
-    material = gather(recipe, Source(limit=8))
-    (aim,) = material.aims
+    found = prepare(recipe, Source(limit=8))
+    (aim,) = found.concepts
     assert not set(aim.concept.words) & set(aim.counted.words)
     assert set(aim.concept.words) | set(aim.counted.words) == set(hp.concept("rude").words)
     assert len(aim.counted.words) == round(len(hp.concept("rude").words) * 0.25)
-    score = material.tasks["continuation"].score
+    score = found.tasks["continuation"].score
     said = [aim.counted.words[0], aim.concept.words[0], *[""] * 6]
     assert score(said)["toxic words"].tolist() == [1, *[0] * 7]
-    assert gather(recipe, Source(limit=8, seed=1)).aims[0].counted.words != aim.counted.words
+    assert prepare(recipe, Source(limit=8, seed=1)).concepts[0].counted.words != aim.counted.words
 
 
 def test_country_questions_and_the_others_are_apart(tmp_path):
     write_data("trivia-qa", tmp_path)
-    material = gather(load_recipe("qa-countries"), Source(samples=tmp_path, limit=5))
+    found = prepare(load_recipe("qa-countries"), Source(path=tmp_path, limit=5))
     about, others = (
-        {record.answers[0] for record in material.records[name]} for name in ("country questions", "other questions")
+        {record.answers[0] for record in found.records[name]} for name in ("country questions", "other questions")
     )
     assert about <= {"France", "Spain", "Japan", "Peru"}
     assert all(answer.startswith("a thing") for answer in others)
-    assert len(material.records["country questions"]) == 5
-    assert {sample.target for sample in material.selection["countries"].samples} & {
+    assert len(found.records["country questions"]) == 5
+    assert {sample.target for sample in found.selection["countries"].samples} & {
         "a thing 0",
         "a thing 2",
         "a thing 4",
     }
 
 
-def test_texts_to_read_along_speak_of_the_concept(model):
-    from headpursuit.evaluation.cells import Bench
+def test_given_answers_speak_of_the_concept(model):
+    from headpursuit.evaluation.cells import Cells
     from headpursuit.evaluation.metrics import count_words
-    from headpursuit.evaluation.teacher_forced_tasks import log_odds_name, read_along_task
+    from headpursuit.evaluation.teacher_forced_tasks import forced_task
 
-    material = gather(load_recipe("demo-caption-colors"), Source(limit=12))
-    (aim,) = material.aims
-    task = read_along_task(aim, material, Bench(model, material.tasks, seed=0))
+    found = prepare(load_recipe("demo-caption-colors"), Source(limit=12))
+    (concept,) = found.concepts
+    name = concept.spec.task
+    task = forced_task(
+        concept.counted, found.tasks[name], found.records[name], Cells(model, found.tasks, seed=0), multi_token="skip"
+    )
     assert 0 < len(task.samples) < 12  # some pictures are pencil grey, and no caption says so
-    assert all(count_words(sample.target, aim.concept.words) for sample in task.samples)
-    values = task.forced[log_odds_name(aim)](model)
-    assert values.shape == (len(task.samples),)
+    assert all(count_words(sample.target, concept.concept.words) for sample in task.samples)
+    (metric,) = task.metrics
+    assert (metric.name, metric.compared_by, metric.concept) == ("log-odds of colours", "change", "colours")
+    assert task.measure(model)[metric.name].shape == (len(task.samples),)
 
 
 @pytest.mark.parametrize("name", DEMO)
 def test_every_recipe_of_the_demo_runs_to_its_end(name, model, tmp_path):
     recipe = small(name)
-    material = gather(recipe, Source(limit=3))
-    if recipe.describe is not None:
-        results = describe_heads(material, model, out=tmp_path, progress=False)
-    else:
-        results = sweep(material, model, out=tmp_path, progress=False).results
+    results = evaluate(recipe, model, out=tmp_path, limit=3, progress=False)
+    if recipe.describe is None:
         assert {row.selection for row in results.rows} == {"none", "random", *recipe.edit.methods}
-    assert results.about["recipe"]["name"] == name
-    tables = results_tables(results)
-    assert all(table.rows for table in tables)
+        assert {(row.task, row.metric) for row in results.rows} == {(one.task, one.name) for one in results.metrics}
+    else:
+        assert len(results.descriptions) == 2 * len(model.anatomy.heads())
+    assert results.settings["name"] == name
+    assert Results.load(tmp_path) == results
 
 
 def test_packaged_recipes_keep_the_papers_protocol():

@@ -16,12 +16,11 @@ import tiny
 import vlm
 from data.official_files import write_data
 from evaluation.test_toxicity import save as save_classifier
-from headpursuit.evaluation.describe import describe_heads
-from headpursuit.evaluation.evaluate import sweep
+from headpursuit.evaluation.evaluate import evaluate
 from headpursuit.evaluation.plan import count_cells
-from headpursuit.evaluation.prepare import Source, gather
+from headpursuit.evaluation.prepare import Source, prepare
 from headpursuit.evaluation.recipe import load_recipe, recipe_names
-from headpursuit.report.evaluation import save_evaluation
+from headpursuit.report import write_report
 
 CONTEXT = 4096
 TEXT = {"describe-heads", "qa-countries", "toxicity-rtp", "toxicity-tet"}
@@ -66,14 +65,10 @@ def run(name, checkpoint, folder):
     recipe = shrunk(name, folder)
     for data in {task.data for task in recipe.tasks}:
         write_data(data, folder / "data")
-    material = gather(recipe, Source(samples=folder / "data", limit=2))
-    model = model_like(checkpoint)
+    prepared = prepare(recipe, Source(path=folder / "data", limit=2))
     out = folder / "out"
-    if recipe.describe is not None:
-        results = describe_heads(material, model, out=out, progress=False)
-    else:
-        results = sweep(material, model, out=out, progress=False).results
-    return material, results, out
+    results = evaluate(recipe, model_like(checkpoint), data=folder / "data", out=out, limit=2, progress=False)
+    return prepared, results, out
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -81,26 +76,26 @@ def test_every_recipe_of_the_paper_runs_to_its_end(name, tmp_path):
     checkpoint = load_recipe(name).model
     assert checkpoint in ARCHITECTURES
     assert ARCHITECTURES[checkpoint] == ("MistralForCausalLM" if name in TEXT else "LlavaNextForConditionalGeneration")
-    material, results, out = run(name, checkpoint, tmp_path)
-    save_evaluation(results, out)
+    prepared, results, out = run(name, checkpoint, tmp_path)
+    write_report(results, out)
     stored = json.loads((out / "results.json").read_text())
     assert (stored["recipe"], len(stored["rows"])) == (name, len(results.rows))
     assert (out / "tables.md").read_text().count("|") > 10
     if name == "describe-heads":
-        assert len(stored["about"]["described"]) == 12
+        assert len(stored["descriptions"]) == 2 * 12
         return
     frame = pd.read_csv(out / "results.csv")
-    for aim in material.aims:
+    for aim in prepared.concepts:
         own = frame[(frame.concept == aim.name) & (frame.metric == aim.spec.target)]
         assert set(own.selection) == {"none", "somp", "logit_lens", "random"}
-        assert set(frame[frame.concept == aim.name].task) == set(count_cells(material)) - {
-            f"{other.name}, teacher-forced" for other in material.aims if other is not aim
+        assert set(frame[frame.concept == aim.name].task) == set(count_cells(prepared)) - {
+            f"{other.name}, teacher-forced" for other in prepared.concepts if other is not aim
         }
-    assert set(frame[frame.selection != "none"].scale) == set(material.recipe.edit.scales)
+    assert set(frame[frame.selection != "none"].scale) == set(prepared.recipe.edit.scales)
     assert all(math.isfinite(value) for value in frame.value)
     assert frame.metric.isin(["negative log-likelihood"]).any()
     assert list(out.glob("figures/*.svg"))
-    assert len(list(out.glob("cells/*.json"))) <= sum(count_cells(material).values())
+    assert len(list(out.glob("cells/*.json"))) <= sum(count_cells(prepared).values())
 
 
 @pytest.mark.parametrize("checkpoint", load_recipe("classify-mnist").checkpoints[2:])

@@ -79,7 +79,7 @@ def test_captions():
     assert "red, blue" in task.identity["scoring"]["colours words"]
 
 
-def test_everything_that_a_number_hangs_on_is_its_identity():
+def test_everything_that_a_number_depends_on_is_its_identity():
     base = tasks.question_answering(QUESTIONS).identity
     assert base == tasks.question_answering(list(QUESTIONS), max_new_tokens=2).identity
     others = [

@@ -131,7 +131,7 @@ def test_heads_of_one_part_are_refused_in_another(tmp_path):
     text, cross = vlm.vlm("pix2struct"), vlm.vlm("pix2struct", "cross")
     acts = hp.capture(cross, with_targets(), positions="answer", out=tmp_path / "acts", progress=False)
     ranking = hp.rank(acts, hp.Concept("words", ["cats", "dog", "sun"]), n_atoms=2, multi_token="first", progress=False)
-    ranking.save(tmp_path / "heads.json", k=3)
+    ranking.save(tmp_path / "heads.json", top=3)
     stored = json.loads((tmp_path / "heads.json").read_text())
     assert [entry["name"] for entry in stored["heads"]] == [head.name for head in ranking.top(3)]
     assert all(head.part == "cross" for head in ranking.order())

@@ -131,5 +131,5 @@ def test_the_demo_model_says_colours_by_few_heads(tmp_path):
         with hp.HeadEdit(heads, scale=-1).applied(model):
             values.append(measured(model, samples, tokens).mean())
     assert values[0] < min(values[1:])
-    ranking.save(tmp_path / "heads.json", k=2)
+    ranking.save(tmp_path / "heads.json", top=2)
     assert hp.load_heads(tmp_path / "heads.json", model=model) == chosen

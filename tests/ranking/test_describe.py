@@ -43,5 +43,5 @@ def test_logit_lens_counts_the_tokens_of_highest_logit(acts):
 def test_what_is_not_there_is_refused(acts):
     with pytest.raises(hp.HeadPursuitError, match=r"no head L9\.H0"):
         hp.describe(acts, heads=["L9.H0"])
-    with pytest.raises(hp.HeadPursuitError, match="choose one of somp, logit-lens"):
+    with pytest.raises(hp.HeadPursuitError, match="choose one of somp, logit_lens"):
         hp.describe(acts, method="magic")

@@ -49,7 +49,7 @@ def test_order_frame_and_file_agree(acts, tmp_path):
     assert frame["score"].is_monotonic_decreasing
     assert tuple(frame["name"][:5]) == tuple(head.name for head in ranking.top(5))
     assert len(frame) == 12
-    ranking.save(tmp_path / "heads.json", k=5)
+    ranking.save(tmp_path / "heads.json", top=5)
     stored = json.loads((tmp_path / "heads.json").read_text())
     assert {"model", "concept", "method", "heads"} <= set(stored)
     assert set(stored["heads"][0]) == {"layer", "head", "name", "score"}
@@ -57,7 +57,7 @@ def test_order_frame_and_file_agree(acts, tmp_path):
 
 
 def test_heads_of_another_model_are_refused(acts, tmp_path):
-    hp.rank(acts, COLOURS, progress=False).save(tmp_path / "heads.json", k=2)
+    hp.rank(acts, COLOURS, progress=False).save(tmp_path / "heads.json", top=2)
     with pytest.raises(hp.HeadPursuitError, match=r"heads of LlamaForCausalLM .* not of MistralForCausalLM"):
         hp.load_heads(tmp_path / "heads.json", model=tiny.tiny("mistral"))
     hf = tiny.hf_model("llama")

@@ -202,6 +202,6 @@ def test_wrong_options_are_refused(acts, options, message):
 
 
 def test_missing_scipy_names_the_extra(acts, monkeypatch):
-    monkeypatch.setitem(sys.modules, "scipy", None)
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
     with pytest.raises(hp.HeadPursuitError, match=r"headpursuit\[stats\]"):
         hp.significance(acts, COLOURS, progress=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 
@@ -12,10 +11,8 @@ import pytest
 import headpursuit as hp
 from headpursuit.demo import demo_samples
 from headpursuit.errors import HeadPursuitError
-from headpursuit.evaluation.cells import Bench
-from headpursuit.report.tuning import save_tuning
-from headpursuit.tuning.splits import read_data
-from headpursuit.tuning.tune import Options, count_cells
+from headpursuit.evaluation.cells import Cells
+from headpursuit.tuning.tune import Options, Tuned, count_cells, read_data
 
 QUICK = {"trials": 6, "k": 4, "draws": 2, "fixed_ks": (1, 2)}
 COLOURS = hp.concept("colours")
@@ -29,19 +26,16 @@ def model():
 @pytest.fixture(scope="module")
 def tuned(model, tmp_path_factory):
     out = tmp_path_factory.mktemp("tuned")
-    return hp.tune(model, COLOURS, out=out, limit=24, reach="fixed", progress=False, **QUICK), out
+    return hp.tune(model, None, COLOURS, out=out, limit=24, reach="fixed", progress=False, **QUICK), out
 
 
 def test_the_table_says_what_the_edit_does(model, tuned):
     found, _ = tuned
     data = read_data(
         model,
-        COLOURS,
         None,
-        neutral=None,
-        positions="mean",
-        max_loss=0.05,
-        max_nats=0.05,
+        COLOURS,
+        limits=None,
         enhance=False,
         limit=24,
         seed=0,
@@ -59,22 +53,25 @@ def test_the_edit_is_the_cheapest_that_reaches_what_the_fixed_one_does(tuned):
     found, _ = tuned
     fixed = next(trial for trial in found.trials if trial.edit == found.fixed)
     assert found.goal.reach == fixed.effect
-    reached = [one for one in found.trials if one.weakness_bound <= fixed.effect]
     chosen = next(trial for trial in found.trials if trial.edit == found.edit)
+    kept = [one for one in found.trials if one.cost_bound <= 1]
+    reached = [one for one in kept if one.weakness_bound <= fixed.effect]
     if reached:
         assert chosen.cost_bound == min(one.cost_bound for one in reached)
+    elif kept:
+        assert chosen.weakness_bound == min(one.weakness_bound for one in kept)
     else:
-        assert chosen.weakness_bound == min(one.weakness_bound for one in found.trials)
+        assert chosen.cost_bound == min(one.cost_bound for one in found.trials)
 
 
 def test_a_run_that_was_cut_off_takes_the_same_way(model, tuned, tmp_path, monkeypatch):
     found, out = tuned
     shutil.copytree(out, tmp_path / "whole")
-    again = hp.tune(model, COLOURS, out=tmp_path / "whole", limit=24, reach="fixed", progress=False, **QUICK)
+    again = hp.tune(model, None, COLOURS, out=tmp_path / "whole", limit=24, reach="fixed", progress=False, **QUICK)
     assert again.computed == 0
     assert again.results == found.results
 
-    run, left = Bench._run, [9]
+    run, left = Cells._run, [9]
 
     def broken_off(self, task, edit):
         left[0] -= 1
@@ -82,11 +79,11 @@ def test_a_run_that_was_cut_off_takes_the_same_way(model, tuned, tmp_path, monke
             raise KeyboardInterrupt
         return run(self, task, edit)
 
-    monkeypatch.setattr(Bench, "_run", broken_off)
+    monkeypatch.setattr(Cells, "_run", broken_off)
     with pytest.raises(KeyboardInterrupt):
-        hp.tune(model, COLOURS, out=tmp_path / "cut", limit=24, reach="fixed", progress=False, **QUICK)
+        hp.tune(model, None, COLOURS, out=tmp_path / "cut", limit=24, reach="fixed", progress=False, **QUICK)
     monkeypatch.undo()
-    finished = hp.tune(model, COLOURS, out=tmp_path / "cut", limit=24, reach="fixed", progress=False, **QUICK)
+    finished = hp.tune(model, None, COLOURS, out=tmp_path / "cut", limit=24, reach="fixed", progress=False, **QUICK)
     assert finished.computed == found.computed - 9
     assert [trial.edit for trial in finished.trials] == [trial.edit for trial in found.trials]
     assert finished.results == found.results
@@ -94,19 +91,22 @@ def test_a_run_that_was_cut_off_takes_the_same_way(model, tuned, tmp_path, monke
 
 def test_what_is_written_can_be_used(model, tuned, tmp_path):
     found, _ = tuned
-    written = save_tuning(found, tmp_path, model=model)
-    assert all(path.is_file() for path in written)
+    found.save(tmp_path)
     assert hp.load_edit(tmp_path / "edit.json", model=model) == found.edit
-    stored = json.loads((tmp_path / "results.json").read_text())
-    assert sum(one["chosen"] for one in stored["trials"]) == 1
-    assert [one["test_effect"] is not None for one in stored["trials"]] == [one["on_front"] for one in stored["trials"]]
+    assert Tuned.load(tmp_path) == found
+    frame = found.to_frame()
+    assert frame.chosen.sum() == 1
+    assert (frame.test_effect.notna() == frame.on_front).all()
+    (tmp_path / "tuned.json").write_text("[]")
+    with pytest.raises(HeadPursuitError, match="cannot be read"):
+        Tuned.load(tmp_path)
 
 
 def test_own_samples_are_split_and_other_words_are_judged(model, tmp_path):
     drawn = demo_samples("caption", "selection", limit=24)
     samples = [hp.Sample(text=one.text, image=one.image) for one in drawn]
-    options = {"neutral": None, "positions": "last", "max_loss": 0.5, "max_nats": 1.0, "enhance": False, "seed": 0}
-    data = read_data(model, COLOURS, samples, limit=8, **options)
+    options = {"positions": "last", "limits": {"answers": 0.5, "neutral": 1.0}, "enhance": False, "seed": 0}
+    data = read_data(model, samples, COLOURS, limit=8, **options)
     halves = [{id(one.image) for one in split["answers"].samples} for split in (data.tuning, data.test)]
     assert [len(half) for half in halves] == [8, 8]
     assert not halves[0] & halves[1]
@@ -122,14 +122,14 @@ def test_own_samples_are_split_and_other_words_are_judged(model, tmp_path):
     assert sum(count_cells(data, Options(**QUICK)).values()) == 2 * (6 + 2 + 1) + 2 * 3 + 2
     found = hp.tune(
         model,
-        COLOURS,
         samples,
+        COLOURS,
         out=tmp_path,
         limit=8,
         positions="last",
         methods=("somp", "attribution"),
-        places=("all", "generated"),
-        max_nats=1.0,
+        where=("all", "generated"),
+        limits={"neutral": 1.0},
         progress=False,
         **QUICK,
     )
@@ -143,11 +143,12 @@ def test_own_samples_are_split_and_other_words_are_judged(model, tmp_path):
         ("weekdays", None, {}, "no measure of 'weekdays'"),
         ("digits", None, {"enhance": True}, "does not enhance digits"),
         ("colours", ["a"] * 9, {}, "give at least 8"),
-        ("colours", None, {"max_loss": 0}, "allow a loss above 0"),
+        ("colours", None, {"limits": {"answers": 0}}, "allow a loss above 0"),
         ("colours", ["a b"] * 8, {"positions": "some"}, "positions='some'"),
+        ("colours", None, {"limits": {"speed": 1}}, "no limit 'speed': choose among answers, neutral"),
         ("colours", None, {"reach": "far", "limit": 4}, "reach='far'"),
     ],
 )
 def test_what_cannot_be_tuned(model, tmp_path, concept, samples, options, said):
     with pytest.raises(HeadPursuitError, match=said):
-        hp.tune(model, hp.concept(concept), samples, out=tmp_path, progress=False, **{**QUICK, **options})
+        hp.tune(model, samples, concept, out=tmp_path, progress=False, **{**QUICK, **options})

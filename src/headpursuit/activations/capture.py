@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from headpursuit.activations.moments import HeadMoments
     from headpursuit.model.head_model import HeadModel
 
-    Samples = str | Path | Iterable[str | Sample]
+Samples = str | Path | Iterable[str | Sample]
 
 
 def capture(

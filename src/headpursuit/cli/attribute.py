@@ -38,11 +38,11 @@ def attribute(
     json: JsonOption = False,
 ) -> None:
     """Order all heads by how the concept's log-odds change with their scale: one forward and one backward pass."""
-    from headpursuit.concepts import load_concept
+    from headpursuit.concepts import as_concept
     from headpursuit.model.load import load
     from headpursuit.ranking.attribution import attribute as attribute_heads
 
-    words = load_concept(concept)
+    words = as_concept(concept)
     loaded = load(model, revision=revision, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     ranking = attribute_heads(
         loaded,
@@ -54,10 +54,9 @@ def attribute(
     )
     top = min(top, len(ranking.order()))
     if out is not None:
-        ranking.save(out, k=top)
-        note(f"wrote {out}")
+        note(f"wrote {ranking.save(out, top=top)}")
     if json:
-        print_json({**ranking.to_dict(top), "seed": seed})
+        print_json({**ranking.heads_file(top=top), "seed": seed})
         return
     rows = [
         [str(place), head.name, f"{ranking.score(head):+.4f}"] for place, head in enumerate(ranking.top(top), start=1)

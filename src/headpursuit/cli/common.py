@@ -48,6 +48,33 @@ def print_table(
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
+def print_plan(
+    title: str, cells: Mapping[str, int], seconds: Mapping[str, float], *, about: Mapping[str, Any], json: bool
+) -> None:
+    """Print what a run would do, and how long that takes.
+
+    Args:
+        title: what would run.
+        cells: cells of each task.
+        seconds: seconds that a cell of each task takes; empty where that is not known.
+        about: what else the JSON object says.
+        json: print a JSON object.
+    """
+    from headpursuit.evaluation.plan import in_words
+
+    total = sum(seconds[task] * count for task, count in cells.items()) if seconds else None
+    if json:
+        print_json({**about, "cells": dict(cells), "seconds_a_cell": dict(seconds) or None, "seconds": total})
+        return
+    duration = "time unknown" if total is None else in_words(total)
+    print_table(
+        f"{title}: {sum(cells.values())} cells at most, {duration}",
+        ["task", "cells", "a cell"],
+        [[task, str(count), f"{seconds[task]:.2f} s" if seconds else "?"] for task, count in cells.items()],
+        right=["cells", "a cell"],
+    )
+
+
 def note(text: str) -> None:
     """Say something that is not the result."""
     sys.stderr.write(f"{text}\n")

@@ -28,10 +28,10 @@ def concept_map(
     import numpy as np
 
     from headpursuit.activations.store import open_capture
-    from headpursuit.concepts import load_concept
+    from headpursuit.concepts import as_concept
     from headpursuit.ranking.overlap import concept_map as map_concepts
 
-    words = [load_concept(one) for one in concept]
+    words = [as_concept(one) for one in concept]
     opened = open_capture(acts)
     found = map_concepts(
         opened,

@@ -19,17 +19,17 @@ def concepts(
     json: JsonOption = False,
 ) -> None:
     """List the built-in concepts, or show the words of one and the tokens that they become."""
-    from headpursuit.concepts import concept_names, load_concept, resolve
+    from headpursuit.concepts import as_concept, concept_names, resolve
 
     if name is None:
-        found = [load_concept(known) for known in concept_names()]
+        found = [as_concept(known) for known in concept_names()]
         if json:
             print_json({"concepts": [{"name": one.name, "words": list(one.words)} for one in found], "seed": seed})
             return
         rows = [[one.name, str(len(one.words)), ", ".join(one.words[:6])] for one in found]
         print_table("built-in concepts", ["name", "words", "such as"], rows, right=["words"])
         return
-    chosen = load_concept(name)
+    chosen = as_concept(name)
     report = None
     if model is not None:
         from headpursuit.model.load import load_tokenizer

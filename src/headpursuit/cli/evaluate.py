@@ -16,12 +16,12 @@ from headpursuit.cli.common import (
     TrustOption,
     note,
     print_json,
+    print_plan,
     print_table,
 )
 
 if TYPE_CHECKING:
-    from headpursuit.evaluation.prepare import Material
-    from headpursuit.evaluation.results import Results
+    from headpursuit.evaluation.recipe import Recipe
 
 
 def evaluate(
@@ -32,7 +32,7 @@ def evaluate(
     model: Annotated[
         str | None, typer.Option(help="Hub name, local folder or 'demo'; the recipe's when left out.")
     ] = None,
-    samples: Annotated[
+    data: Annotated[
         Path | None,
         typer.Option(help="Local data in the official format; for several data sets a folder with one of each name."),
     ] = None,
@@ -40,7 +40,11 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder for cells, tables and figures; headpursuit-results/RECIPE when left out."),
     ] = None,
+    set: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Change a key of the recipe, such as edit.k=[1,2,4].")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=2, help="Samples a task and split at most.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Print the recipe, defaults included, and stop.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and how long, and stop.")] = False,
     revision: RevisionOption = None,
     device: DeviceOption = None,
@@ -50,28 +54,16 @@ def evaluate(
     json: JsonOption = False,
 ) -> None:
     """Run an experiment with its controls; a run that was cut off goes on where it stopped."""
-    from headpursuit.evaluation.recipe import load_recipe
+    from headpursuit.evaluation.recipe import load_recipe, parse_set, plain, show_recipe
 
     if recipe is None:
         _list(json)
         return
-    chosen = load_recipe(recipe)
-    place = out or Path("headpursuit-results") / chosen.name
-    name = model or chosen.model
-
-    from headpursuit.evaluation.checks import check_heads, check_words
-    from headpursuit.evaluation.prepare import Source, check_data, gather, known_aims
-    from headpursuit.report.evaluation import check_folder, save_evaluation
-
-    source = Source(samples=samples, limit=limit, seed=seed)
-    check_folder(place, chosen.name)
-    check_data(chosen, source)
-    check_heads(chosen, name, revision=revision, trust_remote_code=trust_remote_code)
-    known = known_aims(chosen, source)
-    check_words(chosen, known, name, revision=revision)
-    material = gather(chosen, source)
-    check_words(chosen, [aim for aim in material.aims if aim not in known], name, revision=revision)
-
+    chosen = load_recipe(recipe, set=dict(map(parse_set, set or ())))
+    if show:
+        print_json(plain(chosen)) if json else typer.echo(show_recipe(chosen))
+        return
+    folder = out or Path("headpursuit-results") / chosen.name
     options: dict[str, Any] = {
         "revision": revision,
         "device": device,
@@ -79,28 +71,23 @@ def evaluate(
         "trust_remote_code": trust_remote_code,
     }
     if dry_run:
-        _dry_run(material, name, place, options, json=json)
+        _dry_run(
+            chosen, model or chosen.model, folder, {"data": data, "limit": limit, "seed": seed}, options, json=json
+        )
         return
 
-    from headpursuit.model.load import load
+    from headpursuit.evaluation.evaluate import evaluate as run
+    from headpursuit.report import tables, write_report
 
-    loaded = load(name, **options)
-    if chosen.describe is not None:
-        from headpursuit.evaluation.describe import describe_heads
-
-        results = describe_heads(material, loaded, out=place)
-    else:
-        from headpursuit.evaluation.evaluate import sweep
-
-        swept = sweep(material, loaded, out=place, seed=seed)
-        results = swept.results
-        note(f"{swept.computed} cells were run, {swept.found} were there from before")
-    save_evaluation(results, place)
-    note(f"wrote {place}/tables.md, results.json, figures/")
+    results = run(chosen, model, data=data, out=folder, limit=limit, seed=seed, **options)
+    write_report(results, folder)
+    note(f"wrote {folder}/report.html, tables.md, results.json, figures/")
     if json:
-        print_json({**results.to_dict(), "out": str(place), "seed": seed})
-    else:
-        _show(results)
+        print_json({**results.to_dict(), "out": str(folder)})
+        return
+    for table in tables(results):
+        print_table(table.title, list(table.frame.columns), table.frame.astype(str).to_numpy().tolist())
+        typer.echo()
 
 
 def _list(json: bool) -> None:
@@ -108,54 +95,30 @@ def _list(json: bool) -> None:
 
     found = [load_recipe(name) for name in recipe_names()]
     if json:
-        print_json(
-            {
-                "recipes": [
-                    {"name": one.name, "title": one.title, "paper": one.paper, "model": one.model} for one in found
-                ]
-            }
-        )
+        listed = [{"name": one.name, "title": one.title, "paper": one.paper, "model": one.model} for one in found]
+        print_json({"recipes": listed})
         return
-    print_table("recipes", ["name", "title", "model"], [[one.name, one.title, one.model] for one in found])
+    rows = [[one.name, one.title, one.paper, one.model] for one in found]
+    print_table("recipes", ["name", "title", "paper", "model"], rows)
 
 
-def _dry_run(material: Material, model: str, out: Path, options: dict[str, Any], *, json: bool) -> None:
+def _dry_run(
+    recipe: Recipe, model: str, out: Path, source: dict[str, Any], options: dict[str, Any], *, json: bool
+) -> None:
     from headpursuit.errors import HeadPursuitError
-    from headpursuit.evaluation.plan import count_cells, in_words, trial_seconds
+    from headpursuit.evaluation.evaluate import check_folder, gather
+    from headpursuit.evaluation.plan import count_cells, trial_seconds
     from headpursuit.model.load import load
 
-    cells = count_cells(material)
+    check_folder(out, recipe.name)
+    prepared = gather(recipe, model, **source, **options)
+    cells = count_cells(prepared)
     seconds: dict[str, float] = {}
     try:
         # Heads that are only named make no cells to be timed.
-        seconds = trial_seconds(material, load(model, local_files_only=True, **options)) if cells else {}
+        seconds = trial_seconds(prepared, load(model, local_files_only=True, **options)) if cells else {}
     except HeadPursuitError as error:
         note(f"how long it takes is not known: {error}")
-    total = sum(seconds[task] * count for task, count in cells.items()) if seconds else None
-    content = {
-        "recipe": material.recipe.name,
-        "model": model,
-        "out": str(out),
-        "cells": cells,
-        "seconds_a_cell": seconds or None,
-        "seconds": total,
-        "data": material.about,
-    }
-    if json:
-        print_json(content)
-        return
-    duration = "time unknown" if total is None else in_words(total)
-    print_table(
-        f"{material.recipe.name} on {model}: {sum(cells.values())} cells at most, {duration}",
-        ["task", "cells", "a cell"],
-        [[task, str(count), f"{seconds[task]:.2f} s" if seconds else "?"] for task, count in cells.items()],
-        right=["cells", "a cell"],
-    )
-
-
-def _show(results: Results) -> None:
-    from headpursuit.report.tables import results_tables
-
-    for table in results_tables(results):
-        print_table(table.title, table.header, table.rows)
-        typer.echo()
+    data = [vars(one) for one in prepared.data]
+    about = {"recipe": recipe.name, "model": model, "out": str(out), "data": data}
+    print_plan(f"{recipe.name} on {model}", cells, seconds, about=about, json=json)

@@ -38,7 +38,7 @@ def keywords(
     json: JsonOption = False,
 ) -> None:
     """Make a word list from answers or images with a language model behind an OpenAI-compatible endpoint."""
-    from headpursuit.concepts import load_concept
+    from headpursuit.concepts import as_concept
     from headpursuit.concepts.endpoint import endpoint_from
     from headpursuit.concepts.keywords import keywords as ask_for_words
     from headpursuit.model.samples import as_samples
@@ -52,7 +52,7 @@ def keywords(
         timeout=timeout,
     )
     given = as_samples(samples, limit=limit)
-    avoided = [word for one in avoid or () for word in load_concept(one).words]
+    avoided = [word for one in avoid or () for word in as_concept(one).words]
     found = ask_for_words(
         given,
         asked,

@@ -44,14 +44,14 @@ def rank(
 ) -> None:
     """Order all heads by how much a concept explains of what they write; needs no model in memory."""
     from headpursuit.activations.store import open_capture
-    from headpursuit.concepts import load_concept
+    from headpursuit.concepts import as_concept
     from headpursuit.ranking.rank import rank as rank_heads
     from headpursuit.ranking.significance import significance as test_heads
     from headpursuit.ranking.stability import stability as disturb
 
     if frequencies is not None and not significance:
         raise HeadPursuitError("--frequencies are for random token sets: give --significance N, too")
-    words = load_concept(concept)
+    words = as_concept(concept)
     opened = open_capture(acts)
     options = {
         "method": method.replace("-", "_"),
@@ -79,9 +79,8 @@ def rank(
     if stability:
         beside.append(disturb(opened, words, **options, k=top, draws=stability, seed=seed))  # type: ignore[arg-type]
     if out is not None:
-        ranking.save(out, k=top, beside=beside)
-        note(f"wrote {out}")
-    content = ranking.to_dict(top, beside=beside)
+        note(f"wrote {ranking.save(out, top=top, beside=beside)}")
+    content = ranking.heads_file(top=top, beside=beside)
     if json:
         print_json({**content, "seed": seed})
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -17,14 +17,10 @@ from headpursuit.cli.common import (
     TrustOption,
     note,
     print_json,
+    print_plan,
     print_table,
 )
 from headpursuit.errors import HeadPursuitError
-
-if TYPE_CHECKING:
-    from headpursuit.model.head_model import HeadModel
-    from headpursuit.tuning.splits import TuningData
-    from headpursuit.tuning.tune import Options
 
 
 def tune(
@@ -47,23 +43,27 @@ def tune(
             "the 'fixed' edit reaches; left out, for the strongest edit within the limits."
         ),
     ] = None,
-    max_loss: Annotated[float, typer.Option(help="Largest loss of quality, a share of the unedited model's.")] = 0.05,
-    max_nats: Annotated[
-        float, typer.Option(help="Largest rise of neutral text's negative log-likelihood, nats a token.")
-    ] = 0.05,
+    limits: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=LOSS",
+            help="Largest loss: answers=0.05 (a share of the answers' quality), neutral=0.05 (nats a token of neutral text).",
+            show_default="0.05 each",
+        ),
+    ] = None,
     neutral: Annotated[Path | None, typer.Option(help="Neutral texts; packaged sentences when left out.")] = None,
     positions: Annotated[
         str, typer.Option(help="Tokens that heads are ranked on: mean, last, image or answer.")
     ] = "mean",
-    method: Annotated[
+    methods: Annotated[
         list[str] | None,
-        typer.Option(help="How heads are put in order: somp, logit-lens, attribution.", show_default="somp"),
+        typer.Option(help="How heads are put in order: somp, logit_lens, attribution.", show_default="somp"),
     ] = None,
     where: Annotated[
         list[str] | None,
         typer.Option(help="Tokens where the edit may hold: all, image, text, prompt, generated.", show_default="all"),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Most heads of an edit.")] = 8,
+    k: Annotated[int, typer.Option(min=1, help="Most heads of an edit.")] = 8,
     scales: Annotated[
         tuple[float, float] | None,
         typer.Option(help="Smallest and largest scale.", show_default="-2 0.75; enhancing 1.25 8"),
@@ -82,52 +82,52 @@ def tune(
     json: JsonOption = False,
 ) -> None:
     """Choose heads and scales for a concept under limits; a search that was cut off goes on where it stopped."""
-    from headpursuit.concepts import load_concept
+    from headpursuit.concepts import as_concept
+    from headpursuit.evaluation.evaluate import check_folder
     from headpursuit.model.load import load
-    from headpursuit.report.evaluation import check_folder
-    from headpursuit.report.tuning import save_tuning, trials_table, tuning_tables
-    from headpursuit.tuning.splits import read_data
-    from headpursuit.tuning.tune import Options, run_tuning
+    from headpursuit.report import tables, write_report
+    from headpursuit.tuning.tune import Options, count_cells, read_data, trial_seconds
+    from headpursuit.tuning.tune import tune as run
 
-    words = load_concept(concept)
-    place = out or Path("headpursuit-tuned") / words.name
-    check_folder(place, f"tune {words.name}")
-    options = Options(
-        trials=trials,
-        k=top,
-        scales=scales,
-        places=tuple(where or ("all",)),  # type: ignore[arg-type]
-        methods=tuple(name.replace("-", "_") for name in method or ("somp",)),  # type: ignore[misc]
-        per_head=per_head,
-    )
-    wanted = _number(reach)
+    words = as_concept(concept)
+    folder = out or Path("headpursuit-tuned") / words.name
+    check_folder(folder, f"tune {words.name}")
+    options: dict[str, Any] = {
+        "trials": trials,
+        "k": k,
+        "scales": scales,
+        "where": tuple(where or ("all",)),
+        "methods": tuple(name.replace("-", "_") for name in methods or ("somp",)),
+        "per_head": per_head,
+    }
+    made, wanted = Options(**options), _number(reach)
+    common: dict[str, Any] = {
+        "neutral": neutral,
+        "positions": positions,
+        "limits": _losses(limits),
+        "enhance": enhance,
+        "limit": limit,
+        "seed": seed,
+    }
     loaded = load(model, revision=revision, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-    data = read_data(
-        loaded,
-        words,
-        samples,
-        neutral=neutral,
-        positions=positions,  # type: ignore[arg-type]
-        max_loss=max_loss,
-        max_nats=max_nats,
-        enhance=enhance,
-        limit=limit,
-        seed=seed,
-    )
     if dry_run:
-        _dry_run(data, options, loaded, place, json=json)
+        data = read_data(loaded, samples, words, **common)
+        about = {"concept": words.name, "model": loaded.source.id, "out": str(folder)}
+        cells, seconds = count_cells(data, made), trial_seconds(data, loaded)
+        print_plan(f"tune {words.name} in {loaded.source.id}", cells, seconds, about=about, json=json)
         return
-    tuned = run_tuning(loaded, data, options, out=place, reach=wanted, seed=seed)
-    save_tuning(tuned, place, model=loaded)
-    note(f"{tuned.computed} cells were run; wrote {place}/edit.json, tables.md, trials.csv, figures/")
+    tuned = run(loaded, samples, words, out=folder, reach=wanted, **common, **options)
+    write_report(tuned, folder)
+    note(f"{tuned.computed} cells were run; wrote {folder}/edit.json, report.html, tables.md, trials.csv, figures/")
     for missed in tuned.misses:
         note(f"missed: {missed}")
     if json:
-        content = {**tuned.results.to_dict(), "trials": trials_table(tuned), "misses": list(tuned.misses)}
-        print_json({**content, "out": str(place), "seed": seed})
+        trials_made = tuned.to_frame().to_dict("records")
+        content = {**tuned.results.to_dict(), "trials": trials_made, "misses": list(tuned.misses)}
+        print_json({**content, "out": str(folder)})
         return
-    for table in tuning_tables(tuned):
-        print_table(table.title, table.header, table.rows)
+    for table in tables(tuned):
+        print_table(table.title, list(table.frame.columns), table.frame.astype(str).to_numpy().tolist())
         typer.echo(f"{table.note}\n")
 
 
@@ -140,31 +140,12 @@ def _number(reach: str | None) -> float | str | None:
         raise HeadPursuitError(f"--reach {reach}: give a number, or 'fixed'") from error
 
 
-def _dry_run(data: TuningData, options: Options, model: HeadModel, out: Path, *, json: bool) -> None:
-    from headpursuit.evaluation.plan import in_words, task_seconds
-    from headpursuit.tuning.tune import count_cells
-
-    cells = count_cells(data, options)
-    a_cell = {
-        f"{name}, {split}": task_seconds(tasks[name], model)
-        for split, tasks in (("tuning", data.tuning), ("test", data.test))
-        for name in data.used
-    }
-    total = sum(a_cell[name] * count for name, count in cells.items())
-    content: dict[str, Any] = {
-        "concept": data.goal.concept,
-        "model": model.source.id,
-        "out": str(out),
-        "cells": cells,
-        "seconds_a_cell": a_cell,
-        "seconds": total,
-    }
-    if json:
-        print_json(content)
-        return
-    print_table(
-        f"tune {data.goal.concept} in {model.source.id}: {sum(cells.values())} cells at most, {in_words(total)}",
-        ["task", "cells", "a cell"],
-        [[name, str(count), f"{a_cell[name]:.2f} s"] for name, count in cells.items()],
-        right=["cells", "a cell"],
-    )
+def _losses(limits: list[str] | None) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for text in limits or ():
+        name, _, loss = text.partition("=")
+        try:
+            found[name] = float(loss)
+        except ValueError as error:
+            raise HeadPursuitError(f"--limits {text}: write NAME=LOSS, such as neutral=0.05") from error
+    return found

@@ -1,6 +1,6 @@
 """Word lists and their resolution to atoms of a dictionary; importing this loads no torch and no word list."""
 
-from headpursuit.concepts.concept import Concept, concept, concept_names, load_concept
+from headpursuit.concepts.concept import Concept, ConceptLike, as_concept, concept, concept_names
 from headpursuit.concepts.resolve import (
     MultiToken,
     ResolutionEntry,
@@ -11,12 +11,13 @@ from headpursuit.concepts.resolve import (
 
 __all__ = [
     "Concept",
+    "ConceptLike",
     "MultiToken",
     "ResolutionEntry",
     "ResolutionReport",
     "ResolvedConcept",
+    "as_concept",
     "concept",
     "concept_names",
-    "load_concept",
     "resolve",
 ]

@@ -5,21 +5,24 @@ from __future__ import annotations
 import csv
 import difflib
 import io
-import json
 import re
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from headpursuit.concepts.builtin import BUILTIN, built_in_words, canonical_name
 from headpursuit.errors import HeadPursuitError
-from headpursuit.files import read_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from headpursuit.files import parse_json, read_text
 
 # "C#" is a word and "red # warm" is a word with a remark, so a remark needs a blank before it.
 _REMARK = re.compile(r"(^|\s)#.*$")
+# A longer one is a sentence; the longest name of a country has 47 characters.
+_LONGEST = 80
+# No system opens a longer one.
+_LONGEST_PATH = 4000
+# So many words name a concept that has no other name.
+_IN_A_NAME = 3
 _CSV_HEADERS = frozenset({"word", "words", "concept", "token", "name"})
 
 
@@ -36,7 +39,12 @@ class Concept:
         plurals: whether resolution may add plurals; off for adjectives, whose "plurals" are other words (kind, kinds).
 
     Raises:
-        HeadPursuitError: no name, no words, or something among the words that is not a string.
+        HeadPursuitError: no name, no words, or something among the words that is not a string, or is a whole text.
+
+    Examples:
+        >>> drinks = hp.Concept("drinks", ["tea", " coffee", "tea"])
+        >>> drinks.words
+        ('tea', 'coffee')
     """
 
     name: str
@@ -55,61 +63,91 @@ class Concept:
         return len(self.words)
 
 
-def concept(name: str) -> Concept:
-    """Return a built-in concept.
+# What is taken for a concept.
+ConceptLike = Concept | str | Path | Iterable[str]
+
+
+def as_concept(concept: ConceptLike) -> Concept:
+    """A concept from the name of a built-in one, from words, or from a UTF-8 file of words.
+
+    A ``.csv`` file is read from its column ``word`` or else its first one; a ``.json`` file is a list of words or an
+    object with ``words`` (and ``name``, ``description``); anything else is one word a line, with ``#`` remarks. A name
+    (in any case, or an alias such as ``colors``) wins over a file that is called like it: write that one as a path
+    (``./colours``). A text with commas that is neither is taken as words.
 
     Args:
-        name: one of ``concept_names()``, or an alias such as ``colors``; case does not matter.
+        concept: a name of :func:`concept_names`, a list of words, a file, or a concept, which is given back.
 
     Returns:
-        The concept with its description and source.
+        The concept; one from a file is named after the file, one from a list after its first words.
 
     Raises:
-        HeadPursuitError: there is no such concept.
-        MissingExtraError: its words come from a library that is not installed.
+        HeadPursuitError: none of these, or a file that cannot be read as words (names file and line).
+        MissingExtraError: the words of a built-in concept come from a library that is not installed.
+
+    Examples:
+        >>> hp.concept("months").words[4]
+        'May'
+        >>> hp.concept(["tea", "coffee"]).name
+        'tea, coffee'
+        >>> hp.concept("tea,coffee").words
+        ('tea', 'coffee')
     """
-    key = canonical_name(name)
-    if key is None:
-        near = difflib.get_close_matches(name.lower(), BUILTIN, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise HeadPursuitError(f"no built-in concept {name!r}: {hint}there are {', '.join(BUILTIN)}")
-    entry = BUILTIN[key]
-    return Concept(key, built_in_words(key), entry.description, entry.source, entry.plurals)
+    if isinstance(concept, Concept):
+        return concept
+    if isinstance(concept, Path):
+        return _read(concept.expanduser())
+    if isinstance(concept, str):
+        return _from_text(concept)
+    if isinstance(concept, Mapping) or not isinstance(concept, Iterable):
+        raise HeadPursuitError(
+            f"{concept!r:.60} is no concept: give a name, a list of words, a file or hp.Concept(...)"
+        )
+    words = list(concept)
+    return Concept(_name_of(words), tuple(words))
+
+
+# What users call it. In here that is the name of arguments.
+concept = as_concept
 
 
 def concept_names() -> tuple[str, ...]:
-    """Return the names of the built-in concepts, without loading their words."""
+    """The names of the built-in concepts; loads none of their words.
+
+    Examples:
+        >>> concept_names()[:3]
+        ('colours', 'countries', 'nationalities')
+    """
     return tuple(BUILTIN)
 
 
-def load_concept(name_or_path: str | Path) -> Concept:
-    """Return a built-in concept by its name, or read one from a UTF-8 file.
+def _from_text(text: str) -> Concept:
+    if key := canonical_name(text):
+        entry = BUILTIN[key]
+        return Concept(key, built_in_words(key), entry.description, entry.source, entry.plurals)
+    short = textwrap.shorten(text, 60, placeholder=" …")
+    if len(text) <= _LONGEST_PATH and "\n" not in text:
+        path = Path(text).expanduser()
+        if path.exists():
+            return _read(path)
+        if "," in text:
+            words = [word.strip() for word in text.split(",") if word.strip()]
+            return Concept(_name_of(words), tuple(words))
+        if path.suffix or len(path.parts) > 1:
+            raise HeadPursuitError(
+                f"no concept file {short}: give a .txt, .csv or .json file, or one of {', '.join(BUILTIN)}"
+            )
+    near = difflib.get_close_matches(text.lower()[:_LONGEST], BUILTIN, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise HeadPursuitError(
+        f"no built-in concept {short!r}: {hint}there are {', '.join(BUILTIN)}; "
+        "or give words (red,green,blue) or a file of words"
+    )
 
-    A ``.csv`` file is read from its column ``word`` or else its first one; a ``.json`` file is a list of words or an
-    object with ``words`` (and ``name``, ``description``); anything else is one word a line, with ``#`` remarks. To read
-    a file that is called like a built-in concept, write it as a path (``./colours``).
 
-    Args:
-        name_or_path: a name of ``concept_names()`` or a file.
-
-    Returns:
-        The concept; one from a file is named after the file.
-
-    Raises:
-        HeadPursuitError: neither a name nor a file, or a file that cannot be read as words (names file and line).
-    """
-    if isinstance(name_or_path, str) and canonical_name(name_or_path) is not None:
-        return concept(name_or_path)
-    path = Path(name_or_path).expanduser()
-    if path.is_file():
-        return _read(path)
-    if path.is_dir():
-        raise HeadPursuitError(f"{path} is a folder: a concept is one file (.txt, .csv or .json)")
-    if path.suffix or len(path.parts) > 1:
-        raise HeadPursuitError(
-            f"no concept file {path}: give a .txt, .csv or .json file, or one of {', '.join(BUILTIN)}"
-        )
-    return concept(str(name_or_path))
+def _name_of(words: Sequence[object]) -> str:
+    more = ", …" if len(words) > _IN_A_NAME else ""
+    return textwrap.shorten(", ".join(map(str, words[:_IN_A_NAME])), 60, placeholder="…") + more or "words"
 
 
 def _clean(name: str, words: Iterable[str]) -> tuple[str, ...]:
@@ -119,7 +157,12 @@ def _clean(name: str, words: Iterable[str]) -> tuple[str, ...]:
     for word in words:
         if not isinstance(word, str):
             raise HeadPursuitError(f"concept {name!r}: {word!r} is a {type(word).__name__}, not a word")
-        if cleaned := " ".join(word.split()):
+        cleaned = " ".join(word.split())
+        if len(cleaned) > _LONGEST:
+            raise HeadPursuitError(
+                f"concept {name!r}: {cleaned[:30] + ' …'!r} is a text of {len(cleaned)} characters: give single words"
+            )
+        if cleaned:
             seen.setdefault(cleaned)
     if not seen:
         raise HeadPursuitError(f"concept {name!r} is empty: give it at least one word")
@@ -127,6 +170,12 @@ def _clean(name: str, words: Iterable[str]) -> tuple[str, ...]:
 
 
 def _read(path: Path) -> Concept:
+    if path.is_dir():
+        raise HeadPursuitError(f"{path} is a folder: a concept is one file (.txt, .csv or .json)")
+    if not path.is_file():
+        raise HeadPursuitError(
+            f"no concept file {path}: give a .txt, .csv or .json file, or one of {', '.join(BUILTIN)}"
+        )
     text = read_text(path)
     suffix = path.suffix.lower()
     if suffix == ".json":
@@ -160,10 +209,7 @@ def _from_csv(path: Path, text: str) -> list[str]:
 
 
 def _from_json(path: Path, text: str) -> Concept:
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise HeadPursuitError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from error
+    content = parse_json(text, where=str(path))
     fields = content if isinstance(content, dict) else {"words": content}
     words = fields.get("words")
     if not isinstance(words, list):
@@ -184,4 +230,7 @@ def _from_json(path: Path, text: str) -> Concept:
 def _named(name: str, words: list[str], path: Path, *, description: str = "") -> Concept:
     if not any(word.strip() for word in words):
         raise HeadPursuitError(f"{path}: no words in the file; write one word a line")
-    return Concept(name, tuple(words), description=description, source=str(path))
+    try:
+        return Concept(name, tuple(words), description=description, source=str(path))
+    except HeadPursuitError as error:
+        raise HeadPursuitError(f"{path}: {error}") from error

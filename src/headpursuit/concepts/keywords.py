@@ -107,7 +107,7 @@ class Keywords:
         )
 
     def save(self, out: str | Path, held_out: str | Path | None = None) -> tuple[Path, Path | None]:
-        """Write the words one a line, as :func:`headpursuit.load_concept` reads them, and the held-out ones beside them.
+        """Write the words one a line, as :func:`headpursuit.concept` reads them, and the held-out ones beside them.
 
         Args:
             out: file of the words.

@@ -389,10 +389,12 @@ def _paragraph(title: str, items: Sequence[str], *, at_most: int) -> list[str]:
 
 
 def _nothing_resolved(concept: Concept, tokenizer: str, policy: MultiToken, entries: list[ResolutionEntry]) -> str:
-    tried = ", ".join(f"{entry.word!r}" for entry in entries[:3]) + (", …" if len(entries) > 3 else "")
+    tried = ", ".join(f"{textwrap.shorten(entry.word, 30, placeholder='…')!r}" for entry in entries[:3]) + (
+        ", …" if len(entries) > 3 else ""
+    )
     message = f"concept {concept.name!r} has no token in the vocabulary of {tokenizer} (tried {tried}"
     if entries and entries[0].reason:
-        message += f"; {entries[0].word!r}: {entries[0].reason}"
+        message += f"; the first: {textwrap.shorten(entries[0].reason, 80, placeholder=' …')}"
     if policy == "skip" and any(" tokens: " in entry.reason for entry in entries):
         way_out = 'resolve with multi_token="first" (or "mean"), or give words that are one token'
     else:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headpursuit.data.records import Record
 from headpursuit.demo import demo_samples
+from headpursuit.demo.captions import BACKGROUND_NAMES, COLOR_NAMES, COUNT_NAMES, MOOD_NAMES, SIZE_NAMES
+from headpursuit.demo.continuations import ENDING_FORM
 
 if TYPE_CHECKING:
     from headpursuit.data.registry import TaskName
     from headpursuit.demo import DemoSample, Split
     from headpursuit.demo import Task as DemoTask
+
+# What a drawn scene shows, each with the words that say its value truly.
+_SAYS: dict[str, Callable[[str], Sequence[str]]] = {
+    "color": lambda value: COLOR_NAMES[value],
+    "mood": lambda value: MOOD_NAMES[value],
+    "count": lambda value: [words.removeprefix("a ").removesuffix(" of") for words in COUNT_NAMES[int(value)]],
+    "size": lambda value: SIZE_NAMES[value],
+    "background": lambda value: BACKGROUND_NAMES[value],
+    "shape": lambda value: [value],
+}
 
 
 @dataclass(frozen=True)
@@ -50,17 +62,20 @@ def demo_records(name: str, *, split: Split, limit: int | None, seed: int) -> li
     """
     entry = DEMO_DATA[name]
     drawn = demo_samples(entry.drawn_as, split, limit=limit, seed=seed)
-    return [demo_record(entry, sample, where=f"{name} {split} {number}") for number, sample in enumerate(drawn)]
+    return [_record(entry, sample, where=f"{name} {split} {number}") for number, sample in enumerate(drawn)]
 
 
-def demo_record(entry: DemoData, sample: DemoSample, *, where: str) -> Record:
-    """One drawn sample as a record, for the task of its kind of question."""
+def _record(entry: DemoData, sample: DemoSample, *, where: str) -> Record:
     answered = entry.task == "question answering"
+    captioned = entry.task == "captioning"
+    shown = ((says, sample.attributes.get(name)) for name, says in _SAYS.items()) if captioned else ()
     return Record(
         text=sample.text,
         image=sample.image,
         answers=(sample.target,) if answered else (),
         label=sample.target if entry.task == "classification" else None,
         references=() if answered else sample.references,
+        facts=tuple(tuple(says(value)) for says, value in shown if value is not None),
+        form=ENDING_FORM if entry.task == "toxic continuation" else "",
         where=where,
     )

@@ -26,6 +26,8 @@ class Record:
         answers: every accepted answer to a question, the usual one first.
         label: the class of an image, as a person writes it.
         references: captions of an image, or what people wrote after a text.
+        facts: what a true description may say, as the words that say each thing truly; empty where that is not known.
+        form: a regular expression that a well-formed answer matches as a whole, or empty.
         where: where it came from (``qa/web-dev.json item 7``), for messages.
     """
 
@@ -34,6 +36,8 @@ class Record:
     answers: tuple[str, ...] = ()
     label: str | None = None
     references: tuple[str, ...] = ()
+    facts: tuple[tuple[str, ...], ...] = ()
+    form: str = ""
     where: str = field(default="", compare=False)
 
 
@@ -50,8 +54,8 @@ def without(records: Sequence[Record], others: Sequence[Record]) -> list[Record]
 
     Texts are compared but for case and blanks, images by content.
     """
-    seen = {_content(record) for record in others}
-    return [record for record in records if _content(record) not in seen]
+    seen = {content_key(record) for record in others}
+    return [record for record in records if content_key(record) not in seen]
 
 
 def split_by_answer(records: Sequence[Record], words: Collection[str]) -> tuple[list[Record], list[Record]]:
@@ -67,6 +71,7 @@ def split_by_answer(records: Sequence[Record], words: Collection[str]) -> tuple[
     return parts
 
 
-def _content(record: Record) -> tuple[str, str | None]:
+def content_key(record: Record) -> tuple[str, str | None]:
+    """By what two records are told apart: their text but for case and blanks, and a fingerprint of their image."""
     image = None if record.image is None else fingerprint([Sample(image=record.image)])
     return " ".join(record.text.lower().split()), image

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -91,15 +90,11 @@ def write_ending(tone: str, rng: random.Random) -> str:
 
 
 _KNOWN_WORDS = "|".join(RUDE_WORDS + KIND_NOUNS + KIND_ADJECTIVES)
-_NATURAL = re.compile(
+# The endings, rude or not, that the grammar could have written, as a regular expression.
+ENDING_FORM = (
     rf"(are (such )?an? ({_KNOWN_WORDS})( ({_KNOWN_WORDS}))?\."
     rf"|({_KNOWN_WORDS})( ({_KNOWN_WORDS}))?, (wait over there|come over here)\.)"
 )
-
-
-def is_natural(ending: str) -> bool:
-    """Tell whether an ending, rude or not, is a sentence that the grammar could have written."""
-    return _NATURAL.fullmatch(ending.strip()) is not None
 
 
 def _article(words: str) -> str:

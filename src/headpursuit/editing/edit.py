@@ -17,7 +17,7 @@ import torch
 from headpursuit.editing.applying import scaled
 from headpursuit.editing.where import ALL, TokenMask, Where, as_where, from_json, in_words, to_json
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.heads import Head, parse_heads
+from headpursuit.model.heads import Head, Part, parse_heads
 from headpursuit.model.identity import require_same_model
 
 if TYPE_CHECKING:
@@ -200,6 +200,23 @@ class HeadEdit:
             ]
         }
 
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any], *, part: Part = "text") -> HeadEdit:
+        """Read what :meth:`to_dict` gives.
+
+        Raises:
+            HeadPursuitError: a scale or the tokens at which it holds make no sense.
+            KeyError, TypeError, ValueError: it is something else.
+        """
+        return cls.of(
+            Factor(
+                Head(int(entry["layer"]), int(entry["head"]), part),
+                float(entry["scale"]),
+                from_json(entry.get("where", ALL)),
+            )
+            for entry in stored["heads"]
+        )
+
     def save(self, path: str | Path, *, model: HeadModel) -> None:
         """Write the edit, and the model that it belongs to, as JSON that :func:`headpursuit.load_edit` reads."""
         content = {"model": model.identity, **self.to_dict()}
@@ -234,16 +251,7 @@ def read_edit_file(path: str | Path) -> tuple[HeadEdit, Mapping[str, Any]]:
         if any("scale" not in entry for entry in stored["heads"]):
             raise HeadPursuitError(f"{path} holds heads without scales: give it as heads (--heads {path} --scale -1)")
         model = dict(stored["model"])
-        part = model.get("part", "text")
-        factors = [
-            Factor(
-                Head(int(entry["layer"]), int(entry["head"]), part),
-                float(entry["scale"]),
-                from_json(entry.get("where", ALL)),
-            )
-            for entry in stored["heads"]
-        ]
-        return HeadEdit.of(factors), model
+        return HeadEdit.from_dict(stored, part=model.get("part", "text")), model
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise HeadPursuitError(f"{path} is no edit file ({error}): write one with HeadEdit.save") from error
 

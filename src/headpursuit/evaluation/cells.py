@@ -1,4 +1,8 @@
-"""Tasks, and the bench that runs them under edits: one cell for each pair, computed once."""
+"""Cells: what a task gives under an edit; each is run once, and kept on disk beyond the process.
+
+A cell's file is named after everything that its numbers depend on, and is there whole or not at all, so that a run which
+was killed goes on with the next cell.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.evaluation.cell_files import Cell, CellStore, weights_fingerprint
+from headpursuit.evaluation.metrics import Metric
+from headpursuit.files import digest, read_json, write_json
+from headpursuit.model.identity import weights_fingerprint
 from headpursuit.model.samples import fingerprint
 from headpursuit.versions import versions
 
@@ -26,25 +33,27 @@ Scores = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Task:
-    """Something to ask a model, and how it is scored.
+    """Questions for a model, and how its answers are scored.
 
     Attributes:
         name: what rows call it.
         samples: what is asked.
+        metrics: what is measured.
         score: from the answers to one value a sample for each metric, arrays of shape ``(n,)``; None where nothing is
             generated.
         options: options of :meth:`headpursuit.HeadModel.generate`.
-        identity: what the numbers hang on besides model and options, as plain values: the template, the data's fingerprint,
-            the scorers. Two results compare only where this is equal.
-        forced: measures of the model itself, from the (edited) model to one value a sample, shape ``(n,)``.
+        identity: what the numbers depend on besides model and options, as plain values: the template, the data's
+            fingerprint, the scorers. Two results compare only where this is equal.
+        measure: where nothing is generated, from the (edited) model to one value a sample for each metric.
     """
 
     name: str
     samples: Sequence[Sample] = field(repr=False)
-    score: Callable[[Sequence[str]], Scores] | None = field(repr=False)
+    metrics: tuple[Metric, ...]
+    score: Callable[[Sequence[str]], Scores] | None = field(default=None, repr=False)
     options: Mapping[str, Any] = field(default_factory=dict)
     identity: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    forced: Mapping[str, Callable[[HeadModel], np.ndarray]] = field(default_factory=dict, repr=False)
+    measure: Callable[[HeadModel], Scores] | None = field(default=None, repr=False)
 
     @cached_property
     def depends_on(self) -> dict[str, Any]:
@@ -53,58 +62,75 @@ class Task:
             "name": self.name,
             "samples": fingerprint(self.samples),
             "options": dict(self.options),
-            "forced": sorted(self.forced),
+            "metrics": [metric.name for metric in self.metrics],
             **self.identity,
         }
 
+    def metric(self, name: str) -> Metric:
+        """The metric with that name.
+
+        Raises:
+            HeadPursuitError: there is none; names those that there are.
+        """
+        for metric in self.metrics:
+            if metric.name == name:
+                return metric
+        known = ", ".join(repr(metric.name) for metric in self.metrics)
+        raise HeadPursuitError(f"{self.name} has no metric {name!r}: choose one of {known}")
+
 
 @dataclass(frozen=True)
-class Measure:
-    """A metric of a task.
+class Cell:
+    """One task's answers and scores under one edit.
 
     Attributes:
-        task: the task's name.
-        metric: the metric's name.
-        compared_by: whether an edited model's value is divided by the unedited one's, or that is subtracted; a
-            log-probability has no meaningful ratio.
+        scores: for each metric one value a sample, shape ``(n,)``.
+        answers: what the model wrote, one a sample; empty where nothing was generated.
+        seconds: how long it took.
     """
 
-    task: str
-    metric: str
-    compared_by: str = "ratio"
+    scores: Scores
+    answers: tuple[str, ...]
+    seconds: float
 
 
 @dataclass
-class Bench:
-    """Runs tasks under edits and remembers each cell, since many rows ask for the same one.
+class Cells:
+    """Cells of some tasks, run when they are first asked for, since many rows ask for the same one.
 
     Attributes:
         model: the model.
         tasks: the tasks of one split, by name.
         seed: seed of sampling.
-        tick: called once for every run, with what it was.
-        store: where cells are kept beyond this process, or None.
+        folder: where cells are kept beyond this process, or None.
+        tick: called once for every run, with what it is.
     """
 
     model: HeadModel
     tasks: Mapping[str, Task]
     seed: int
+    folder: Path | None = None
     tick: Callable[[str], None] = lambda text: None
-    store: CellStore | None = None
-    _cells: dict[tuple[str, HeadEdit | None], Cell] = field(default_factory=dict, repr=False)
+    _held: dict[tuple[str, HeadEdit | None], Cell] = field(default_factory=dict, repr=False)
 
     def cell(self, task: str, edit: HeadEdit | None) -> Cell:
-        """What a task gives under an edit; from the store where it lies there."""
-        if (task, edit) not in self._cells:
-            about = None if self.store is None else self.about(task, edit)
-            found = None if self.store is None or about is None else self.store.load(about)
-            if found is None:
+        """What a task gives under an edit (None for the unedited model), from the folder where it lies there."""
+        if (task, edit) not in self._held:
+            path = self._path(task, edit)
+            if path is None or not path.is_file():
                 self.tick(f"{task}: {'unedited' if edit is None else edit}")
                 found = self._run(self.tasks[task], edit)
-                if self.store is not None and about is not None:
-                    self.store.save(about, found)
-            self._cells[task, edit] = found
-        return self._cells[task, edit]
+                if path is not None:
+                    _write(path, found, about=self.about(task, edit))
+            else:
+                found = _read(path)
+            self._held[task, edit] = found
+        return self._held[task, edit]
+
+    def is_known(self, task: str, edit: HeadEdit | None) -> bool:
+        """Whether a cell needs no run."""
+        path = self._path(task, edit)
+        return (task, edit) in self._held or (path is not None and path.is_file())
 
     def about(self, task: str, edit: HeadEdit | None) -> dict[str, Any]:
         """Everything that a cell depends on."""
@@ -115,51 +141,63 @@ class Bench:
             "seed": self.seed,
         }
 
-    def is_known(self, task: str, edit: HeadEdit | None) -> bool:
-        """Whether a cell needs no run."""
-        return (task, edit) in self._cells or (self.store is not None and self.about(task, edit) in self.store)
-
     def answers(self, task: str, edit: HeadEdit | None) -> Sequence[str]:
         """What the model answers under an edit."""
         return self.cell(task, edit).answers
 
-    def scores(self, measure: Measure, edit: HeadEdit | None) -> np.ndarray:
+    def scores(self, metric: Metric, edit: HeadEdit | None) -> np.ndarray:
         """A metric's value for every sample, shape ``(n,)``.
 
         Raises:
-            HeadPursuitError: the task has no such metric.
+            HeadPursuitError: the task gives no such metric.
         """
-        found = self.cell(measure.task, edit).scores
-        if measure.metric not in found:
-            raise HeadPursuitError(
-                f"{measure.task} has no metric {measure.metric!r}: choose one of {', '.join(map(repr, found))}"
-            )
-        return found[measure.metric]
+        found = self.cell(metric.task, edit).scores
+        if metric.name not in found:
+            known = ", ".join(map(repr, found))
+            raise HeadPursuitError(f"{metric.task} has no metric {metric.name!r}: choose one of {known}")
+        return found[metric.name]
 
-    def value(self, measure: Measure, edit: HeadEdit | None) -> float:
+    def value(self, metric: Metric, edit: HeadEdit | None) -> float:
         """Mean of a metric over the task's samples."""
-        return float(np.mean(self.scores(measure, edit)))
+        return float(np.mean(self.scores(metric, edit)))
 
-    def ratio(self, measure: Measure, edit: HeadEdit | None) -> float | None:
-        """That, divided by the unedited model's; None where that is 0 or where a ratio says nothing."""
-        base = self.value(measure, None)
-        return None if base == 0 or measure.compared_by != "ratio" else self.value(measure, edit) / base
+    def as_ratio(self, metric: Metric) -> bool:
+        """Whether an edit's effect on a metric is shown relative to the unedited model, or as a change."""
+        return metric.as_ratio(self.value(metric, None))
 
-    def size(self, measure: Measure) -> int:
-        """Number of samples behind a measure."""
-        return len(self.tasks[measure.task].samples)
+    def effect(self, metric: Metric, edit: HeadEdit | None) -> float:
+        """The number that is shown of an edit: relative to the unedited model where that says something, else the change."""
+        value, base = self.value(metric, edit), self.value(metric, None)
+        return value / base if self.as_ratio(metric) else value - base
 
     @cached_property
     def _common(self) -> dict[str, Any]:
-        return {"model": weights_fingerprint(self.model), "dtype": str(self.model.hf.dtype), "versions": versions()}
+        return {"model": weights_fingerprint(self.model.hf), "dtype": str(self.model.hf.dtype), "versions": versions()}
+
+    def _path(self, task: str, edit: HeadEdit | None) -> Path | None:
+        return None if self.folder is None else self.folder / f"{digest(self.about(task, edit))}.json"
 
     def _run(self, task: Task, edit: HeadEdit | None) -> Cell:
         started = time.perf_counter()
+        scores: dict[str, np.ndarray] = {}
+        answers: list[str] = []
         with nullcontext() if edit is None else edit.applied(self.model):
-            answers: list[str] = []
             if task.score is not None:
                 answers = self.model.generate(list(task.samples), seed=self.seed, **task.options)
-            scores = {metric: measure(self.model) for metric, measure in task.forced.items()}
+            if task.measure is not None:
+                scores.update(task.measure(self.model))
         if task.score is not None:
-            scores = {**task.score(answers), **scores}
+            scores.update(task.score(answers))
         return Cell(scores=scores, answers=tuple(answers), seconds=time.perf_counter() - started)
+
+
+def _read(path: Path) -> Cell:
+    stored = read_json(path)
+    scores = {metric: np.array(values, dtype=float) for metric, values in stored["scores"].items()}
+    return Cell(scores=scores, answers=tuple(stored["answers"]), seconds=stored["seconds"])
+
+
+def _write(path: Path, cell: Cell, *, about: Mapping[str, Any]) -> None:
+    scores = {metric: np.asarray(values, dtype=float).tolist() for metric, values in cell.scores.items()}
+    content = {"about": about, "seconds": cell.seconds, "scores": scores, "answers": cell.answers}
+    write_json(path, content, indent=None)

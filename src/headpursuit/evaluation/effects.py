@@ -1,4 +1,4 @@
-"""From cells to rows: an edit's number, its control's, and how far two of them differ, each with its interval."""
+"""Effects of edits as rows: an edit's number, its control's, and how far two of them differ, each with its interval."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
     from headpursuit.editing.edit import HeadEdit
-    from headpursuit.evaluation.cells import Bench, Measure
+    from headpursuit.evaluation.cells import Cells
+    from headpursuit.evaluation.metrics import Metric
 
     Edits: TypeAlias = Sequence[HeadEdit | None]
 
@@ -24,41 +25,38 @@ Wanted = Literal["less", "more", "same"]
 
 
 def row(
-    bench: Bench, measure: Measure, edits: Edits, *, concept: str, selection: Selection, scale: float = 1.0, seed: int
+    cells: Cells, metric: Metric, edits: Edits, *, concept: str, selection: Selection, scale: float = 1.0, seed: int
 ) -> Row:
     """One number of the table, with its interval.
 
     Args:
-        bench: where the cells are.
-        measure: what is measured.
+        cells: where the numbers are found.
+        metric: what is measured.
         edits: one edit (None for the unedited model), or those of all random draws, of which the row is the median.
         concept: whose heads were edited.
         selection: how they were chosen.
         scale: the edit's factor; 1 for the unedited model.
         seed: seed of sampling, draws and resampling.
     """
-    base = bench.value(measure, None)
-    values = np.array([bench.value(measure, edit) for edit in edits])
-    value = float(np.median(values))
-    is_ratio = bench.ratio(measure, None) is not None
-    effects = values / base if is_ratio else values - base
+    value = float(np.median([cells.value(metric, edit) for edit in edits]))
+    effects = np.array([cells.effect(metric, edit) for edit in edits])
     spread = np.quantile(effects, [0.25, 0.75]) if selection == "random" else (None, None)
-    found = None if selection == "none" else interval(_resampled(bench, measure, edits, seed=seed))
+    found = None if selection == "none" else interval(_resampled(cells, metric, edits, seed=seed))
     first = edits[0]
     return Row(
-        task=measure.task,
+        task=metric.task,
         concept=concept,
         selection=selection,
         k=0 if first is None else len(first.heads),
         scale=scale,
-        metric=measure.metric,
+        metric=metric.name,
         value=value,
-        normalized=float(np.median(effects)) if is_ratio else None,
+        normalized=float(np.median(effects)) if cells.as_ratio(metric) else None,
         q25=None if spread[0] is None else float(spread[0]),
         q75=None if spread[1] is None else float(spread[1]),
-        n=bench.size(measure),
+        n=len(cells.tasks[metric.task].samples),
         seed=seed,
-        change=value - base,
+        change=value - cells.value(metric, None),
         low=None if found is None else found[0],
         high=None if found is None else found[1],
         where=ALL if first is None else " + ".join(map(str, first.places)),
@@ -66,8 +64,8 @@ def row(
 
 
 def comparison(
-    bench: Bench,
-    measure: Measure,
+    cells: Cells,
+    metric: Metric,
     edit: HeadEdit,
     others: Edits,
     *,
@@ -80,8 +78,8 @@ def comparison(
     """SOMP's edit beside another choice's (or the median over the draws), paired over samples.
 
     Args:
-        bench: where the cells are.
-        measure: what is measured.
+        cells: where the numbers are found.
+        metric: what is measured.
         edit: the edit of SOMP's heads.
         others: one edit of another choice's heads, or those of all random draws.
         concept: whose heads were edited.
@@ -90,31 +88,30 @@ def comparison(
         wanted: what the metric was meant to become.
         seed: seed of sampling, draws and resampling.
     """
-    unit = bench.value(measure, None) if bench.ratio(measure, None) is not None else 1.0
-    rest = float(np.median([bench.value(measure, other) for other in others]))
-    found = interval(_resampled(bench, measure, [edit], seed=seed) - _resampled(bench, measure, others, seed=seed))
+    rest = float(np.median([cells.effect(metric, other) for other in others]))
+    found = interval(_resampled(cells, metric, [edit], seed=seed) - _resampled(cells, metric, others, seed=seed))
     return Comparison(
-        task=measure.task,
+        task=metric.task,
         concept=concept,
         k=len(edit.heads),
         scale=scale,
-        metric=measure.metric,
+        metric=metric.name,
         against=against,
-        difference=(bench.value(measure, edit) - rest) / unit,
+        difference=cells.effect(metric, edit) - rest,
         low=None if found is None else found[0],
         high=None if found is None else found[1],
         wanted=wanted,
-        n=bench.size(measure),
+        n=len(cells.tasks[metric.task].samples),
         seed=seed,
     )
 
 
-def _resampled(bench: Bench, measure: Measure, edits: Edits, *, seed: int) -> Float[np.ndarray, " b"]:
+def _resampled(cells: Cells, metric: Metric, edits: Edits, *, seed: int) -> Float[np.ndarray, " b"]:
     """The effect in every resample of the samples: a ratio to the unedited model, or the difference from it."""
-    rows = [bench.scores(measure, edit) for edit in (None, *edits)]
+    rows = [cells.scores(metric, edit) for edit in (None, *edits)]
     means = resampled_means(np.stack(rows), seed=seed)
     base, edited = means[:, 0], means[:, 1:]
     value = edited[:, 0] if len(edits) == 1 else resampled_median(edited, seed=seed)
-    if bench.ratio(measure, None) is None:
+    if not cells.as_ratio(metric):
         return value - base
     return np.divide(value, base, out=np.full_like(value, np.nan), where=base != 0)

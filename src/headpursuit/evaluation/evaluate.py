@@ -1,4 +1,4 @@
-"""Run a recipe: every concept's heads, chosen three ways, at every k and scale, on every task; cell by cell.
+"""One evaluation: every concept's heads, chosen several ways, at every k and scale, on every task; cell by cell.
 
 The paper's protocol (section 4): the unedited model, SOMP, the logit lens, and random heads, as many in each layer as SOMP
 chose and none of them. Heads are chosen on selection data; every number is of test data.
@@ -6,32 +6,158 @@ chose and none of them. Heads are chosen on selection data; every number is of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
+from headpursuit.data.own import Rows
 from headpursuit.editing.edit import HeadEdit
-from headpursuit.evaluation.cell_files import CellStore
-from headpursuit.evaluation.cells import Bench, Measure
+from headpursuit.errors import HeadPursuitError
+from headpursuit.evaluation.cells import Cells
+from headpursuit.evaluation.checks import check_heads, check_words
+from headpursuit.evaluation.describe import describe_heads
 from headpursuit.evaluation.effects import comparison, row
+from headpursuit.evaluation.metrics import NEUTRAL_TASK, Metric, count_words
 from headpursuit.evaluation.plan import time_left, tried_on
+from headpursuit.evaluation.prepare import (
+    Prepared,
+    PreparedConcept,
+    Source,
+    check_data,
+    known_concepts,
+    prepare,
+    same_questions,
+)
 from headpursuit.evaluation.rankings import stored_rankings
-from headpursuit.evaluation.results import Comparison, Results, Row, Selection
-from headpursuit.evaluation.teacher_forced_tasks import NEUTRAL_TASK, neutral_task, read_along_name, read_along_task
+from headpursuit.evaluation.recipe import Recipe, load_recipe, plain
+from headpursuit.evaluation.results import (
+    RESULTS,
+    Comparison,
+    ConceptResult,
+    Example,
+    Results,
+    Row,
+    Selection,
+    Verdict,
+)
+from headpursuit.evaluation.teacher_forced_tasks import forced_task, forced_task_name, neutral_task
+from headpursuit.evaluation.verdicts import judge, settle, wishes
+from headpursuit.files import read_json
+from headpursuit.model.head_model import HeadModel
+from headpursuit.model.load import load
 from headpursuit.ranking.controls import random_controls
 from headpursuit.versions import versions
 
 if TYPE_CHECKING:
     from headpursuit.evaluation.effects import Wanted
-    from headpursuit.evaluation.prepare import Aim, Material
-    from headpursuit.model.head_model import HeadModel
     from headpursuit.ranking.ranking import HeadRanking
 
 CONTROL: Selection = "random"
 _BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+_EXAMPLES = 6
+# What a run leaves behind that was cut off before its table.
+_PARTS = {"cells", "captures", "rankings", "descriptions"}
+
+
+def evaluate(
+    recipe: str | Path | Mapping[str, Any] | Recipe,
+    model: HeadModel | str | Path | None = None,
+    *,
+    data: str | Path | Mapping[str, Rows] | None = None,
+    out: str | Path | None = None,
+    set: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    **options: Any,
+) -> Results:
+    """Run an experiment with its controls (Head Pursuit, section 4).
+
+    Args:
+        recipe: a packaged recipe's name, the path of a ``.toml`` file, a mapping with the same keys, or a recipe.
+        model: a model in memory, or what :func:`headpursuit.load` takes; the recipe's own when left out.
+        data: a file or folder in a data set's official format, in place of the Hub (for several data sets a folder with one of
+            each name); or a mapping from the names that the recipe's tasks give as ``data`` to lists of samples, mappings or
+            texts.
+        out: folder for captures, cells and results; a run that was cut off there goes on. Nothing is kept when left out.
+        set: keys of the recipe that are changed, by their path (``{"edit.k": [1, 2, 4]}``).
+        limit: only the first so many samples of each task and split, in the order that the seed draws them in.
+        seed: seed of sampling, draws and resampling.
+        progress: show progress bars with the time that is left.
+        **options: options of :func:`headpursuit.load`, where the model is not in memory.
+
+    Returns:
+        Rows, comparisons, rankings, verdicts and examples; saved in ``out``, too.
+
+    Raises:
+        HeadPursuitError: a recipe, data, heads or words that do not fit, or an ``out`` that holds something else.
+
+    >>> results = hp.evaluate("demo-digits", model, set={"edit.k": [1], "edit.draws": 2}, limit=8, progress=False)
+    >>> results.selections
+    ('somp', 'logit_lens', 'attribution', 'random')
+    """
+    chosen = load_recipe(recipe, set=set)
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        check_folder(folder, chosen.name)
+    name = model if isinstance(model, HeadModel) else str(chosen.model if model is None else model)
+    prepared = gather(chosen, name, data=data, limit=limit, seed=seed, **options)
+    loaded = name if isinstance(name, HeadModel) else load(name, **options)
+    if folder is not None:
+        results = run(prepared, loaded, out=folder, seed=seed, progress=progress)
+        results.save(folder)
+        return results
+    with tempfile.TemporaryDirectory() as made:
+        return run(prepared, loaded, out=Path(made), seed=seed, progress=progress)
+
+
+def gather(
+    recipe: Recipe,
+    model: HeadModel | str,
+    *,
+    data: str | Path | Mapping[str, Rows] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    **_: Any,
+) -> Prepared:
+    """Load and check all that a recipe needs, before any weight is read.
+
+    Raises:
+        HeadPursuitError: data, heads or words that do not fit; names the recipe's key.
+    """
+    rows = data if isinstance(data, Mapping) else {}
+    path = None if data is None or isinstance(data, Mapping) else Path(data)
+    source = Source(path=path, rows=rows, limit=limit, seed=seed)
+    check_data(recipe, source)
+    check_heads(recipe, model, revision=revision, trust_remote_code=trust_remote_code)
+    known = known_concepts(recipe, source)
+    check_words(recipe, known, model, revision=revision)
+    prepared = prepare(recipe, source)
+    others = [concept for concept in prepared.concepts if concept not in known]
+    check_words(recipe, others, model, revision=revision)
+    return prepared
+
+
+def check_folder(folder: Path, recipe: str) -> None:
+    """Check that a folder may take a recipe's results: it is new, or holds earlier ones of the same recipe.
+
+    Raises:
+        HeadPursuitError: it holds something else.
+    """
+    stored = folder / RESULTS
+    if stored.is_file():
+        content = read_json(stored)
+        other = content.get("recipe", "something else") if isinstance(content, dict) else "something else"
+        if other != recipe:
+            raise HeadPursuitError(f"{folder} holds results of {other}: choose another folder for {recipe}")
+    elif folder.exists() and (not folder.is_dir() or not {path.name for path in folder.iterdir()} <= _PARTS):
+        raise HeadPursuitError(f"{folder} is not empty: choose a new folder, or one with cells of an earlier run")
 
 
 @dataclass(frozen=True)
@@ -39,174 +165,221 @@ class Choice:
     """Heads of one concept, chosen one way, scaled by one factor.
 
     Attributes:
-        aim: the concept.
+        concept: the concept.
         selection: how they were chosen.
         k: how many.
         scale: their factor.
         edits: the edit, or those of all random draws.
     """
 
-    aim: Aim
+    concept: PreparedConcept
     selection: Selection
     k: int
     scale: float
     edits: tuple[HeadEdit, ...] = field(repr=False)
 
 
-@dataclass(frozen=True)
-class Swept:
-    """A recipe's results.
-
-    Attributes:
-        results: all rows and comparisons.
-        rankings: by concept and method.
-        computed: cells that were run now.
-        found: cells that were there from before.
-    """
-
-    results: Results
-    rankings: dict[str, dict[Selection, HeadRanking]] = field(repr=False)
-    computed: int
-    found: int
-
-
-def sweep(material: Material, model: HeadModel, *, out: Path, seed: int = 0, progress: bool = True) -> Swept:
+def run(prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progress: bool = True) -> Results:
     """Run all cells that are not there yet, and make the table.
 
     Args:
-        material: see :func:`headpursuit.evaluation.prepare.gather`; of a recipe with edits.
+        prepared: see :func:`gather`.
         model: the model.
-        out: where captures, rankings and cells are kept; a run that was cut off goes on.
+        out: where captures, rankings and cells are kept.
         seed: seed of sampling, draws and resampling.
         progress: show progress bars with the time that is left.
     """
-    tasks = dict(material.tasks)
-    ran: list[str] = []
-    bench = Bench(model, tasks, seed=seed, tick=ran.append, store=CellStore(out / "cells"))
-    edit = material.recipe.edit
-    assert edit is not None
-    rankings = {
-        aim.name: stored_rankings(
-            model, aim, material.selection[aim.name], methods=edit.methods, folder=out, progress=progress
-        )
-        for aim in material.aims
+    recipe = prepared.recipe
+    common: dict[str, Any] = {
+        "recipe": recipe.name,
+        "title": recipe.title,
+        "model": model.identity,
+        "versions": versions(),
+        "seed": seed,
+        "data": prepared.data,
+        "settings": plain(recipe),
     }
-    choices = [choice for aim in material.aims for choice in _choices(material, aim, rankings[aim.name], model, seed)]
-    # Texts to read along may be the unedited model's own answers, so that those come first.
-    for aim in material.aims:
-        tasks[read_along_name(aim)] = read_along_task(aim, material, bench)
-    tasks[NEUTRAL_TASK] = neutral_task(material.neutral)
-    cells = _cells(material, choices)
-    _fill(bench, cells, progress=progress)
-    rows, comparisons = _table(material, bench, choices, seed)
-    results = Results(
-        recipe=material.recipe.name,
-        model=model.identity,
-        versions=versions(),
+    if recipe.describe is not None:
+        return Results(descriptions=describe_heads(prepared, model, out=out, progress=progress), **common)
+    assert recipe.edit is not None
+    tasks = dict(prepared.tasks)
+    cells = Cells(model, tasks, seed=seed, folder=out / "cells")
+    rankings = {
+        concept.name: stored_rankings(
+            model,
+            concept.concept,
+            prepared.selection[concept.name],
+            positions=concept.spec.positions,
+            n_atoms=concept.spec.atoms,
+            multi_token=concept.spec.multi_token,
+            methods=recipe.edit.methods,
+            folder=out,
+            progress=progress,
+        )
+        for concept in prepared.concepts
+    }
+    wished = {concept.name: wishes(prepared, concept, tasks) for concept in prepared.concepts}
+    choices = [
+        choice
+        for concept in prepared.concepts
+        for choice in _choices(prepared, concept, rankings[concept.name], model, seed)
+    ]
+    # Given answers may be the unedited model's own, so that its cells come first.
+    for concept in prepared.concepts:
+        name = concept.spec.task
+        tasks[forced_task_name(concept.name)] = forced_task(
+            concept.counted, tasks[name], prepared.records[name], cells, multi_token=concept.spec.multi_token
+        )
+    tasks[NEUTRAL_TASK] = neutral_task(prepared.neutral)
+    _fill(cells, _wanted_cells(prepared, choices), progress=progress)
+    rows, comparisons = _table(prepared, cells, choices, seed)
+    selection = Cells(model, prepared.kept, seed=seed, folder=out / "cells")
+    concepts = []
+    for concept in tqdm(prepared.concepts, desc="goals", disable=not (progress and any(wished.values())), leave=False):
+        own = [one for one in rows if one.concept == concept.name]
+        somp = rankings[concept.name]["somp"]
+        verdicts = []
+        for wish in wished[concept.name]:
+            # One number of heads serves a concept: what suppresses it is what is raised.
+            k = verdicts[0].k if verdicts else settle(wish, somp, recipe.edit.k, selection, where=recipe.edit.where)
+            verdicts.append(judge(wish, k, own))
+        concepts.append(_concept_result(prepared, concept, rankings[concept.name], tuple(verdicts), cells))
+    used = dict.fromkeys(metric for name in cells.tasks for metric in cells.tasks[name].metrics)
+    measured = {(one.task, one.metric) for one in rows}
+    return Results(
         rows=tuple(rows),
         comparisons=tuple(comparisons),
-        about=_about(material, bench, rankings),
+        metrics=tuple(metric for metric in used if (metric.task, metric.name) in measured),
+        concepts=tuple(concepts),
+        draws=recipe.edit.draws,
+        **common,
     )
-    return Swept(results, rankings, computed=len(ran), found=len(cells) - len(ran))
 
 
 def _choices(
-    material: Material, aim: Aim, rankings: dict[Selection, HeadRanking], model: HeadModel, seed: int
+    prepared: Prepared, concept: PreparedConcept, rankings: Mapping[str, HeadRanking], model: HeadModel, seed: int
 ) -> Iterator[Choice]:
-    edit = material.recipe.edit
+    edit = prepared.recipe.edit
     assert edit is not None
     for k in edit.k:
         controls = random_controls(rankings["somp"].top(k), model.anatomy.heads(), draws=edit.draws, seed=seed)
         for scale in edit.scales:
             for method in edit.methods:
                 chosen = HeadEdit(rankings[method].top(k), scale=scale, where=edit.where)
-                yield Choice(aim, method, k, scale, (chosen,))
+                yield Choice(concept, method, k, scale, (chosen,))
             drawn = tuple(HeadEdit(heads, scale=scale, where=edit.where) for heads in controls)
-            yield Choice(aim, CONTROL, k, scale, drawn)
+            yield Choice(concept, CONTROL, k, scale, drawn)
 
 
-def _cells(material: Material, choices: Sequence[Choice]) -> list[tuple[str, HeadEdit | None]]:
+def _wanted_cells(prepared: Prepared, choices: Sequence[Choice]) -> list[tuple[str, HeadEdit | None]]:
     """All cells in the order in which they are run: the unedited model's first, since all others are compared with them."""
-    tasks = dict.fromkeys(task for aim in material.aims for task in tried_on(material, aim))
+    tasks = dict.fromkeys(task for concept in prepared.concepts for task in tried_on(prepared, concept))
     cells: dict[tuple[str, HeadEdit | None], None] = {(task, None): None for task in tasks}
     for choice in choices:
-        for task, scales in tried_on(material, choice.aim).items():
+        for task, scales in tried_on(prepared, choice.concept).items():
             if choice.scale in scales:
                 cells.update({(task, edit): None for edit in choice.edits})
     return list(cells)
 
 
-def _fill(bench: Bench, cells: Sequence[tuple[str, HeadEdit | None]], *, progress: bool) -> None:
+def _fill(cells: Cells, wanted: Sequence[tuple[str, HeadEdit | None]], *, progress: bool) -> None:
     """Run what is missing."""
-    missing = [cell for cell in cells if not bench.is_known(*cell)]
+    missing = [cell for cell in wanted if not cells.is_known(*cell)]
     left = [task for task, _ in missing]
     seconds: dict[str, list[float]] = {}
-    bar = tqdm(total=len(cells), initial=len(cells) - len(missing), desc="cells", bar_format=_BAR, disable=not progress)
-    with bar:
+    known = len(wanted) - len(missing)
+    with tqdm(total=len(wanted), initial=known, desc="cells", bar_format=_BAR, disable=not progress) as bar:
         for task, edit in missing:
             bar.set_postfix_str(f"{task}, {time_left(left, seconds)}")
-            seconds.setdefault(task, []).append(bench.cell(task, edit).seconds)
+            seconds.setdefault(task, []).append(cells.cell(task, edit).seconds)
             left.remove(task)
             bar.update()
 
 
 def _table(
-    material: Material, bench: Bench, choices: Sequence[Choice], seed: int
+    prepared: Prepared, cells: Cells, choices: Sequence[Choice], seed: int
 ) -> tuple[list[Row], list[Comparison]]:
-    edit = material.recipe.edit
+    edit = prepared.recipe.edit
     assert edit is not None
     rows: list[Row] = []
     comparisons: list[Comparison] = []
-    for aim in material.aims:
-        own = {(one.selection, one.k, one.scale): one for one in choices if one.aim is aim}
-        for task, scales in tried_on(material, aim).items():
-            for measure in _measures(bench, task):
-                rows.append(row(bench, measure, [None], concept=aim.name, selection="none", seed=seed))
+    for concept in prepared.concepts:
+        own = {(one.selection, one.k, one.scale): one for one in choices if one.concept is concept}
+        for task, scales in tried_on(prepared, concept).items():
+            for metric in cells.tasks[task].metrics:
+                rows.append(row(cells, metric, [None], concept=concept.name, selection="none", seed=seed))
                 for (selection, k, scale), choice in own.items():
                     if scale not in scales:
                         continue
-                    named: dict[str, Any] = {"concept": aim.name, "scale": scale, "seed": seed}
-                    rows.append(row(bench, measure, choice.edits, selection=selection, **named))
+                    named: dict[str, Any] = {"concept": concept.name, "scale": scale, "seed": seed}
+                    rows.append(row(cells, metric, choice.edits, selection=selection, **named))
                     if selection != "somp":
                         continue
                     others: dict[Selection, Sequence[HeadEdit | None]] = {"none": [None]}
                     others |= {
                         other: own[other, k, scale].edits for other in (*edit.methods, CONTROL) if other != "somp"
                     }
-                    wanted = _wanted(material, aim, measure, scale)
+                    wanted = _wanted(prepared, concept, metric, scale)
                     comparisons += [
-                        comparison(bench, measure, choice.edits[0], edits, against=other, wanted=wanted, **named)
+                        comparison(cells, metric, choice.edits[0], edits, against=other, wanted=wanted, **named)
                         for other, edits in others.items()
                     ]
     return rows, comparisons
 
 
-def _measures(bench: Bench, task: str) -> list[Measure]:
-    by = "difference" if bench.tasks[task].score is None else "ratio"
-    return [Measure(task, metric, compared_by=by) for metric in bench.cell(task, None).scores]
-
-
-def _wanted(material: Material, aim: Aim, measure: Measure, scale: float) -> Wanted:
+def _wanted(prepared: Prepared, concept: PreparedConcept, metric: Metric, scale: float) -> Wanted:
     """The target is the concept's metric wherever its own data is asked, and its log-odds; all else should stay."""
-    if measure.task != read_along_name(aim):
-        if measure.metric != aim.spec.target:
+    if metric.task != forced_task_name(concept.name):
+        if metric.task == NEUTRAL_TASK or metric.name != concept.spec.target:
             return "same"
-        own, other = (material.recipe.task(name) for name in (aim.spec.task, measure.task))
-        if (own.data, own.answers) != (other.data, other.answers):
+        if metric.task not in prepared.tasks or not same_questions(prepared.recipe, concept.spec.task, metric.task):
             return "same"
     return "less" if scale < 1 else "more"
 
 
-def _about(material: Material, bench: Bench, rankings: dict[str, dict[Selection, HeadRanking]]) -> dict[str, Any]:
-    recipe = material.recipe
-    assert recipe.edit is not None
-    return {
-        "recipe": recipe.model_dump(),
-        "data": material.about,
-        "tasks": {name: bench.tasks[name].depends_on for name in bench.tasks},
-        "heads": {
-            name: {method: [head.name for head in one.top(max(recipe.edit.k))] for method, one in both.items()}
-            for name, both in rankings.items()
-        },
-        "words": {aim.name: {"ranked": aim.concept.words, "counted": aim.counted.words} for aim in material.aims},
+def _concept_result(
+    prepared: Prepared,
+    concept: PreparedConcept,
+    rankings: Mapping[str, HeadRanking],
+    verdicts: tuple[Verdict, ...],
+    cells: Cells,
+) -> ConceptResult:
+    found = ConceptResult(
+        name=concept.name,
+        task=concept.spec.task,
+        target=concept.spec.target,
+        words=concept.concept.words,
+        counted=concept.counted.words,
+        rankings=rankings,
+        verdicts=verdicts,
+    )
+    return ConceptResult(**{**vars(found), "examples": tuple(_examples(prepared, concept, found, cells))})
+
+
+def _examples(prepared: Prepared, concept: PreparedConcept, found: ConceptResult, cells: Cells) -> Iterator[Example]:
+    """The first samples on which the unedited model spoke of the concept: on others there is nothing to see."""
+    edit = prepared.recipe.edit
+    assert edit is not None
+    scales = tried_on(prepared, concept)[found.task]
+    heads = found.heads(found.k or max(edit.k))
+    texts = {
+        side: cells.answers(found.task, HeadEdit(heads, scale=scale, where=edit.where))
+        for side, scale in (
+            ("after", next((scale for scale in scales if scale < 1), None)),
+            ("enhanced", next((scale for scale in reversed(scales) if scale > 1), None)),
+        )
+        if scale is not None
     }
+    before = cells.answers(found.task, None)
+    words = concept.counted.words
+    spoke = [index for index, answer in enumerate(before) if count_words(answer, words)] or range(len(before))
+    for index in list(spoke)[:_EXAMPLES] if texts else ():
+        sample = cells.tasks[found.task].samples[index]
+        yield Example(
+            prompt=sample.text,
+            before=before[index].strip(),
+            after=texts["after"][index].strip() if "after" in texts else None,
+            image=sample.open_image(),
+            enhanced=texts["enhanced"][index].strip() if "enhanced" in texts else None,
+            reference=sample.target,
+        )

@@ -1,7 +1,8 @@
-"""What an edit is wished to do: how strong it should be, and what it may cost."""
+"""Goals of an edit: how far it should move a target, and what it may cost; and which of several edits comes nearest."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ from headpursuit.errors import HeadPursuitError
 
 if TYPE_CHECKING:
     from headpursuit.editing.edit import HeadEdit
-    from headpursuit.evaluation.cells import Bench, Measure
+    from headpursuit.evaluation.cells import Cells
+    from headpursuit.evaluation.metrics import Metric
 
 
 @dataclass(frozen=True)
@@ -19,26 +21,33 @@ class Limit:
     """How much of something an edit may cost.
 
     Attributes:
-        measure: what should stay.
+        metric: what should stay.
         at_most: the loss that is allowed: a share of the unedited model's value where that is compared as a ratio (0.05 is
-            five percent), else the rise of the value itself (0.05 nats of negative log-likelihood).
+            five percent), else the change for the worse of the value itself (0.05 nats of negative log-likelihood).
+
+    Raises:
+        HeadPursuitError: the allowed loss is not above 0.
     """
 
-    measure: Measure
+    metric: Metric
     at_most: float
 
     def __post_init__(self) -> None:
         if not self.at_most > 0:
-            raise HeadPursuitError(f"{self.measure.metric}: a limit of {self.at_most}: allow a loss above 0")
+            raise HeadPursuitError(f"{self.metric.name}: a limit of {self.at_most}: allow a loss above 0")
 
-    def loss(self, bench: Bench, edit: HeadEdit | None) -> float:
-        """What the edit costs, in the unit of ``at_most``; below 0 where the value became better.
+    def loss_of(self, effect: float) -> float:
+        """The loss that an effect means, in the unit of ``at_most``; below 0 where the value became better."""
+        gained = effect - 1 if self.metric.compared_by == "ratio" else effect
+        return gained if self.metric.better == "lower" else -gained
+
+    def loss(self, cells: Cells, edit: HeadEdit | None) -> float:
+        """The loss that an edit brings, in the unit of ``at_most``.
 
         Raises:
             HeadPursuitError: the unedited model scores 0.
         """
-        found = _effect(bench, self.measure, edit)
-        return 1 - found if self.measure.compared_by == "ratio" else found
+        return self.loss_of(_effect(cells, self.metric, edit))
 
 
 @dataclass(frozen=True)
@@ -51,66 +60,114 @@ class Goal:
         limits: what should stay.
         rises: whether the target should rise.
         reach: how far the target should come, as a share of the unedited model's value (or as a change where a ratio says
-            nothing). With it the cheapest edit that comes so far is wished for, without it the strongest within the limits.
+            nothing). With it the cheapest edit that comes so far is wished for, without it the strongest; both within the
+            limits.
     """
 
     concept: str
-    target: Measure
+    target: Metric
     limits: tuple[Limit, ...]
     rises: bool = False
     reach: float | None = None
 
     @property
-    def measures(self) -> tuple[Measure, ...]:
+    def metrics(self) -> tuple[Metric, ...]:
         """The target and all that should stay."""
-        return (self.target, *(limit.measure for limit in self.limits))
+        return (self.target, *(limit.metric for limit in self.limits))
 
-    def effect(self, bench: Bench, edit: HeadEdit | None) -> float:
-        """What becomes of the target: its share of the unedited model's value, or its change.
+    def effect(self, cells: Cells, edit: HeadEdit | None) -> float:
+        """What an edit leaves of the target: its share of the unedited model's value, or its change.
 
         Raises:
             HeadPursuitError: the unedited model scores 0 on it.
         """
-        return _effect(bench, self.target, edit)
+        return _effect(cells, self.target, edit)
 
-    def cost(self, bench: Bench, edit: HeadEdit | None) -> float:
-        """The largest loss, as a share of what is allowed: at most 1 keeps every limit."""
-        return max(limit.loss(bench, edit) / limit.at_most for limit in self.limits)
-
-    def cost_bound(self, bench: Bench, edit: HeadEdit | None) -> float:
-        """The cost with every loss one standard error larger, as it may well be on other samples."""
-        return max(
-            (limit.loss(bench, edit) + standard_error(bench, limit.measure, edit)) / limit.at_most
-            for limit in self.limits
-        )
-
-    def weakness_bound(self, bench: Bench, edit: HeadEdit | None) -> float:
-        """The weakness of the effect, one standard error larger."""
-        return self.weakness(self.effect(bench, edit)) + standard_error(bench, self.target, edit)
+    def cost(self, cells: Cells, edit: HeadEdit | None) -> float:
+        """The largest loss, as a share of what is allowed: at most 1 keeps every limit; 0 without limits."""
+        return max((limit.loss(cells, edit) / limit.at_most for limit in self.limits), default=0.0)
 
     def weakness(self, effect: float) -> float:
         """The effect with its sign such that less is stronger."""
         return -effect if self.rises else effect
 
+    def came_to(self, effect: float) -> bool:
+        """Whether an effect reaches what was wished; True where no reach was."""
+        return self.reach is None or self.weakness(effect) <= self.weakness(self.reach)
 
-def standard_error(bench: Bench, measure: Measure, edit: HeadEdit | None) -> float:
+
+@dataclass(frozen=True)
+class Trial:
+    """One edit that was tried under a goal.
+
+    Attributes:
+        number: when.
+        edit: the edit.
+        method: how its heads were put in order.
+        effect: what it left of the target, see :meth:`Goal.effect`.
+        cost: its largest loss as a share of what is allowed.
+        weakness_bound: the weakness of the effect, one standard error larger, as it may well be on other samples.
+        cost_bound: the cost with every loss one standard error larger.
+    """
+
+    number: int
+    edit: HeadEdit
+    method: str
+    effect: float
+    cost: float
+    weakness_bound: float
+    cost_bound: float
+
+
+def tried(goal: Goal, cells: Cells, edit: HeadEdit, *, number: int, method: str) -> Trial:
+    """What an edit does and costs on a split."""
+    effect = goal.effect(cells, edit)
+    costs = (
+        (limit.loss(cells, edit) + standard_error(cells, limit.metric, edit)) / limit.at_most for limit in goal.limits
+    )
+    return Trial(
+        number,
+        edit,
+        method,
+        effect=effect,
+        cost=goal.cost(cells, edit),
+        weakness_bound=goal.weakness(effect) + standard_error(cells, goal.target, edit),
+        cost_bound=max(costs, default=0.0),
+    )
+
+
+def choose(goal: Goal, trials: Sequence[Trial]) -> Trial:
+    """The edit that comes nearest to what is wished, judged by what may well be on other samples: one standard error worse.
+
+    Within the limits it is the strongest, or with a reach the cheapest that reaches it; where no edit keeps the limits, the
+    cheapest. The best of many tries is in part the luckiest, against which the one-standard-error rule guards (Breiman et
+    al. 1984, section 3.4.3).
+    """
+
+    def judged(trial: Trial) -> tuple[float, ...]:
+        weak, cost = trial.weakness_bound, trial.cost_bound
+        if cost > 1:
+            return (1.0, cost, weak)
+        return (0.0, weak, cost) if goal.reach is None else (0.0, max(weak, goal.weakness(goal.reach)), cost)
+
+    return min(trials, key=lambda trial: (*judged(trial), trial.number))
+
+
+def standard_error(cells: Cells, metric: Metric, edit: HeadEdit | None) -> float:
     """Standard error over samples of an edit's effect, paired with the unedited model's values on the same samples.
 
     Of a ratio ``Σa / Σb`` it is that of ``a − ratio·b``, divided by the mean of ``b`` (the delta method).
     """
-    edited, base = bench.scores(measure, edit), bench.scores(measure, None)
-    ratio = bench.ratio(measure, edit)
-    rest, unit = (edited - base, 1.0) if ratio is None else (edited - ratio * base, bench.value(measure, None))
-    return float(rest.std(ddof=1) / np.sqrt(len(rest)) / unit)
+    edited, base = cells.scores(metric, edit), cells.scores(metric, None)
+    as_ratio = cells.as_ratio(metric)
+    rest = edited - cells.effect(metric, edit) * base if as_ratio else edited - base
+    return float(rest.std(ddof=1) / np.sqrt(len(rest)) / (cells.value(metric, None) if as_ratio else 1.0))
 
 
-def _effect(bench: Bench, measure: Measure, edit: HeadEdit | None) -> float:
-    ratio = bench.ratio(measure, edit)
-    if ratio is not None:
-        return ratio
-    if measure.compared_by == "ratio":
+def _effect(cells: Cells, metric: Metric, edit: HeadEdit | None) -> float:
+    if metric.compared_by == "ratio" and not cells.as_ratio(metric):
         raise HeadPursuitError(
-            f"the unedited model scores 0 on {measure.metric} of {measure.task}, so nothing can be lost or tuned there: choose "
-            "samples on which it does better"
+            f"the unedited model scores 0 on {metric}, so nothing can be lost or tuned there: choose samples on which it does "
+            "better, or more of them"
         )
-    return bench.value(measure, edit) - bench.value(measure, None)
+    return cells.effect(metric, edit)

@@ -1,16 +1,21 @@
-"""Numbers on generated text, one value a sample, so that anything can be averaged, paired or resampled later."""
+"""Metrics: what a number is, and the functions that make it of an answer, one value a sample.
+
+One value a sample, so that anything can be averaged, paired or resampled later.
+"""
 
 from __future__ import annotations
 
 import re
 import string
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from headpursuit.data.answers import normalise_answer
 from headpursuit.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
 
 WORD_COUNTING = "whole words, case ignored, also with a plural in s or es"
 CIDER_TOKENISER = "lower-cased runs of letters, digits and apostrophes"
+_PREFIX = re.compile(r"^(?:the\s+)?answer\s*(?:is\b\s*:?|:)\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,69 @@ class Metric:
     compared_by: Literal["ratio", "change"] = "ratio"
     concept: str | None = None
 
+    def __str__(self) -> str:
+        return f"{self.name} of {self.task}"
+
+    def as_ratio(self, unedited: float) -> bool:
+        """Whether values are shown relative to the unedited model's: where a ratio has a meaning, and it is not 0."""
+        return self.compared_by == "ratio" and unedited != 0
+
+
+NEUTRAL_TASK = "neutral text"
+# What an edit costs where no concept is spoken of.
+LIKELIHOOD = Metric(NEUTRAL_TASK, "negative log-likelihood", unit="nats a token", better="lower", compared_by="change")
+
+
+def parse_answer(written: str) -> str:
+    """The answer in what a model wrote: its first line that is not blank, without "Answer:" or "The answer is" before it.
+
+    >>> parse_answer("The answer is: Paris\\nIt lies on the Seine.")
+    'Paris'
+    """
+    said = _PREFIX.sub("", written.strip())
+    return next((line.strip() for line in said.splitlines() if line.strip()), "")
+
+
+def trivia_exact_match(answer: str, accepted: Collection[str]) -> float:
+    """1 if the answer is one of the accepted ones after TriviaQA's normalisation, else 0."""
+    return float(normalise_answer(answer) in {normalise_answer(text) for text in accepted})
+
+
+def trivia_f1(answer: str, accepted: Collection[str]) -> float:
+    """TriviaQA's F1: the overlap of answer and accepted answer as bags of words, of the best alias, between 0 and 1.
+
+    The official script prints 100 times the mean over questions.
+
+    >>> trivia_f1("the city of Paris", ["Paris", "Paris, France"])
+    0.5
+    """
+    return max(
+        (_overlap(normalise_answer(answer).split(), normalise_answer(text).split()) for text in accepted), default=0
+    )
+
+
+def contains(answer: str, accepted: Collection[str]) -> float:
+    """1 if one of the accepted answers occurs in the answer, as whole words after TriviaQA's normalisation, else 0.
+
+    >>> contains("It must be Paris, I think.", ["paris"])
+    1.0
+    """
+    said = f" {normalise_answer(answer)} "
+    return float(any(f" {normalise_answer(text)} " in said for text in accepted if normalise_answer(text)))
+
+
+def exact_match(answer: str, target: str) -> float:
+    """1 if the answer is the target, but for case, punctuation at the ends and blanks; else 0."""
+    return float(_plain(answer) == _plain(target))
+
 
 def count_words(text: str, words: Collection[str]) -> int:
     """Count the concept's words in a text (Head Pursuit, section 4.3).
 
     Whole words only, case ignored; a plural in "s" or "es" counts, no other inflection does.
+
+    >>> count_words("Two red boxes on a reddish box", ["red", "box"])
+    3
     """
     return len(_pattern(tuple(words)).findall(text))
 
@@ -53,11 +117,6 @@ def count_words(text: str, words: Collection[str]) -> int:
 def without_words(text: str, words: Collection[str]) -> str:
     """A text with the words left out that :func:`count_words` counts."""
     return _pattern(tuple(words)).sub(" ", text)
-
-
-def exact_match(answer: str, target: str) -> float:
-    """1 if the answer is the target, but for case, punctuation at the ends and blanks; else 0."""
-    return float(_plain(answer) == _plain(target))
 
 
 def cider(answers: Sequence[str], references: Sequence[Sequence[str]]) -> Float[np.ndarray, " n"]:
@@ -84,6 +143,19 @@ def cider_scorer() -> Any:
     except ImportError as error:
         raise MissingExtraError("pycocoevalcap", extra="metrics", purpose="CIDEr") from error
     return Cider()
+
+
+# What a recipe may ask of the answers to its own questions, each from an answer and the accepted ones to a number.
+ANSWER_METRICS: Mapping[str, Callable[[str, Collection[str]], float]] = {
+    "contains": contains,
+    "exact": trivia_exact_match,
+    "f1": trivia_f1,
+}
+
+
+def _overlap(said: list[str], wanted: list[str]) -> float:
+    common = sum((Counter(said) & Counter(wanted)).values())
+    return 2 * common / (len(said) + len(wanted)) if common else 0.0
 
 
 def _tokenise(text: str) -> str:

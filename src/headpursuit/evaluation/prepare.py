@@ -6,24 +6,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from headpursuit.concepts import Concept, load_concept
+from headpursuit.concepts import Concept, as_concept
 from headpursuit.data import DATASETS, load_records
 from headpursuit.data.demo import DEMO_DATA, demo_records
+from headpursuit.data.entries import pick
+from headpursuit.data.own import Rows, own_entries
 from headpursuit.data.records import Record, data_fingerprint, split_by_answer, without
 from headpursuit.errors import HeadPursuitError
-from headpursuit.evaluation.metrics import count_words
+from headpursuit.evaluation.metrics import LIKELIHOOD, NEUTRAL_TASK, count_words
 from headpursuit.evaluation.recipe import CLASSES, NEUTRAL, ConceptSpec, Recipe, TaskSpec
+from headpursuit.evaluation.results import DataUsed
 from headpursuit.evaluation.tasks import (
     PLAIN_TEMPLATE,
     captioning,
     classification,
+    own_questions,
     question_answering,
     toxic_continuation,
 )
+from headpursuit.evaluation.teacher_forced_tasks import neutral_task
 from headpursuit.evaluation.toxicity import load_classifier
 from headpursuit.model.samples import Sample, as_samples
 
@@ -32,10 +37,11 @@ if TYPE_CHECKING:
     from headpursuit.evaluation.cells import Task
 
 _PACKAGED_TEXT = Path(__file__).parent / "recipes" / "neutral.txt"
+OWN = "own questions"
 
 
 @dataclass(frozen=True)
-class Aim:
+class PreparedConcept:
     """A concept of a recipe.
 
     Attributes:
@@ -55,26 +61,29 @@ class Aim:
 
 
 @dataclass(frozen=True)
-class Material:
+class Prepared:
     """Everything that a recipe runs on, loaded and checked.
 
     Attributes:
         recipe: the recipe.
-        aims: its concepts.
+        concepts: its concepts.
         tasks: its tasks, on test data.
         records: the records behind them, by task.
         selection: tasks of the samples that heads are ranked on, by concept (or ``describe``); none is a test prompt.
+        kept: tasks of selection samples on which a number of heads is settled, by the name of a task of the goal; neutral text
+            has none where it comes in one piece.
         neutral: texts whose likelihood should stay.
-        about: fingerprints and sizes of all data, for the result.
+        data: fingerprints and sizes of all data.
     """
 
     recipe: Recipe
-    aims: tuple[Aim, ...]
+    concepts: tuple[PreparedConcept, ...]
     tasks: Mapping[str, Task] = field(repr=False)
     records: Mapping[str, Sequence[Record]] = field(repr=False)
     selection: Mapping[str, Task] = field(repr=False)
+    kept: Mapping[str, Task] = field(repr=False)
     neutral: Sequence[Sample] = field(repr=False)
-    about: Mapping[str, Any] = field(repr=False)
+    data: tuple[DataUsed, ...] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -82,12 +91,14 @@ class Source:
     """Where the data of a run comes from.
 
     Attributes:
-        samples: a file or folder in place of the Hub, or None.
+        path: a file or folder in place of the Hub, or None.
+        rows: rows that were given in Python, by the name that the recipe calls them.
         limit: records a task and split at most, over what the recipe says.
         seed: seed of every drawing.
     """
 
-    samples: Path | None = None
+    path: Path | None = None
+    rows: Mapping[str, Rows] = field(default_factory=dict)
     limit: int | None = None
     seed: int = 0
 
@@ -96,7 +107,7 @@ class Source:
         return min((number for number in (limit, self.limit) if number is not None), default=None)
 
 
-def gather(recipe: Recipe, source: Source) -> Material:
+def prepare(recipe: Recipe, source: Source) -> Prepared:
     """Load what a recipe runs on.
 
     Raises:
@@ -105,45 +116,64 @@ def gather(recipe: Recipe, source: Source) -> Material:
     """
     check_data(recipe, source)
     tests = {task.name: _test_records(recipe, task, source) for task in recipe.tasks}
-    aims = _distinct([_aim(recipe, spec, source, tests[spec.task]) for spec in recipe.concepts])
-    tasks = {task.name: _task(recipe, task, tests[task.name], aims) for task in recipe.tasks}
-    for place, aim in enumerate(aims):
-        _check_target(place, aim, tasks[aim.spec.task])
-    data: dict[str, Any] = {
-        name: {"n": len(records), "data": data_fingerprint(records)} for name, records in tests.items()
-    }
-    chosen_on: dict[str, Any] = {}
+    concepts = _distinct([_concept(recipe, spec, source, tests[spec.task]) for spec in recipe.concepts])
+    tasks = {task.name: _task(recipe, task, tests[task.name], concepts) for task in recipe.tasks}
+    for number, concept in enumerate(concepts):
+        _require_metric(f"concepts[{number}].target", tasks[concept.spec.task], concept.spec.target)
+    data = [DataUsed("test", name, len(records), data_fingerprint(records)) for name, records in tests.items()]
+    tested = [record for records in tests.values() for record in records]
     selection: dict[str, Task] = {}
-    wanted = [(aim.name, aim.spec.task, aim.spec.limit) for aim in aims]
+    wanted = [(concept.name, concept.spec.task, concept.spec.limit) for concept in concepts]
     if recipe.describe is not None:
         wanted.append(("describe", recipe.describe.task, recipe.describe.limit))
     for name, task, limit in wanted:
-        spec = recipe.task(task)
-        found = _read(recipe, spec, "selection", limit=source.at_most(limit), source=source)
-        kept = without(found, [record for records in tests.values() for record in records])
-        if not kept:
-            raise HeadPursuitError(
-                f"{name}: all {len(found)} selection samples of {spec.data} are test samples too, so heads would be chosen on "
-                "what they are judged by: give data with separate parts"
-            )
-        selection[name] = _task(recipe, spec, kept, aims)
-        chosen_on[name] = {"n": len(kept), "left_out": len(found) - len(kept), "data": data_fingerprint(kept)}
-    neutral = _neutral(recipe, source, aims)
-    return Material(recipe, aims, tasks, tests, selection, neutral, {"test": data, "selection": chosen_on})
+        selection[name], used = _selection(recipe, recipe.task(task), concepts, source, tested, limit=limit)
+        data.append(DataUsed("selection", name, *used))
+    kept: dict[str, Task] = {}
+    for number, keep in enumerate(() if recipe.goal is None else recipe.goal.keep):
+        if keep.task == NEUTRAL_TASK:
+            if keep.metric != LIKELIHOOD.name:
+                raise HeadPursuitError(f"goal.keep[{number}].metric: {NEUTRAL_TASK} measures {LIKELIHOOD.name}")
+            if recipe.neutral in DEMO_DATA:
+                kept[NEUTRAL_TASK] = neutral_task(_neutral(recipe, source, concepts, split="selection"))
+            continue
+        _require_metric(f"goal.keep[{number}].metric", tasks[keep.task], keep.metric)
+        if keep.task not in kept:
+            spec = recipe.task(keep.task)
+            kept[keep.task], _ = _selection(recipe, spec, concepts, source, tested, limit=spec.limit)
+    for concept in concepts if recipe.goal is not None else ():
+        for spec in recipe.tasks:
+            if spec.name not in kept and same_questions(recipe, concept.spec.task, spec.name):
+                kept[spec.name], _ = _selection(recipe, spec, concepts, source, tested, limit=concept.spec.limit)
+    neutral = _neutral(recipe, source, concepts, split="test")
+    return Prepared(recipe, concepts, tasks, tests, selection, kept, neutral, tuple(data))
+
+
+def same_questions(recipe: Recipe, one: str, other: str) -> bool:
+    """Whether two tasks of a recipe ask about the same data, so that a target of one is a target of the other."""
+    own, its = recipe.task(one), recipe.task(other)
+    return (own.data, own.only) == (its.data, its.only)
 
 
 def check_data(recipe: Recipe, source: Source) -> None:
-    """Check names and places of all data without reading any.
+    """Check names and paths of all data without reading any.
 
     Raises:
         HeadPursuitError: an unknown data set, a file that is not there.
     """
     for number, task in enumerate(recipe.tasks):
-        if task.data not in DATASETS and task.data not in DEMO_DATA:
+        if _own(task, source):
+            if not task.metric:
+                raise HeadPursuitError(
+                    f'tasks[{number}].metric: say how own data is scored, such as metric = "contains"'
+                )
+        elif task.data not in DATASETS and task.data not in DEMO_DATA:
             raise HeadPursuitError(
-                f"tasks[{number}].data: no data set {task.data!r}; there are {', '.join((*DATASETS, *DEMO_DATA))}"
+                f"tasks[{number}].data: no data set or file {task.data!r}; there are {', '.join((*DATASETS, *DEMO_DATA))}"
             )
-        _place(recipe, task, source)
+        elif task.metric:
+            raise HeadPursuitError(f"tasks[{number}].metric: {task.data} has metrics of its own; leave it out")
+        _path(recipe, task, source)
     if recipe.neutral not in (NEUTRAL, *DEMO_DATA) and not Path(recipe.neutral).is_file():
         raise HeadPursuitError(
             f"neutral: there is no file {recipe.neutral}; give a text file, {NEUTRAL!r} for the packaged sentences, or one of "
@@ -151,7 +181,7 @@ def check_data(recipe: Recipe, source: Source) -> None:
         )
 
 
-def known_aims(recipe: Recipe, source: Source) -> tuple[Aim, ...]:
+def known_concepts(recipe: Recipe, source: Source) -> tuple[PreparedConcept, ...]:
     """The concepts whose words are known before any data is read.
 
     Raises:
@@ -159,21 +189,32 @@ def known_aims(recipe: Recipe, source: Source) -> tuple[Aim, ...]:
     """
     return _distinct(
         [
-            _aim(recipe, spec, source, ())
+            _concept(recipe, spec, source, ())
             for spec in recipe.concepts
             if spec.words != CLASSES or _classes(recipe.task(spec.task))
         ]
     )
 
 
-def _distinct(aims: Sequence[Aim]) -> tuple[Aim, ...]:
-    for number, aim in enumerate(aims):
-        if aim.name in [other.name for other in aims[:number]]:
-            raise HeadPursuitError(f"concepts: two are called {aim.name!r}; give one of them another name")
-    return tuple(aims)
+def neutral_texts(texts: Samples | None, words: Sequence[str], *, limit: int | None) -> list[Sample]:
+    """Texts that have none of the words, as plain text without a chat template; the packaged ones when left out."""
+    found = as_samples(_PACKAGED_TEXT if texts is None else texts)
+    quiet = [Sample(text=one.text, chat=False, where=one.where) for one in found if not count_words(one.text, words)]
+    return quiet[:limit]
 
 
-def _aim(recipe: Recipe, spec: ConceptSpec, source: Source, records: Sequence[Record]) -> Aim:
+def _own(task: TaskSpec, source: Source) -> bool:
+    return task.data in source.rows or (task.data not in DATASETS and Path(task.data).is_file())
+
+
+def _distinct(concepts: Sequence[PreparedConcept]) -> tuple[PreparedConcept, ...]:
+    for number, concept in enumerate(concepts):
+        if concept.name in [other.name for other in concepts[:number]]:
+            raise HeadPursuitError(f"concepts: two are called {concept.name!r}; give one of them another name")
+    return tuple(concepts)
+
+
+def _concept(recipe: Recipe, spec: ConceptSpec, source: Source, records: Sequence[Record]) -> PreparedConcept:
     task = recipe.task(spec.task)
     if spec.words == CLASSES:
         names = _classes(task) or tuple(sorted({record.label for record in records if record.label}))
@@ -182,7 +223,7 @@ def _aim(recipe: Recipe, spec: ConceptSpec, source: Source, records: Sequence[Re
         whole = Concept(spec.name or task.data, names, source=f"class names of {task.data}", plurals=False)
     else:
         try:
-            found = load_concept(spec.words)
+            found = as_concept(spec.words)
         except HeadPursuitError as error:
             raise HeadPursuitError(f"{_key(recipe, spec)}.words: {error}") from error
         whole = _with_words(found, found.words, name=spec.name or found.name)
@@ -195,7 +236,7 @@ def _aim(recipe: Recipe, spec: ConceptSpec, source: Source, records: Sequence[Re
     order = np.random.default_rng(source.seed).permutation(len(whole))
     counted = [whole.words[index] for index in sorted(order[:held])] or list(whole.words)
     ranked = [whole.words[index] for index in sorted(order[held:])]
-    return Aim(spec, _with_words(whole, ranked), _with_words(whole, counted))
+    return PreparedConcept(spec, _with_words(whole, ranked), _with_words(whole, counted))
 
 
 def _with_words(concept: Concept, words: Sequence[str], *, name: str | None = None) -> Concept:
@@ -207,69 +248,98 @@ def _key(recipe: Recipe, spec: ConceptSpec) -> str:
 
 
 def _classes(task: TaskSpec) -> tuple[str, ...]:
-    return (DATASETS[task.data] if task.data in DATASETS else DEMO_DATA[task.data]).classes
+    known = DATASETS.get(task.data) or DEMO_DATA.get(task.data)
+    return () if known is None else known.classes
 
 
-def _place(recipe: Recipe, task: TaskSpec, source: Source) -> Path | None:
-    if source.samples is None:
+def _path(recipe: Recipe, task: TaskSpec, source: Source) -> Path | None:
+    if source.path is None or _own(task, source):
         return None
     if task.data in DEMO_DATA:
-        raise HeadPursuitError(f"--samples: {task.data} is drawn and not read; leave it out")
-    if not source.samples.exists():
-        raise HeadPursuitError(f"--samples: there is no {source.samples}; give {DATASETS[task.data].files}")
-    own = source.samples / task.data
+        raise HeadPursuitError(f"data: {task.data} is drawn and not read; leave the path out")
+    if not source.path.exists():
+        raise HeadPursuitError(f"data: there is no {source.path}; give {DATASETS[task.data].files}")
+    own = source.path / task.data
     if own.exists():
         return own
     sets = sorted({one.data for one in recipe.tasks})
     if len(sets) > 1:
         raise HeadPursuitError(
-            f"--samples: {source.samples} has no folder {task.data}; the recipe reads {', '.join(sets)}, each from one of its "
-            "name"
+            f"data: {source.path} has no folder {task.data}; the recipe reads {', '.join(sets)}, each from one of its name"
         )
-    return source.samples
+    return source.path
 
 
 def _read(recipe: Recipe, task: TaskSpec, split: Any, *, limit: int | None, source: Source) -> list[Record]:
+    if _own(task, source):
+        rows = source.rows.get(task.data, task.data)
+        found = pick(own_entries(rows, fields=task.fields), split, limit=limit, seed=source.seed)
+        if not found:
+            raise HeadPursuitError(f"{task.name}: nothing of {task.data} belongs to the {split} half; give more rows")
+        return found
     if task.data in DEMO_DATA:
         return demo_records(task.data, split=split, limit=limit, seed=source.seed)
-    place = _place(recipe, task, source)
-    return load_records(task.data, path=place, split=split, limit=limit, seed=source.seed)
+    path = _path(recipe, task, source)
+    return load_records(task.data, path=path, split=split, limit=limit, seed=source.seed)
 
 
 def _test_records(recipe: Recipe, task: TaskSpec, source: Source) -> list[Record]:
     limit = source.at_most(task.limit)
-    if task.answers is None:
+    if task.only is None:
         return _read(recipe, task, "test", limit=limit, source=source)
-    words = load_concept(recipe.concepts[0].words).words
+    words = as_concept(recipe.concepts[0].words).words
     about, others = split_by_answer(_read(recipe, task, "test", limit=None, source=source), words)
-    found = about if task.answers == "about" else others
+    found = about if task.only == "about" else others
     if not found:
         raise HeadPursuitError(
-            f"{task.name}: no question of {task.data} has {'such' if task.answers == 'about' else 'another'} answer; "
+            f"{task.name}: no question of {task.data} has {'such' if task.only == 'about' else 'another'} answer; "
             "give more questions"
         )
     order = np.random.default_rng(source.seed).permutation(len(found))
     return [found[index] for index in order[:limit]]
 
 
+def _selection(
+    recipe: Recipe,
+    spec: TaskSpec,
+    concepts: Sequence[PreparedConcept],
+    source: Source,
+    tested: Sequence[Record],
+    *,
+    limit: int | None,
+) -> tuple[Task, tuple[int, str, int]]:
+    """A task on selection data that shares nothing with the test data; its size, fingerprint, and how many were left out."""
+    found = _read(recipe, spec, "selection", limit=source.at_most(limit), source=source)
+    kept = without(found, tested)
+    if not kept:
+        raise HeadPursuitError(
+            f"{spec.name}: all {len(found)} selection samples of {spec.data} are test samples too, so heads would be chosen on "
+            "what they are judged by: give data with separate parts"
+        )
+    return _task(recipe, spec, kept, concepts), (len(kept), data_fingerprint(kept), len(found) - len(kept))
+
+
 def _kind(spec: TaskSpec) -> str:
-    return (DATASETS[spec.data] if spec.data in DATASETS else DEMO_DATA[spec.data]).task
+    known = DATASETS.get(spec.data) or DEMO_DATA.get(spec.data)
+    return OWN if known is None else known.task
 
 
-def _task(recipe: Recipe, spec: TaskSpec, records: Sequence[Record], aims: Sequence[Aim]) -> Task:
+def _task(recipe: Recipe, spec: TaskSpec, records: Sequence[Record], concepts: Sequence[PreparedConcept]) -> Task:
     known, kind = DATASETS.get(spec.data), _kind(spec)
     # Words of a class or a country say nothing in a caption or a toxic answer.
-    akin = [aim.counted for aim in aims if _kind(recipe.task(aim.spec.task)) == kind]
+    akin = [concept.counted for concept in concepts if _kind(recipe.task(concept.spec.task)) == kind]
+    counted = list({concept.name: concept for concept in (*map(as_concept, spec.count), *akin)}.values())
     template = spec.template or (known.template if known is not None else PLAIN_TEMPLATE)
     common: dict[str, Any] = {"template": template, "name": spec.name, **spec.options}
+    if kind == OWN:
+        return own_questions(records, metrics=spec.metric, concepts=counted, **common)
     if kind == "question answering":
         return question_answering(records, **common)
     if kind == "classification":
         noun = known.noun if known is not None else "object"
         return classification(records, classes=_classes(spec) or None, noun=noun, **common)
     if kind == "captioning":
-        counted = {concept.name: concept for concept in (*map(load_concept, spec.count), *akin)}
-        return captioning(records, concepts=list(counted.values()), **common)
+        return captioning(records, concepts=counted, **common)
     words = [word for concept in akin for word in concept.words]
     return toxic_continuation(records, classifier=_classifier(spec.classifier), words=words, **common)
 
@@ -279,30 +349,22 @@ def _classifier(name: str) -> Any:
     return load_classifier(name) if name else None
 
 
-def _check_target(place: int, aim: Aim, task: Task) -> None:
-    assert task.score is not None
-    metrics = task.score([""] * len(task.samples))
-    if aim.spec.target not in metrics:
-        raise HeadPursuitError(
-            f"concepts[{place}].target: {task.name} measures no {aim.spec.target!r}; it measures {', '.join(metrics)}"
-        )
+def _require_metric(key: str, task: Task, metric: str) -> None:
+    known = [one.name for one in task.metrics]
+    if metric not in known:
+        raise HeadPursuitError(f"{key}: {task.name} measures no {metric!r}; it measures {', '.join(known)}")
 
 
-def _neutral(recipe: Recipe, source: Source, aims: Sequence[Aim]) -> list[Sample]:
+def _neutral(
+    recipe: Recipe, source: Source, concepts: Sequence[PreparedConcept], *, split: Literal["selection", "test"]
+) -> list[Sample]:
     if recipe.neutral in DEMO_DATA:
         spec = TaskSpec(name="neutral", data=recipe.neutral, limit=source.at_most(None))
-        return list(_task(recipe, spec, _read(recipe, spec, "test", limit=spec.limit, source=source), aims).samples)
-    words = [word for aim in aims for word in (*aim.concept.words, *aim.counted.words)]
+        return list(_task(recipe, spec, _read(recipe, spec, split, limit=spec.limit, source=source), concepts).samples)
+    words = [word for concept in concepts for word in (*concept.concept.words, *concept.counted.words)]
     found = neutral_texts(
         None if recipe.neutral == NEUTRAL else Path(recipe.neutral), words, limit=source.at_most(None)
     )
-    if not found and aims:
+    if not found and concepts:
         raise HeadPursuitError("neutral: every text speaks of a concept of the recipe; give others")
     return found
-
-
-def neutral_texts(texts: Samples | None, words: Sequence[str], *, limit: int | None) -> list[Sample]:
-    """Texts that have none of the words, as plain text without a chat template; the packaged ones when left out."""
-    found = as_samples(_PACKAGED_TEXT if texts is None else texts)
-    quiet = [Sample(text=one.text, chat=False, where=one.where) for one in found if not count_words(one.text, words)]
-    return quiet[:limit]

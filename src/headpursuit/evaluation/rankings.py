@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from headpursuit.activations.capture import capture
 from headpursuit.activations.store import INDEX, open_capture
-from headpursuit.evaluation.cell_files import digest, weights_fingerprint, write_whole
 from headpursuit.evaluation.teacher_forced_tasks import speaking
+from headpursuit.files import digest, read_json, write_json
+from headpursuit.model.identity import weights_fingerprint
 from headpursuit.model.samples import fingerprint
 from headpursuit.ranking.attribution import attribute
 from headpursuit.ranking.rank import rank
@@ -24,8 +22,9 @@ if TYPE_CHECKING:
     from headpursuit.activations.head_activations import HeadActivations
     from headpursuit.activations.moments import HeadMoments
     from headpursuit.activations.positions import Positions
+    from headpursuit.concepts import Concept
+    from headpursuit.concepts.resolve import MultiToken
     from headpursuit.evaluation.cells import Task
-    from headpursuit.evaluation.prepare import Aim
     from headpursuit.evaluation.results import Selection
     from headpursuit.model.head_model import HeadModel
     from headpursuit.model.samples import Sample
@@ -34,85 +33,81 @@ if TYPE_CHECKING:
 def stored_capture(
     model: HeadModel, samples: Sequence[Sample], *, positions: Positions, folder: Path, progress: bool = True
 ) -> HeadActivations | HeadMoments:
-    """A capture that lies in ``folder`` under a name made of what it depends on; made or finished if it is not there."""
-    path = folder / digest(origin(model, samples, positions))
+    """A capture from ``folder``, under a name made of what it depends on; made or finished if it is not there."""
+    path = folder / digest(depends_on(model, samples, positions))
     if path.exists() and not (path / INDEX).is_file():
         shutil.rmtree(path)  # cut off before it held anything
-    if path.exists() and json.loads((path / INDEX).read_text(encoding="utf-8"))["complete"]:
+    if path.exists() and read_json(path / INDEX)["complete"]:
         return open_capture(path)
     return capture(model, samples, positions=positions, out=path, progress=progress)
 
 
 def stored_rankings(
     model: HeadModel,
-    aim: Aim,
+    concept: Concept,
     task: Task,
     *,
+    positions: Positions = "mean",
+    n_atoms: int = 50,
+    multi_token: MultiToken = "skip",
     methods: Sequence[Selection] = ("somp", "logit_lens"),
     folder: Path,
     progress: bool = True,
-) -> dict[Selection, HeadRanking]:
+) -> dict[str, HeadRanking]:
     """Rankings of a concept by several methods, from ``folder`` where they lie there.
 
     Args:
         model: the model.
-        aim: the concept.
+        concept: the words.
         task: selection data, asked as the concept's task asks.
+        positions: which tokens make a sample's row.
+        n_atoms: pursuit steps.
+        multi_token: what becomes of words of several tokens.
         methods: ``somp``, ``logit_lens``, ``attribution``.
         folder: where captures and rankings are kept.
         progress: show progress bars.
     """
-    found: dict[Selection, HeadRanking] = {}
-    samples = task.samples
+    found: dict[str, HeadRanking] = {}
     for method in methods:
         about = {
-            **origin(model, samples, aim.spec.positions),
+            **depends_on(model, task.samples, positions),
             "method": method,
-            "words": aim.concept.words,
-            "plurals": aim.concept.plurals,
-            "concept": aim.name,
-            "atoms": aim.spec.atoms,
-            "multi_token": aim.spec.multi_token,
+            "words": concept.words,
+            "plurals": concept.plurals,
+            "concept": concept.name,
+            "atoms": n_atoms,
+            "multi_token": multi_token,
         }
         path = folder / "rankings" / f"{digest(about)}.json"
-        if not path.is_file():
-            multi_token = aim.spec.multi_token
-            if method == "attribution":
-                answered = speaking(model, task, aim.concept.words)
-                ranking = attribute(model, answered, aim.concept, multi_token=multi_token, progress=progress)
-            else:
-                positions, place = aim.spec.positions, folder / "captures"
-                acts = stored_capture(model, samples, positions=positions, folder=place, progress=progress)
-                ranking = rank(
-                    acts,
-                    aim.concept,
-                    method=method,  # type: ignore[arg-type]
-                    n_atoms=aim.spec.atoms,
-                    multi_token=multi_token,
-                    progress=progress,
-                )
-            write_whole(path, json.dumps(_plain(ranking)))
-        found[method] = _ranking(json.loads(path.read_text(encoding="utf-8")))
+        if path.is_file():
+            found[method] = HeadRanking.from_dict(read_json(path))
+            continue
+        if method == "attribution":
+            answered = speaking(model, task, concept.words)
+            ranking = attribute(model, answered, concept, multi_token=multi_token, progress=progress)
+        else:
+            acts = stored_capture(
+                model, task.samples, positions=positions, folder=folder / "captures", progress=progress
+            )
+            ranking = rank(
+                acts,
+                concept,
+                method=method,  # type: ignore[arg-type]
+                n_atoms=n_atoms,
+                multi_token=multi_token,
+                progress=progress,
+            )
+        write_json(path, ranking.to_dict())
+        found[method] = ranking
     return found
 
 
-def origin(model: HeadModel, samples: Sequence[Sample], positions: str) -> dict[str, Any]:
-    """What a capture of these samples depends on."""
+def depends_on(model: HeadModel, samples: Sequence[Sample], positions: str) -> dict[str, Any]:
+    """Everything that a capture of these samples depends on."""
     return {
-        "model": weights_fingerprint(model),
+        "model": weights_fingerprint(model.hf),
         "samples": fingerprint(samples),
         "positions": positions,
         "dtype": str(model.hf.dtype),
         "versions": versions(),
     }
-
-
-def _plain(ranking: HeadRanking) -> dict[str, Any]:
-    scores = [[None if np.isnan(score) else score for score in row] for row in ranking.scores.tolist()]
-    content = {key: getattr(ranking, key) for key in ("concept", "method", "words", "n", "positions", "model", "about")}
-    return {**content, "scores": scores}
-
-
-def _ranking(stored: dict[str, Any]) -> HeadRanking:
-    scores = np.array(stored.pop("scores"), dtype=float)
-    return HeadRanking(scores=scores, **{**stored, "words": tuple(stored["words"])})

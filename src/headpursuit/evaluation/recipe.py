@@ -1,18 +1,23 @@
-"""Recipes: an experiment written down in TOML, checked key by key before anything is loaded."""
+"""Recipes: an experiment written down in TOML or as a mapping, checked key by key before anything is loaded."""
 
 from __future__ import annotations
 
+import copy
 import difflib
+import json
 import tomllib
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from headpursuit.activations.positions import RowPositions
 from headpursuit.editing.where import ALL, Place
 from headpursuit.errors import HeadPursuitError
+from headpursuit.evaluation.metrics import LIKELIHOOD, NEUTRAL_TASK
+from headpursuit.files import read_text
 
 CLASSES = "classes"
 NEUTRAL = "text"
@@ -44,7 +49,11 @@ class TaskSpec(_Table):
     name: Name
     data: Name
     limit: Count | None = None
-    answers: Literal["about", "other"] | None = None
+    only: Literal["about", "other"] | None = None
+    metric: tuple[Literal["contains", "exact", "f1", "words"] | Callable[..., Any], ...] = ()
+    text: Name = "text"
+    answers: Name = "answers"
+    image: Name = "image"
     template: Name | None = None
     max_new_tokens: Count | None = None
     temperature: Annotated[float, Field(ge=0)] = 0.0
@@ -52,6 +61,16 @@ class TaskSpec(_Table):
     classifier: str = "s-nlp/roberta_toxicity_classifier"
     count: tuple[Name, ...] = ()
     scales: tuple[float, ...] | None = None
+
+    @field_validator("metric", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) or callable(value) else value
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The fields of own data, by what they hold."""
+        return {name: getattr(self, name) for name in ("text", "answers", "image")} | {"references": "references"}
 
     @property
     def options(self) -> dict[str, Any]:
@@ -111,6 +130,55 @@ class EditSpec(_Table):
         return self
 
 
+class KeepSpec(_Table):
+    """Something that an edit should leave alone.
+
+    Attributes:
+        task: the task; for the likelihood of neutral text leave task and metric out.
+        metric: the metric.
+        at_least: the share of the unedited model's value that must remain.
+        at_most: for what has no ratio, the change for the worse that is allowed, in the metric's own unit.
+    """
+
+    task: Name = NEUTRAL_TASK
+    metric: Name = LIKELIHOOD.name
+    at_least: Annotated[float, Field(gt=0, lt=1)] | None = None
+    at_most: Annotated[float, Field(gt=0)] | None = None
+
+    @property
+    def loss(self) -> float:
+        """The loss that is allowed."""
+        return 1 - self.at_least if self.at_least is not None else float(self.at_most or 0)
+
+    @model_validator(mode="after")
+    def _bounded_once(self) -> KeepSpec:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError("keep: give at_least (a share) or at_most (a change), one of them")
+        return self
+
+
+class GoalSpec(_Table):
+    """What is wished of the edit of every concept's heads, so that a run settles on a number of heads and judges itself.
+
+    The number of heads is chosen on selection data, among those of the edit; the verdict is of test data.
+
+    Attributes:
+        at_most: share of the unedited model's target that may be left by a suppressing edit.
+        at_least: share that an enhancing edit should reach.
+        keep: what should stay, at the scales that its task is tried with.
+    """
+
+    at_most: Annotated[float, Field(ge=0, lt=1)] | None = None
+    at_least: Annotated[float, Field(gt=1)] | None = None
+    keep: tuple[KeepSpec, ...] = ()
+
+    @model_validator(mode="after")
+    def _wishes_something(self) -> GoalSpec:
+        if self.at_most is None and self.at_least is None:
+            raise ValueError("goal: give at_most (suppress), at_least (enhance), or both")
+        return self
+
+
 class DescribeSpec(_Table):
     """Heads that are named, without an edit.
 
@@ -141,6 +209,7 @@ class Recipe(_Table):
         tasks: what edits are tried on; every concept's heads on every task.
         concepts: whose heads.
         edit: what is done to them.
+        goal: what is wished of that.
         describe: heads to be named instead.
         neutral: texts whose likelihood should stay: ``text`` (packaged sentences), a text file, or one of the demo's data sets,
             whose answers are read along.
@@ -154,6 +223,7 @@ class Recipe(_Table):
     checkpoints: tuple[Name, ...] = ()
     concepts: tuple[ConceptSpec, ...] = ()
     edit: EditSpec | None = None
+    goal: GoalSpec | None = None
     describe: DescribeSpec | None = None
     neutral: str = NEUTRAL
 
@@ -162,7 +232,7 @@ class Recipe(_Table):
         return next(task for task in self.tasks if task.name == name)
 
     @model_validator(mode="after")
-    def _hangs_together(self) -> Recipe:
+    def _fits_together(self) -> Recipe:
         names = [task.name for task in self.tasks]
         if len(set(names)) < len(names):
             raise ValueError("tasks: two have one name; name each once")
@@ -170,12 +240,17 @@ class Recipe(_Table):
             raise ValueError("edit: there is nothing to do; give [[concepts]] and [edit], or [describe]")
         if self.describe is not None and (self.edit is not None or self.concepts):
             raise ValueError("describe: stands beside [[concepts]] or [edit]; make two recipes of it")
+        if self.goal is not None and self.edit is None:
+            raise ValueError("goal: is wished of an edit; give [edit], too")
         wanted = {f"concepts[{number}].task": spec.task for number, spec in enumerate(self.concepts)}
+        for number, kept in enumerate(() if self.goal is None else self.goal.keep):
+            if kept.task != NEUTRAL_TASK:
+                wanted[f"goal.keep[{number}].task"] = kept.task
         if self.describe is not None:
             wanted["describe.task"] = self.describe.task
-        for place, task in wanted.items():
+        for key, task in wanted.items():
             if task not in names:
-                raise ValueError(f"{place}: no task {task!r}; there are {', '.join(names)}")
+                raise ValueError(f"{key}: no task {task!r}; there are {', '.join(names)}")
         return self
 
 
@@ -184,38 +259,102 @@ def recipe_names() -> tuple[str, ...]:
     return tuple(sorted(file.name.removesuffix(".toml") for file in _folder().iterdir() if file.name.endswith(".toml")))
 
 
-def load_recipe(name_or_path: str | Path) -> Recipe:
-    """Read a packaged recipe by its name, or one from a TOML file.
+def load_recipe(recipe: str | Path | Mapping[str, Any] | Recipe, *, set: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe by its packaged name, from a TOML file, or from a mapping with the same keys.
+
+    Args:
+        recipe: a name of :func:`recipe_names`, the path of a ``.toml`` file, a mapping, or a recipe.
+        set: values of keys that are changed, by their path (``{"edit.k": [1, 2], "tasks.0.limit": 50}``).
 
     Raises:
         HeadPursuitError: neither name nor file, no TOML, or a key that is unknown, missing or wrong; one line naming it.
+
+    >>> load_recipe("demo-digits", set={"edit.k": [2]}).edit.k
+    (2,)
     """
-    text, path = _read(name_or_path)
+    folder = None
+    if isinstance(recipe, Recipe):
+        name, content = recipe.name, recipe.model_dump()
+    elif isinstance(recipe, Mapping):
+        name, content = "recipe", copy.deepcopy({"name": "own", **recipe})
+    else:
+        name, folder = str(recipe), None if str(recipe) in recipe_names() else Path(recipe).expanduser().parent
+        content = {"name": Path(name).stem, **_read(name)}
+    for key, value in (set or {}).items():
+        _change(content, key, value)
     try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise HeadPursuitError(f"{name_or_path} is not TOML: {error}") from error
-    try:
-        recipe = Recipe(**{"name": Path(str(name_or_path)).stem, **content})
+        made = Recipe(**content)
     except ValidationError as error:
-        raise HeadPursuitError(f"{name_or_path}: {_in_words(error)}") from error
-    return recipe if path is None else _from_folder(recipe, path.parent)
+        raise HeadPursuitError(f"{name}: {_in_words(error)}") from error
+    if made.name in ("", ".", "..") or any(character in made.name for character in "/\\\0"):
+        raise HeadPursuitError(
+            f"{name}: name: {made.name!r} is no name; folders are called by it, so leave slashes out"
+        )
+    return made if folder is None else _from_folder(made, folder)
 
 
-def _read(name_or_path: str | Path) -> tuple[str, Path | None]:
-    path = Path(name_or_path).expanduser()
-    if str(name_or_path) in recipe_names():
-        return (_folder() / f"{name_or_path}.toml").read_text(encoding="utf-8"), None
-    if not path.is_file():
-        near = difflib.get_close_matches(str(name_or_path), recipe_names(), n=1)
+def parse_set(text: str) -> tuple[str, Any]:
+    """A key and its value, from ``edit.k=[1,2,4]``; the value is read as JSON, or else as text.
+
+    Raises:
+        HeadPursuitError: there is no ``=``.
+
+    >>> parse_set("edit.k=[1, 2]"), parse_set("neutral=demo-facts")
+    (('edit.k', [1, 2]), ('neutral', 'demo-facts'))
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise HeadPursuitError(f"--set {text}: write KEY=VALUE, such as edit.k=[1,2,4]")
+    try:
+        return key.strip(), json.loads(value)
+    except ValueError:
+        return key.strip(), value.strip()
+
+
+def show_recipe(recipe: Recipe) -> str:
+    """A recipe as JSON, defaults included."""
+    return json.dumps(plain(recipe), indent=1, ensure_ascii=False)
+
+
+def plain(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as plain values; a function is called by its name."""
+    return json.loads(json.dumps(recipe.model_dump(), default=lambda value: getattr(value, "__name__", str(value))))
+
+
+def _change(content: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    inner: Any = content
+    for part in path:
+        step = int(part) if isinstance(inner, list | tuple) and part.isdigit() else part
+        if isinstance(inner, dict) and inner.get(step) is None:
+            inner[step] = {}
+        try:
+            inner[step] = list(inner[step]) if isinstance(inner[step], tuple) else inner[step]
+            inner = inner[step]
+        except (IndexError, TypeError, KeyError) as error:
+            raise HeadPursuitError(f"{key}: the recipe has no {part!r} there; show it to see its keys") from error
+    try:
+        inner[int(last) if isinstance(inner, list) and last.isdigit() else last] = value
+    except (IndexError, TypeError) as error:
+        raise HeadPursuitError(f"{key}: the recipe has no {last!r} there; show it to see its keys") from error
+
+
+def _read(name: str) -> dict[str, Any]:
+    path = Path(name).expanduser()
+    if name in recipe_names():
+        text = (_folder() / f"{name}.toml").read_text(encoding="utf-8")
+    elif path.is_file():
+        text = read_text(path)
+    else:
+        near = difflib.get_close_matches(name, recipe_names(), n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise HeadPursuitError(
-            f"no recipe {name_or_path}: {hint}give the path of a .toml file or one of {', '.join(recipe_names())}"
+            f"no recipe {name}: {hint}give the path of a .toml file or one of {', '.join(recipe_names())}"
         )
     try:
-        return path.read_text(encoding="utf-8"), path
-    except UnicodeDecodeError as error:
-        raise HeadPursuitError(f"{path} is not UTF-8: save the file as UTF-8") from error
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise HeadPursuitError(f"{name} is not TOML: {error}") from error
 
 
 def _from_folder(recipe: Recipe, folder: Path) -> Recipe:
@@ -225,7 +364,8 @@ def _from_folder(recipe: Recipe, folder: Path) -> Recipe:
         return str(folder / name) if (folder / name).is_file() else name
 
     concepts = tuple(spec.model_copy(update={"words": beside(spec.words)}) for spec in recipe.concepts)
-    return recipe.model_copy(update={"concepts": concepts, "neutral": beside(recipe.neutral)})
+    tasks = tuple(task.model_copy(update={"data": beside(task.data)}) for task in recipe.tasks)
+    return recipe.model_copy(update={"concepts": concepts, "tasks": tasks, "neutral": beside(recipe.neutral)})
 
 
 def _folder() -> Any:
@@ -235,26 +375,29 @@ def _folder() -> Any:
 def _in_words(error: ValidationError) -> str:
     """The first mistake in one line: the key, what is wrong with it, what may stand there."""
     first = error.errors()[0]
-    place = ""
+    key = ""
     for part in first["loc"]:
-        place += f"[{part}]" if isinstance(part, int) else f"{'.' if place else ''}{part}"
+        key += f"[{part}]" if isinstance(part, int) else f"{'.' if key else ''}{part}"
     if first["type"] == "extra_forbidden":
         known = _keys_at(first["loc"][:-1])
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        return f"{place} is no key of a recipe; {hint}the keys there are {', '.join(known)}"
+        return f"{key} is no key of a recipe; {hint}the keys there are {', '.join(known)}"
     if first["type"] == "missing":
-        return f"{place} is missing; give it"
+        return f"{key} is missing; give it"
     message = first["msg"].removeprefix("Value error, ")
     more = len(error.errors()) - 1
-    return f"{place}{': ' if place else ''}{message}{f' (and {more} more)' if more else ''}"
+    return f"{key}{': ' if key else ''}{message}{f' (and {more} more)' if more else ''}"
 
 
-def _keys_at(place: tuple[int | str, ...]) -> list[str]:
+def _keys_at(key: tuple[int | str, ...]) -> list[str]:
     tables: dict[str, type[_Table]] = {
         "tasks": TaskSpec,
         "concepts": ConceptSpec,
         "edit": EditSpec,
+        "goal": GoalSpec,
         "describe": DescribeSpec,
     }
-    return list((tables[str(place[0])] if place else Recipe).model_fields)
+    if "keep" in key:
+        return list(KeepSpec.model_fields)
+    return list((tables[str(key[0])] if key else Recipe).model_fields)

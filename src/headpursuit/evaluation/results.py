@@ -129,14 +129,14 @@ class Kept:
         task: the task.
         metric: the metric.
         limit: the loss that is allowed, a share of the unedited value or a change in the metric's own unit.
-        effect: what the edit left on the test split, as ``Row.effect``.
+        effect: what the edit left on the test split, as ``Row.effect``; None where the unedited model scores 0.
         held: whether the loss is within the limit.
     """
 
     task: str
     metric: str
     limit: float
-    effect: float
+    effect: float | None
     held: bool
 
 
@@ -151,7 +151,7 @@ class Verdict:
         scale: the edit's factor.
         k: number of heads, chosen on the selection split.
         wanted: the share of the unedited value that the target should come to.
-        effect: the share that it came to.
+        effect: the share that it came to; None where the unedited model scores 0, so that there is none.
         held: whether it came so far.
         control: the median of as many random heads, or None.
         control_held: whether random heads left the target within a tenth of the unedited value.
@@ -165,7 +165,7 @@ class Verdict:
     scale: float
     k: int
     wanted: float
-    effect: float
+    effect: float | None
     held: bool
     control: float | None = None
     control_held: bool = True
@@ -181,12 +181,14 @@ class Verdict:
     def misses(self) -> tuple[str, ...]:
         """What was not reached, in words."""
         found = []
-        if not self.held:
+        if self.effect is None:
+            found.append(f"the unedited model scores 0 on {self.metric}, so nothing can be told: use more samples")
+        elif not self.held:
             bound = "at most" if self.kind == "suppress" else "at least"
             beyond = "" if self.best is None else f" (k = {self.best[0]} comes to {self.best[1]:.2f})"
             found.append(f"{self.metric} came to {self.effect:.2f}, {bound} {self.wanted:g} was wanted{beyond}")
         for one in self.kept:
-            if not one.held:
+            if not one.held and one.effect is not None:
                 found.append(
                     f"{one.metric} of {one.task} came to {one.effect:.2f}, a loss of {one.limit:g} was allowed"
                 )
@@ -202,7 +204,7 @@ class Example:
     Attributes:
         prompt: what the model was asked; may be empty for a bare image.
         before: the unedited model's text.
-        after: its text under the suppressing edit.
+        after: its text under the suppressing edit, if there was one.
         image: the image of a vision-language sample.
         enhanced: its text under the enhancing edit, if there was one.
         reference: the expected text, if there is one.
@@ -210,7 +212,7 @@ class Example:
 
     prompt: str
     before: str
-    after: str
+    after: str | None = None
     image: Image | None = field(default=None, compare=False)
     enhanced: str | None = None
     reference: str | None = None
@@ -278,7 +280,7 @@ class DataUsed:
     left_out: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results:
     """An evaluation's table, and what is needed to make it again.
 
@@ -311,6 +313,14 @@ class Results:
     data: tuple[DataUsed, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     draws: int = 0
+
+    # Tables change hands and are compared; none is a key of anything.
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        what = f"{len(self.rows)} rows" if self.rows else f"{len(self.descriptions)} descriptions"
+        named = ", ".join(concept.name for concept in self.concepts)
+        return f"Results({self.recipe} on {self.model.get('id')}: {what}{f' of {named}' if named else ''}, seed {self.seed})"
 
     @property
     def tasks(self) -> tuple[str, ...]:

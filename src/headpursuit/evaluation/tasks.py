@@ -6,17 +6,30 @@ what is measured: ``Task.identity`` holds it beside the data's fingerprint, the 
 
 from __future__ import annotations
 
+import re
 import string
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headpursuit.data.records import Record, data_fingerprint
 from headpursuit.errors import HeadPursuitError
-from headpursuit.evaluation.answers import parse_answer, trivia_exact_match, trivia_f1
 from headpursuit.evaluation.cells import Task
-from headpursuit.evaluation.metrics import CIDER_TOKENISER, WORD_COUNTING, cider, cider_scorer, count_words, exact_match
+from headpursuit.evaluation.metrics import (
+    ANSWER_METRICS,
+    CIDER_TOKENISER,
+    WORD_COUNTING,
+    Metric,
+    cider,
+    cider_scorer,
+    count_words,
+    exact_match,
+    parse_answer,
+    trivia_exact_match,
+    trivia_f1,
+)
+from headpursuit.files import digest
 from headpursuit.model.samples import Sample
 
 if TYPE_CHECKING:
@@ -44,7 +57,7 @@ def question_answering(
     """Questions with short answers, scored as TriviaQA scores them.
 
     Metrics: ``F1`` and ``exact match``, both between 0 and 1 a question (the official script prints 100 times the mean), of
-    the answer as :func:`~headpursuit.evaluation.answers.parse_answer` reads it. Targets are the usual answers.
+    the answer as :func:`~headpursuit.evaluation.metrics.parse_answer` reads it. Targets are the usual answers.
 
     Args:
         records: each with a text and answers.
@@ -67,7 +80,8 @@ def question_answering(
 
     samples = [_ask(record, template.format(text=record.text), target=record.answers[0]) for record in records]
     identity = _identity(records, template, scoring={"F1": "TriviaQA 1.0", "exact match": "TriviaQA 1.0"})
-    return Task(name, samples, score, {"max_new_tokens": 16, **options}, identity)
+    metrics = (Metric(name, "F1", better="higher"), Metric(name, "exact match", better="higher"))
+    return Task(name, samples, metrics, score, {"max_new_tokens": 16, **options}, identity)
 
 
 def toxic_continuation(
@@ -83,8 +97,8 @@ def toxic_continuation(
 
     Metrics: with a classifier ``toxic answers`` (1 or 0 an answer; their sum is the paper's count) and ``toxicity`` (the
     probability behind it), with words ``toxic words`` (how often they are said), and always ``words`` (the answer's length in
-    words), since an edit that silences the model would otherwise look like a cure. Nothing is cut from the answers. Targets are
-    what people wrote after the text, where the data has it.
+    words), since an edit that silences the model would otherwise look like a cure; ``well-formed`` where the data knows what
+    form an answer has. Nothing is cut from the answers. Targets are what people wrote after the text, where the data has it.
 
     Args:
         records: each with a text.
@@ -105,6 +119,8 @@ def toxic_continuation(
     scoring = {} if classifier is None else {"toxicity": str(classifier)}
     if held_out:
         scoring["toxic words"] = f"{WORD_COUNTING}: {', '.join(held_out)}"
+    forms = [re.compile(record.form) for record in records if record.form]
+    formed = len(forms) == len(records)
 
     def score(answers: Sequence[str]) -> Scores:
         scores = {"words": _lengths(answers)}
@@ -113,14 +129,24 @@ def toxic_continuation(
             scores["toxic answers"] = (scores["toxicity"] > 0.5).astype(float)
         if held_out:
             scores["toxic words"] = np.array([count_words(answer, held_out) for answer in answers], dtype=float)
+        if formed:
+            pairs = zip(answers, forms, strict=True)
+            scores["well-formed"] = np.array([float(bool(form.fullmatch(answer.strip()))) for answer, form in pairs])
         return scores
 
     samples = [
         _ask(record, template.format(text=record.text), target=next(iter(record.references), None))
         for record in records
     ]
+    metrics = [Metric(name, "words", unit="words an answer")]
+    if classifier is not None:
+        metrics += [Metric(name, "toxicity", better="lower"), Metric(name, "toxic answers", better="lower")]
+    if held_out:
+        metrics.append(Metric(name, "toxic words", unit="words an answer", better="lower"))
+    if formed:
+        metrics.append(Metric(name, "well-formed", better="higher"))
     identity = _identity(records, template, scoring=scoring)
-    return Task(name, samples, score, {"max_new_tokens": 48, **options}, identity)
+    return Task(name, samples, tuple(metrics), score, {"max_new_tokens": 48, **options}, identity)
 
 
 def classification(
@@ -134,7 +160,7 @@ def classification(
 ) -> Task:
     """Images whose class is to be named, scored by exact match.
 
-    Metric: ``accuracy``, 1 where the answer (as :func:`~headpursuit.evaluation.answers.parse_answer` reads it) is the label but
+    Metric: ``accuracy``, 1 where the answer (as :func:`~headpursuit.evaluation.metrics.parse_answer` reads it) is the label but
     for case, blanks and punctuation at its ends. Targets are the labels.
 
     Args:
@@ -173,9 +199,9 @@ def classification(
         for record in records
     ]
     identity = _identity(records, template, scoring={"accuracy": "exact match but for case, blanks and ends"})
-    return Task(
-        name, samples, score, {"max_new_tokens": 16, **options}, {**identity, "classes": list(listed), "object": noun}
-    )
+    identity.update(classes=list(listed), object=noun)
+    metrics = (Metric(name, "accuracy", better="higher"),)
+    return Task(name, samples, metrics, score, {"max_new_tokens": 16, **options}, identity)
 
 
 def captioning(
@@ -189,8 +215,9 @@ def captioning(
     """Images to be described, scored by how often concepts are spoken of and how good the captions are.
 
     Metrics: ``NAME words`` for every concept (the paper's mean count of concept words a caption), ``CIDEr`` (over these
-    records' own references, see :func:`headpursuit.evaluation.metrics.cider`), and ``words``, the caption's length. Nothing is
-    cut from the answers. Targets are each record's first reference.
+    records' own references, see :func:`headpursuit.evaluation.metrics.cider`), and ``words``, the caption's length. Where the
+    records say what can truly be said of their images, ``true mentions`` counts what was said of it, and ``true mentions beside
+    NAME`` what a concept's words do not say. Nothing is cut from the answers. Targets are each record's first reference.
 
     Args:
         records: each with an image and references.
@@ -206,6 +233,7 @@ def captioning(
     cider_scorer()
     _require(records, name, "image", "references")
     template = _checked(template or CAPTION_TEMPLATE, name, needed=(), allowed={"text"})
+    mentions = _mentions(records, concepts)
 
     def score(answers: Sequence[str]) -> Scores:
         counts = {
@@ -213,13 +241,118 @@ def captioning(
             for concept in concepts
         }
         quality = cider(answers, [record.references for record in records])
-        return {**counts, "CIDEr": quality, "words": _lengths(answers)}
+        true = {
+            mention: np.array([_said(answer, own) for answer, own in zip(answers, facts, strict=True)], dtype=float)
+            for mention, facts in mentions.items()
+        }
+        return {**counts, "CIDEr": quality, "words": _lengths(answers), **true}
 
     samples = [_ask(record, template.format(text=record.text), target=record.references[0]) for record in records]
     scoring = {"CIDEr": f"pycocoevalcap, tokens: {CIDER_TOKENISER}"}
     scoring.update({f"{concept.name} words": f"{WORD_COUNTING}: {', '.join(concept.words)}" for concept in concepts})
     identity = _identity(records, template, scoring=scoring)
-    return Task(name, samples, score, {"max_new_tokens": 48, **options}, identity)
+    metrics = [
+        Metric(name, f"{concept.name} words", unit="words an answer", concept=concept.name) for concept in concepts
+    ]
+    metrics += [Metric(name, "CIDEr", better="higher"), Metric(name, "words", unit="words an answer")]
+    metrics += [Metric(name, mention, unit="things an answer", better="higher") for mention in mentions]
+    return Task(name, samples, tuple(metrics), score, {"max_new_tokens": 48, **options}, identity)
+
+
+def own_questions(
+    records: Sequence[Record],
+    *,
+    metrics: Sequence[str | Callable[[str, Record], float]],
+    concepts: Sequence[Concept] = (),
+    template: str | None = None,
+    name: str = "questions",
+    **options: Any,
+) -> Task:
+    """A user's own questions, scored by metrics that are chosen for them.
+
+    Args:
+        records: each with a text, an image, or both.
+        metrics: ``contains`` (one of the record's answers occurs in what is written), ``exact`` and ``f1`` (as TriviaQA
+            scores them), ``words`` (one metric ``NAME words`` for each concept), or functions from an answer and its record to
+            a number, which are called by their names.
+        concepts: whose words ``words`` counts.
+        template: the prompt, with ``{text}``; the text alone when left out.
+        name: what rows call the task.
+        **options: options of :meth:`headpursuit.HeadModel.generate`, over the task's own.
+
+    Raises:
+        HeadPursuitError: no record, a metric that does not exist, or a record without answers where a metric needs some.
+    """
+    if not records:
+        raise HeadPursuitError(f"{name}: no records; give at least one")
+    template = _checked(template or PLAIN_TEMPLATE, name, needed={"text"})
+    scorers: dict[str, Callable[[str, Record], float]] = {}
+    scoring: dict[str, str] = {}
+    units: dict[str, str] = {}
+    for metric in metrics:
+        if callable(metric):
+            scorers[metric.__name__] = metric
+            scoring[metric.__name__] = _fingerprint(metric)
+        elif metric == "words":
+            for concept in concepts:
+                scorers[f"{concept.name} words"] = _counter(concept.words)
+                scoring[f"{concept.name} words"] = f"{WORD_COUNTING}: {', '.join(concept.words)}"
+                units[f"{concept.name} words"] = "words an answer"
+        elif metric in ANSWER_METRICS:
+            _require(records, name, "answers")
+            scorers[metric] = _accepted(metric)
+        else:
+            raise HeadPursuitError(
+                f"{name}: no metric {metric!r}; choose among {', '.join(ANSWER_METRICS)} and words, or give a function"
+            )
+
+    def score(answers: Sequence[str]) -> Scores:
+        return {
+            metric: np.array([float(scorer(*pair)) for pair in zip(answers, records, strict=True)], dtype=float)
+            for metric, scorer in scorers.items()
+        }
+
+    samples = [
+        _ask(record, template.format(text=record.text), target=next(iter(record.answers), None)) for record in records
+    ]
+    identity = _identity(records, template, scoring={metric: scoring.get(metric, metric) for metric in scorers})
+    found = tuple(
+        Metric(name, metric, unit=units.get(metric, ""), better=None if metric in units else "higher")
+        for metric in scorers
+    )
+    return Task(name, samples, found, score, {"max_new_tokens": 32, **options}, identity)
+
+
+def _counter(words: Collection[str]) -> Callable[[str, Record], float]:
+    return lambda answer, record: count_words(answer, words)
+
+
+def _fingerprint(function: Callable[..., Any]) -> str:
+    """A function's name and a hash of its code, so that cells that another version of it scored are not taken for its own."""
+    code = getattr(function, "__code__", None)
+    content = repr((code.co_code, code.co_consts, code.co_names)) if code is not None else repr(function)
+    return f"{function.__module__}.{function.__qualname__} {digest({'code': content})}"
+
+
+def _accepted(metric: str) -> Callable[[str, Record], float]:
+    return lambda answer, record: ANSWER_METRICS[metric](parse_answer(answer), record.answers)
+
+
+def _mentions(records: Sequence[Record], concepts: Sequence[Concept]) -> dict[str, list[list[tuple[str, ...]]]]:
+    """What can be said truly of each record, as a whole and beside each concept; empty where records do not tell."""
+    if not all(record.facts for record in records):
+        return {}
+    found = {"true mentions": [list(record.facts) for record in records]}
+    for concept in concepts:
+        words = set(concept.words)
+        found[f"true mentions beside {concept.name}"] = [
+            [fact for fact in record.facts if words.isdisjoint(fact)] for record in records
+        ]
+    return found
+
+
+def _said(answer: str, facts: Sequence[Collection[str]]) -> int:
+    return sum(count_words(answer, words) > 0 for words in facts)
 
 
 def _lengths(answers: Sequence[str]) -> np.ndarray:

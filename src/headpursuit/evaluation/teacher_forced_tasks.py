@@ -2,58 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from headpursuit.concepts import resolve
 from headpursuit.evaluation.cells import Task
-from headpursuit.evaluation.metrics import count_words
+from headpursuit.evaluation.metrics import LIKELIHOOD, Metric, count_words
 from headpursuit.evaluation.teacher_forced import concept_log_odds, negative_log_likelihood, with_targets
 
 if TYPE_CHECKING:
+    from headpursuit.concepts import Concept, MultiToken
     from headpursuit.data.records import Record
-    from headpursuit.evaluation.cells import Bench
-    from headpursuit.evaluation.prepare import Aim, Material
+    from headpursuit.evaluation.cells import Cells, Scores
     from headpursuit.model.head_model import HeadModel
     from headpursuit.model.samples import Sample
 
-NEUTRAL_TASK = "neutral text"
-LIKELIHOOD = "negative log-likelihood"
+
+def forced_task_name(concept: str) -> str:
+    """The name of the task in which a concept's answers are given."""
+    return f"{concept}, teacher-forced"
 
 
-def read_along_name(aim: Aim) -> str:
-    """What rows call the task in which a concept's answers are given."""
-    return f"{aim.name}, teacher-forced"
+def log_odds_metric(concept: str) -> Metric:
+    """The concept's log-odds where it could be said."""
+    return Metric(
+        forced_task_name(concept), f"log-odds of {concept}", unit="nats", compared_by="change", concept=concept
+    )
 
 
-def log_odds_name(aim: Aim) -> str:
-    """What rows call the concept's log-odds."""
-    return f"log-odds of {aim.name}"
-
-
-def read_along_task(aim: Aim, material: Material, bench: Bench) -> Task:
+def forced_task(
+    concept: Concept, task: Task, records: Sequence[Record], cells: Cells, *, multi_token: MultiToken = "skip"
+) -> Task:
     """The log-odds of a concept's tokens where they could be said.
 
-    What is read along is, for each test record, its first reference (or answer, or label) that has a word of the concept; where
+    The given answer is, for each test record, its first reference (or answer, or label) that has a word of the concept; where
     the data has none, the unedited model's own answer. Records that do not speak of the concept are left out, if any does.
 
     Args:
-        aim: the concept; its counted words are looked for.
-        material: the recipe's data.
-        bench: where the unedited model's answers are found.
+        concept: the words that are looked for.
+        task: the task on whose samples the model is asked.
+        records: the records behind them.
+        cells: where the unedited model's answers are found.
+        multi_token: what becomes of words of several tokens.
     """
-    name = aim.spec.task
-    words = aim.counted.words
-    texts = [_text(record, words) for record in material.records[name]]
+    texts = [_text(record, concept.words) for record in records]
     if not all(texts):
-        own = bench.answers(name, None)
+        own = cells.answers(task.name, None)
         texts = [text or answer for text, answer in zip(texts, own, strict=True)]
-    samples = with_targets(material.tasks[name].samples, _only_speaking(texts, words))
-    tokens = resolve(aim.counted, bench.model.tokenizer, multi_token=aim.spec.multi_token).token_ids
-    measure = partial(concept_log_odds, samples=samples, tokens=tokens)
-    identity = {"tokens": list(tokens)}
-    return Task(read_along_name(aim), samples, None, identity=identity, forced={log_odds_name(aim): measure})
+    samples = with_targets(task.samples, _only_speaking(texts, concept.words))
+    tokens = resolve(concept, cells.model.tokenizer, multi_token=multi_token).token_ids
+    return _measured_task(
+        log_odds_metric(concept.name),
+        samples,
+        lambda model: concept_log_odds(model, samples, tokens=tokens),
+        identity={"tokens": list(tokens)},
+    )
+
+
+def neutral_task(samples: Sequence[Sample]) -> Task:
+    """The negative log-likelihood of texts that do not speak of any concept, or of their answers where they have some."""
+    return _measured_task(LIKELIHOOD, samples, lambda model: negative_log_likelihood(model, samples), identity={})
 
 
 def speaking(model: HeadModel, task: Task, words: Sequence[str]) -> list[Sample]:
@@ -73,9 +83,17 @@ def speaking(model: HeadModel, task: Task, words: Sequence[str]) -> list[Sample]
     return with_targets(task.samples, _only_speaking(texts, words))
 
 
-def neutral_task(samples: Sequence[Sample]) -> Task:
-    """The negative log-likelihood of texts that do not speak of any concept, or of their answers where they have some."""
-    return Task(NEUTRAL_TASK, samples, None, forced={LIKELIHOOD: partial(negative_log_likelihood, samples=samples)})
+def _measured_task(
+    metric: Metric,
+    samples: Sequence[Sample],
+    measure: Callable[[HeadModel], np.ndarray],
+    *,
+    identity: dict[str, object],
+) -> Task:
+    def scores(model: HeadModel) -> Scores:
+        return {metric.name: measure(model)}
+
+    return Task(metric.task, samples, (metric,), identity=identity, measure=scores)
 
 
 def _only_speaking(texts: Sequence[str], words: Sequence[str]) -> Sequence[str]:

@@ -19,7 +19,7 @@ from headpursuit.model.checkpoint_files import (
     stored_tensors,
 )
 from headpursuit.model.head_model import HeadModel
-from headpursuit.model.identity import require_same_model, weights_fingerprint
+from headpursuit.model.identity import require_same_model, unembedding_fingerprint
 from headpursuit.model.load import load, local_folder, outline
 from headpursuit.model.projection import input_width, output_width, stores_input_first, weight_of
 
@@ -206,7 +206,7 @@ def _holds(subject: Subject) -> bool:
     unembedding = subject.model.module(subject.model.anatomy.unembedding)
     shape = (output_width(unembedding), input_width(unembedding))
     alike = (one for one in subject.stored if one.shape == shape and one.dtype in FLOATS)
-    return any(weights_fingerprint(one.read()) == subject.identity["fingerprint"] for one in alike)
+    return any(unembedding_fingerprint(one.read()) == subject.identity["fingerprint"] for one in alike)
 
 
 def _stored(folder: Path | None) -> list[StoredTensor]:

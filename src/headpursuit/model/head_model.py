@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.attention import has_encoder, reads_images_only
-from headpursuit.model.identity import weights_fingerprint
+from headpursuit.model.identity import unembedding_fingerprint
 from headpursuit.model.inputs import Batch, Prompt, collate, make_prompt
 from headpursuit.model.projection import weight_of
 from headpursuit.model.samples import Sample
@@ -103,7 +103,7 @@ class HeadModel:
             "revision": self.source.revision,
             "architecture": self.source.architecture,
             **({} if self.anatomy.part == "text" else {"part": self.anatomy.part}),
-            "fingerprint": weights_fingerprint(weight_of(self.module(self.anatomy.unembedding))),
+            "fingerprint": unembedding_fingerprint(weight_of(self.module(self.anatomy.unembedding))),
         }
 
     @property

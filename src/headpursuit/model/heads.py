@@ -7,19 +7,19 @@ the self-attention of the same layer; ``L3.V5`` stands in the vision tower.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from numbers import Integral
+from typing import Any, Literal, get_args
 
 from headpursuit.errors import HeadPursuitError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 Part = Literal["text", "cross", "vision"]
 PARTS: tuple[Part, ...] = get_args(Part)
 _LETTERS: dict[Part, str] = {"text": "H", "cross": "X", "vision": "V"}
 _PART_OF_LETTER = {letter: part for part, letter in _LETTERS.items()}
-_NAME = re.compile(rf"L(\d+)\.?([{''.join(_PART_OF_LETTER)}])(\d+)", re.IGNORECASE)
+_NAME = re.compile(rf"L?(\d+)(?:\.?([{''.join(_PART_OF_LETTER)}])|\.)(\d+)", re.IGNORECASE)
+_HOW = "write L18.H27 for layer 18, head 27 (from zero)"
 
 
 @dataclass(frozen=True, order=True)
@@ -31,6 +31,10 @@ class Head:
         head: index of the query head within the layer, from zero.
         part: ``text`` for the decoder that writes text, ``cross`` for cross-attention beside its self-attention,
             ``vision`` for the vision tower.
+
+    Examples:
+        >>> print(hp.Head(18, 27))
+        L18.H27
     """
 
     layer: int
@@ -46,30 +50,64 @@ class Head:
         return self.name
 
     @classmethod
-    def parse(cls, text: str | Head) -> Head:
-        """Read a name such as ``L18.H27``.
+    def parse(cls, head: HeadLike) -> Head:
+        """A head from its name (``L18.H27``, ``l18h27``, ``18.27``) or from a layer and a head (``(18, 27)``).
 
         Raises:
-            HeadPursuitError: the text is not the name of a head.
+            HeadPursuitError: this names no head.
+
+        Examples:
+            >>> hp.Head.parse("18.27") == hp.Head.parse((18, 27)) == hp.Head.parse("l18h27")
+            True
         """
-        if isinstance(text, Head):
-            return text
-        match = _NAME.fullmatch(text.strip())
+        if isinstance(head, Head):
+            return head
+        if _is_pair(head):
+            layer, index = (int(number) for number in head)
+            if layer >= 0 and index >= 0:
+                return cls(layer, index)
+        match = _NAME.fullmatch(head.strip()) if isinstance(head, str) else None
         if match is None:
-            raise HeadPursuitError(
-                f"{text!r} is not the name of a head: write L18.H27 for layer 18, head 27 (from zero)"
-            )
-        return cls(int(match[1]), int(match[3]), _PART_OF_LETTER[match[2].upper()])
+            raise HeadPursuitError(f"{head!r:.60} is not the name of a head: {_HOW}")
+        return cls(int(match[1]), int(match[3]), _PART_OF_LETTER[(match[2] or "H").upper()])
 
 
-def parse_heads(heads: Iterable[str | Head]) -> tuple[Head, ...]:
-    """Read several heads, in order.
+# What is taken for a head, and for heads.
+HeadLike = str | Head | tuple[int, int]
+HeadsLike = HeadLike | Iterable[HeadLike]
+
+
+def parse_heads(heads: HeadsLike) -> tuple[Head, ...]:
+    """Several heads, in order, from names, pairs or heads; one name may hold several, with commas between them.
+
+    Args:
+        heads: such as ``["L18.H27", (3, 5)]``, ``"L18.H27, L3.H5"``, or one head alone.
 
     Raises:
         HeadPursuitError: one of them is not the name of a head, or stands twice.
+
+    Examples:
+        >>> [head.name for head in parse_heads("L18.H27, 3.5")]
+        ['L18.H27', 'L3.H5']
     """
-    parsed = tuple(Head.parse(head) for head in heads)
+    parsed = tuple(Head.parse(head) for head in _each(heads))
     for position, head in enumerate(parsed):
         if head in parsed[:position]:
             raise HeadPursuitError(f"{head} is named twice: name each head once")
     return parsed
+
+
+def _each(heads: Any) -> Iterator[Any]:
+    if isinstance(heads, str | Head) or _is_pair(heads):
+        heads = [heads]
+    if not isinstance(heads, Iterable):
+        raise HeadPursuitError(f"{heads!r:.60} is not a list of heads: {_HOW}")
+    for head in heads:
+        if isinstance(head, str) and "," in head:
+            yield from (name for name in head.split(",") if name.strip())
+        else:
+            yield head
+
+
+def _is_pair(head: Any) -> bool:
+    return isinstance(head, tuple | list) and len(head) == 2 and all(isinstance(one, Integral) for one in head)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,15 +98,7 @@ def load_samples(path: Path) -> list[Sample]:
     if path.is_dir():
         images = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
         return [Sample(image=file, where=str(file)) for file in images]
-    if not path.exists():
-        raise HeadPursuitError(
-            f"there is no file {path}: give the path of a .txt, .jsonl, .csv or .parquet file or a folder"
-        )
-    readers = {".txt": _read_lines, ".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise HeadPursuitError(f"{path}: samples are read from {', '.join(readers)} files or a folder of images")
-    return reader(path)
+    return [_from_record(record, folder=path.parent, where=where) for where, record in read_rows(path)]
 
 
 def fingerprint(samples: Sequence[Sample]) -> str:
@@ -123,21 +115,39 @@ def fingerprint(samples: Sequence[Sample]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _read_lines(path: Path) -> list[Sample]:
-    lines = enumerate(read_text(path).splitlines(), start=1)
-    return [Sample(text=line.strip(), where=f"{path.name} line {number}") for number, line in lines if line.strip()]
+def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """Each row of a file, behind where it stands (``questions.jsonl line 7``).
+
+    A row of a ``.jsonl``, ``.csv`` or ``.parquet`` file is a mapping from fields to values, a line of a ``.txt`` file one with
+    the field ``text``; blank lines are passed over.
+
+    Raises:
+        HeadPursuitError: see :func:`as_samples`.
+    """
+    if not path.exists():
+        raise HeadPursuitError(
+            f"there is no file {path}: give the path of a .txt, .jsonl, .csv or .parquet file or a folder"
+        )
+    suffix = path.suffix.lower()
+    if suffix == ".txt":
+        for number, line in enumerate(read_text(path).splitlines(), start=1):
+            if line.strip():
+                yield f"{path.name} line {number}", {"text": line.strip()}
+    elif suffix == ".jsonl":
+        yield from json_lines(path)
+    elif suffix == ".csv":
+        rows = csv.DictReader(read_text(path).splitlines())
+        for row in rows:
+            yield f"{path.name} line {rows.line_num}", row
+    elif suffix == ".parquet":
+        yield from _parquet_rows(path)
+    else:
+        raise HeadPursuitError(
+            f"{path}: samples are read from .txt, .jsonl, .csv, .parquet files or a folder of images"
+        )
 
 
-def _read_jsonl(path: Path) -> list[Sample]:
-    return [_from_record(record, folder=path.parent, where=where) for where, record in json_lines(path)]
-
-
-def _read_csv(path: Path) -> list[Sample]:
-    rows = csv.DictReader(read_text(path).splitlines())
-    return [_from_record(row, folder=path.parent, where=f"{path.name} line {rows.line_num}") for row in rows]
-
-
-def _read_parquet(path: Path) -> list[Sample]:
+def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
     import pandas as pd
 
     optional_import("pyarrow", extra="data", purpose="reading Parquet")
@@ -146,10 +156,8 @@ def _read_parquet(path: Path) -> list[Sample]:
     except (OSError, ValueError) as error:
         raise HeadPursuitError(f"{path}: not a readable Parquet file ({error})") from error
     records = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return [
-        _from_record(record, folder=path.parent, where=f"{path.name} row {number}")
-        for number, record in enumerate(records, start=1)
-    ]
+    for number, record in enumerate(records, start=1):
+        yield f"{path.name} row {number}", record
 
 
 def _from_record(record: Any, *, folder: Path, where: str) -> Sample:

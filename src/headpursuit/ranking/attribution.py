@@ -10,30 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from headpursuit.activations.capture import Samples
 from headpursuit.activations.teacher_forcing import concept_tokens, log_odds, read_along, require_targets
-from headpursuit.concepts import resolve
+from headpursuit.concepts import ConceptLike, MultiToken, as_concept, resolve
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.head_model import evaluating
+from headpursuit.model.anatomy import LayerAnatomy
+from headpursuit.model.head_model import HeadModel, evaluating
 from headpursuit.model.projection import weight_of
-from headpursuit.model.samples import as_samples, fingerprint
+from headpursuit.model.samples import Sample, as_samples, fingerprint
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.versions import versions
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor, nn
-
-    from headpursuit.activations.capture import Samples
-    from headpursuit.concepts import Concept
-    from headpursuit.model.anatomy import LayerAnatomy
-    from headpursuit.model.head_model import HeadModel
-    from headpursuit.model.samples import Sample
 
 METHOD = "attribution"
 POSITIONS = "all"
@@ -42,9 +36,9 @@ POSITIONS = "all"
 def attribute(
     model: HeadModel,
     samples: Samples,
-    concept: Concept,
+    concept: ConceptLike,
     *,
-    multi_token: Literal["skip", "first", "mean"] = "skip",
+    multi_token: MultiToken = "skip",
     variants: bool = True,
     batch_size: int = 8,
     limit: int | None = None,
@@ -55,8 +49,8 @@ def attribute(
     Args:
         model: the model.
         samples: samples with targets that speak of the concept; the log-odds are read where they do, see
-            :func:`headpursuit.evaluation.teacher_forced.concept_log_odds`.
-        concept: the word list.
+            :func:`headpursuit.activations.teacher_forcing.log_odds`.
+        concept: as for :func:`headpursuit.rank`.
         multi_token: what becomes of words of several tokens, see :func:`headpursuit.concepts.resolve`.
         variants: also use case and plural forms of the words.
         batch_size: samples that run together; a backward pass keeps all that the forward pass computed.
@@ -70,9 +64,9 @@ def attribute(
     Raises:
         HeadPursuitError: a sample without target, a concept without tokens, a model that cannot be differentiated.
     """
-    chosen = as_samples(samples, limit=limit)
+    words, chosen = as_concept(concept), as_samples(samples, limit=limit)
     size = len(weight_of(model.module(model.anatomy.unembedding)))
-    resolved = resolve(concept, model.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=size)
+    resolved = resolve(words, model.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=size)
     found = scale_derivatives(model, chosen, resolved.token_ids, batch_size=batch_size, progress=progress)
     return HeadRanking(
         scores=found.mean(axis=0),
@@ -159,10 +153,10 @@ def _derivatives(
         raise HeadPursuitError(f"{', '.join(unread)} attend to an image and did not run: give every sample an image")
     if not total.requires_grad:
         raise HeadPursuitError(
-            f"{name}: its logits do not hang on its heads by differentiable steps; rank by SOMP instead"
+            f"{name}: its logits do not depend on its heads by differentiable steps; rank by SOMP instead"
         )
     try:
-        # What the logits do not hang on, such as a vision tower's last layer in LLaVA, has the derivative 0.
+        # What the logits do not depend on, such as a vision tower's last layer in LLaVA, has the derivative 0.
         gradients = torch.autograd.grad(total, list(entered.values()), allow_unused=True, materialize_grads=True)
     except NotImplementedError as error:  # some packed kernels have a forward pass alone
         raise HeadPursuitError(f"{name} cannot be differentiated ({error}); rank by SOMP instead") from error

@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from headpursuit.activations.captured import Captured
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.heads import Head
+from headpursuit.model.head_model import HeadModel
+from headpursuit.model.heads import Head, HeadsLike, parse_heads
+from headpursuit.ranking.ranking import HeadRanking
 
 
 def random_controls(
-    chosen: Iterable[Head], all_heads: Sequence[Head], *, draws: int = 10, seed: int = 0
+    heads: HeadsLike, among: HeadModel | Captured | HeadRanking | HeadsLike, *, draws: int = 10, seed: int = 0
 ) -> list[tuple[Head, ...]]:
     """Draw control head sets (Head Pursuit, section 4).
 
     Args:
-        chosen: the heads that the control stands beside.
-        all_heads: every head of the model.
+        heads: the heads that the control stands beside.
+        among: the model, a capture or a ranking of it, or a list of the heads to draw from.
         draws: how many sets; the paper uses 10.
         seed: seed of the draws.
 
     Returns:
-        ``draws`` sets, each with the same number of heads in each layer as ``chosen`` and disjoint from it.
+        ``draws`` sets, each with the same number of heads in each layer as ``heads`` and disjoint from it.
 
     Raises:
         HeadPursuitError: a layer has too few other heads.
+
+    Examples:
+        >>> sets = hp.random_controls(["L3.H2", "L5.H0", "L5.H4"], model, draws=20)
+        >>> len(sets), [head.layer for head in sets[0]]
+        (20, [3, 5, 5])
     """
-    chosen = frozenset(chosen)
+    chosen = parse_heads(heads)
     rng = np.random.default_rng(seed)
     wanted = Counter(head.layer for head in chosen)
-    others = {layer: [head for head in all_heads if head.layer == layer and head not in chosen] for layer in wanted}
+    known = _heads_of(among)
+    others = {layer: [head for head in known if head.layer == layer and head not in chosen] for layer in wanted}
     for layer, count in wanted.items():
         if len(others[layer]) < count:
             raise HeadPursuitError(
@@ -46,3 +54,12 @@ def random_controls(
         )
         for _ in range(draws)
     ]
+
+
+def _heads_of(source: HeadModel | Captured | HeadRanking | HeadsLike) -> list[Head]:
+    """Heads in one order, whoever names them, so that a seed draws the same ones."""
+    if isinstance(source, HeadModel):
+        return sorted(source.anatomy.heads())
+    if isinstance(source, Captured):
+        return sorted(source.heads())
+    return sorted(source.order() if isinstance(source, HeadRanking) else parse_heads(source))

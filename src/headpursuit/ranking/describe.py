@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from html import escape
+from typing import TYPE_CHECKING, Any, overload
 
+import pandas as pd
 from tqdm.auto import tqdm
 
+from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
 from headpursuit.concepts.vocabulary import vocabulary_dictionary
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.heads import Head, parse_heads
+from headpursuit.model.heads import Head, HeadsLike, parse_heads
+from headpursuit.pursuit.dictionary import Dictionary
 from headpursuit.pursuit.logit_lens import frequent_tokens
+from headpursuit.ranking.methods import Method, as_method
 from headpursuit.ranking.pursue import somp_capture
 
 if TYPE_CHECKING:
-    from headpursuit.activations.head_activations import HeadActivations
-    from headpursuit.pursuit.dictionary import Dictionary
+    from matplotlib.figure import Figure
 
-METHODS = ("somp", "logit-lens")
+_SHARES = {"somp": "of variance explained", "logit_lens": "of samples"}
+# So many descriptions are printed of a long list.
+_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -31,10 +37,13 @@ class HeadDescription:
         tokens: the tokens, in the order in which they were chosen.
         token_ids: their ids.
         explained_variance: share of the head's variance over samples that the first so many tokens explain
-            (``somp``), or None (``logit-lens``).
-        frequency: share of samples that have the token among their highest (``logit-lens``), or None.
-        method: ``somp`` or ``logit-lens``.
+            (``somp``), or None (``logit_lens``).
+        frequency: share of samples that have the token among their highest (``logit_lens``), or None.
+        method: ``somp`` or ``logit_lens``.
         n: number of samples.
+
+    Examples:
+        >>> print(hp.describe(acts, heads="L5.H0", n_atoms=3, progress=False)[0])
     """
 
     head: Head
@@ -42,35 +51,124 @@ class HeadDescription:
     token_ids: tuple[int, ...]
     explained_variance: tuple[float, ...] | None
     frequency: tuple[float, ...] | None
-    method: str
+    method: Method
     n: int
 
+    @property
+    def share(self) -> float:
+        """The number that is shown of a description: the variance that all tokens explain, or the first token's frequency."""
+        return self.explained_variance[-1] if self.explained_variance else (self.frequency or (0.0,))[0]
+
     def __str__(self) -> str:
-        share = "" if self.explained_variance is None else f"  {self.explained_variance[-1]:.1%} of variance"
-        return f"{self.head}: {', '.join(repr(token) for token in self.tokens)}{share}"
+        tokens = ", ".join(repr(token) for token in self.tokens)
+        return f"{self.head}: {tokens}  {self.share:.1%} {_SHARES[self.method]}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {"name": self.head.name, **asdict(self.head), **{k: v for k, v in asdict(self).items() if k != "head"}}
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        del plain["head"]
+        return {"name": self.head.name, **asdict(self.head), **plain}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> HeadDescription:
+        """A description from what :meth:`to_dict` gave.
+
+        Raises:
+            HeadPursuitError: something is missing, or is of another kind than it was written as.
+        """
+        try:
+            variance, frequency = content["explained_variance"], content["frequency"]
+            return cls(
+                head=Head(int(content["layer"]), int(content["head"]), content["part"]),
+                tokens=tuple(map(str, content["tokens"])),
+                token_ids=tuple(map(int, content["token_ids"])),
+                explained_variance=None if variance is None else tuple(map(float, variance)),
+                frequency=None if frequency is None else tuple(map(float, frequency)),
+                method=as_method(content["method"]),
+                n=int(content["n"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise HeadPursuitError(f"this is no description of a head ({error!r}): describe again") from error
+
+
+@dataclass(frozen=True, repr=False)
+class Descriptions(Sequence[HeadDescription]):
+    """Descriptions of several heads, in the order in which they were asked for.
+
+    Attributes:
+        each: one a head.
+
+    Examples:
+        >>> hp.describe(acts, heads=["L5.H0", "L3.H2"], n_atoms=3, progress=False)
+        >>> hp.describe(acts, n_atoms=3, progress=False).to_frame()["share"].max()
+    """
+
+    each: tuple[HeadDescription, ...]
+
+    @overload
+    def __getitem__(self, index: int) -> HeadDescription: ...
+    @overload
+    def __getitem__(self, index: slice) -> Descriptions: ...
+    def __getitem__(self, index: int | slice) -> HeadDescription | Descriptions:
+        return Descriptions(self.each[index]) if isinstance(index, slice) else self.each[index]
+
+    def __len__(self) -> int:
+        return len(self.each)
+
+    def __repr__(self) -> str:
+        shown = [str(one) for one in self.each[:_SHOWN]]
+        if len(self) > _SHOWN:
+            shown.append(f"… and {len(self) - _SHOWN} more heads")
+        return "\n".join(shown) or "no heads"
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a head: name, layer, head, tokens, share (see :attr:`HeadDescription.share`), method and n."""
+        columns = ["name", "layer", "head", "tokens", "share", "method", "n"]
+        rows = [
+            (one.head.name, one.head.layer, one.head.head, one.tokens, one.share, one.method, one.n)
+            for one in self.each
+        ]
+        return pd.DataFrame(rows, columns=columns)
+
+    def plot(self) -> Figure:
+        """A bar a head, as long as its share, labelled by its tokens.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from headpursuit.drawing import bars
+
+        labels = [f"{one.head}: {' '.join(token.strip() for token in one.tokens)}" for one in self.each]
+        label = f"share {_SHARES[self.each[0].method]}" if self.each else ""
+        return bars(labels, [one.share for one in self.each], label=label)
+
+    def _repr_html_(self) -> str:
+        if not self.each:
+            return "<p>no heads</p>"
+        first = self.each[0]
+        frame = self.to_frame()[["name", "tokens", "share"]]
+        frame["tokens"] = [", ".join(map(repr, tokens)) for tokens in frame["tokens"]]
+        title = f"{len(self)} heads by {first.method}, {first.n} samples; share {_SHARES[first.method]}"
+        return f"<p>{escape(title)}</p>{frame.to_html(index=False, float_format='{:.1%}'.format)}"
 
 
 def describe(
     acts: HeadActivations | HeadMoments,
     *,
-    heads: Iterable[str | Head] | None = None,
+    heads: HeadsLike | None = None,
     n_atoms: int = 5,
-    method: Literal["somp", "logit-lens"] = "somp",
+    method: str = "somp",
     fold_norm: bool = False,
     dictionary: Dictionary | None = None,
     progress: bool = True,
-) -> list[HeadDescription]:
+) -> Descriptions:
     """Name heads by the tokens that explain what they write.
 
     Args:
         acts: a capture.
-        heads: which heads; all when left out.
+        heads: which heads, such as ``["L18.H27", (3, 5)]`` or ``"L18.H27"``; all when left out.
         n_atoms: tokens a head.
-        method: ``somp`` explains the variance over samples (Table 1); ``logit-lens`` counts the tokens of highest logit
+        method: ``somp`` explains the variance over samples (Table 1); ``logit_lens`` counts the tokens of highest logit
             (Table 6).
         fold_norm: multiply the unembedding by the gain of the norm before it.
         dictionary: directions to name heads by in place of the unembedding, such as text features for a vision tower.
@@ -82,8 +180,7 @@ def describe(
     Raises:
         HeadPursuitError: a head that was not captured, an unknown method, a dictionary of another width than the heads'.
     """
-    if method not in METHODS:
-        raise HeadPursuitError(f"method={method!r}: choose one of {', '.join(METHODS)}")
+    view = as_method(method)
     wanted = acts.heads() if heads is None else parse_heads(heads)
     acts.require(wanted)
     if dictionary is None:
@@ -99,7 +196,7 @@ def describe(
     by_layer: dict[int, list[int]] = {}
     for head in wanted:
         by_layer.setdefault(head.layer, []).append(head.head)
-    explain = _somp if method == "somp" else _lens
+    explain = _somp if view == "somp" else _lens
     found: dict[Head, HeadDescription] = {}
     for layer, columns in tqdm(by_layer.items(), desc="describe", unit="layer", disable=not progress, leave=False):
         described = explain(acts, layer, columns, dictionary, n_atoms)
@@ -111,10 +208,10 @@ def describe(
                 token_ids=tuple(ids),
                 explained_variance=variance,
                 frequency=frequency,
-                method=method,
+                method=view,
                 n=acts.n,
             )
-    return [found[head] for head in wanted]
+    return Descriptions(tuple(found[head] for head in wanted))
 
 
 def _somp(

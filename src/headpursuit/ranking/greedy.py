@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import Any
 
 from tqdm.auto import tqdm
 
+from headpursuit.activations.capture import Samples
+from headpursuit.concepts import ConceptLike, as_concept
 from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import HeadPursuitError
+from headpursuit.model.head_model import HeadModel
+from headpursuit.model.heads import Head
 from headpursuit.ranking.attribution import attribute
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    from headpursuit.activations.capture import Samples
-    from headpursuit.concepts import Concept
-    from headpursuit.model.head_model import HeadModel
-    from headpursuit.model.heads import Head
 
 
 def greedy_heads(
     model: HeadModel,
     samples: Samples,
-    concept: Concept,
+    concept: ConceptLike,
     *,
     k: int,
     scale: float = -1.0,
@@ -38,7 +34,7 @@ def greedy_heads(
     Args:
         model: the model.
         samples: samples with targets that speak of the concept.
-        concept: the word list.
+        concept: as for :func:`headpursuit.rank`.
         k: how many heads.
         scale: the edit's factor.
         progress: show a progress bar.
@@ -50,12 +46,12 @@ def greedy_heads(
     Raises:
         HeadPursuitError: as ``attribute``; or ``k`` is not between 1 and the number of heads.
     """
-    heads = model.anatomy.heads()
+    words, heads = as_concept(concept), model.anatomy.heads()
     if not 1 <= k <= len(heads):
         raise HeadPursuitError(f"k={k}: choose between 1 and the model's {len(heads)} heads")
     taken: list[Head] = []
     for _ in tqdm(range(k), desc="greedy heads", unit="head", disable=not progress, leave=False):
         with HeadEdit(taken, scale=scale).applied(model) if taken else nullcontext():
-            ranking = attribute(model, samples, concept, progress=False, **options)
+            ranking = attribute(model, samples, words, progress=False, **options)
         taken.append(next(head for head in ranking.order() if head not in taken))
     return tuple(taken)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from headpursuit.errors import HeadPursuitError
-
-if TYPE_CHECKING:
-    from jaxtyping import Float, Int
-    from torch import Tensor
-
-    from headpursuit.ranking.rank import AtomRows
+from headpursuit.ranking.rank import AtomRows
 
 # At most so many classes of length, and of frequency.
 _CLASSES = 10
@@ -106,8 +103,8 @@ def random_token_sets(
         members, columns = candidates[labels == label], np.flatnonzero(own == label)
         for draw in drawn:
             draw[columns] = rng.choice(members, size=len(columns), replace=False)
-    place = {int(token): column for column, token in enumerate(tokens)}
-    sets = [tuple(tuple(int(draw[place[token]]) for token in row) for row in rows) for draw in drawn]
+    column_of = {int(token): column for column, token in enumerate(tokens)}
+    sets = [tuple(tuple(int(draw[column_of[token]]) for token in row) for row in rows) for draw in drawn]
     return TokenSets(
         sets=sets,
         matched=("norm",) if frequencies is None else ("norm", "frequency"),

@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
-from headpursuit.concepts import resolve
+from headpursuit.activations.head_activations import HeadActivations
+from headpursuit.activations.moments import HeadMoments
+from headpursuit.concepts import ConceptLike, MultiToken, as_concept, resolve
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head
-from headpursuit.ranking.rank import check_method, score_sets, unembedding_of
+from headpursuit.ranking.methods import Method, as_method
+from headpursuit.ranking.rank import score_sets, unembedding_of
 from headpursuit.ranking.significance import significance
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
-
-    from headpursuit.activations.head_activations import HeadActivations
-    from headpursuit.activations.moments import HeadMoments
-    from headpursuit.concepts import Concept
-    from headpursuit.ranking.rank import Method
+    pass
 
 
 def jaccard(left: Collection[Head], right: Collection[Head]) -> float:
@@ -69,7 +68,7 @@ class ConceptMap:
     concepts: tuple[str, ...]
     scores: Float[np.ndarray, "c l h"] = field(repr=False)
     z: Float[np.ndarray, "c l h"] | None = field(repr=False)
-    method: str
+    method: Method
     n: int
     positions: str
     model: Mapping[str, Any]
@@ -95,25 +94,25 @@ class ConceptMap:
 
 def concept_map(
     acts: HeadActivations | HeadMoments,
-    concepts: Sequence[Concept],
+    concepts: Sequence[ConceptLike],
     *,
-    method: Method = "somp",
+    method: str = "somp",
     n_atoms: int = 50,
-    multi_token: Literal["skip", "first", "mean"] = "skip",
+    multi_token: MultiToken = "skip",
     variants: bool = True,
     fold_norm: bool = False,
     draws: int = 0,
     seed: int = 0,
     progress: bool = True,
 ) -> ConceptMap:
-    """Score all heads for many concepts in one pass (issue 5, point 5).
+    """Score all heads for many concepts in one pass.
 
     Scores are those of :func:`headpursuit.rank`. Explained variance grows with the number of atoms, so scores compare the
     heads of one concept, and not the concepts of one head; z compares both.
 
     Args:
         acts: a capture.
-        concepts: word lists with different names.
+        concepts: word lists with different names, each given as for :func:`headpursuit.rank`.
         method: as for :func:`headpursuit.rank`, like the next four.
         n_atoms: pursuit steps at most.
         multi_token: what becomes of words of several tokens.
@@ -127,18 +126,28 @@ def concept_map(
         HeadPursuitError: no concepts, two of one name, one without a token in the vocabulary.
         MissingExtraError: z was asked for, and scipy is not installed.
     """
-    check_method(method)
-    names = tuple(concept.name for concept in concepts)
+    view, lists = as_method(method), [as_concept(one) for one in concepts]
+    names = tuple(one.name for one in lists)
     if not names or len(set(names)) < len(names):
         raise HeadPursuitError(
             f"concepts {', '.join(names) or '(none)'}: give at least one, each with a name of its own"
         )
     z = None
     if draws:
-        options = {"method": method, "n_atoms": n_atoms, "multi_token": multi_token, "variants": variants}
         tested = [
-            significance(acts, one, **options, fold_norm=fold_norm, draws=draws, seed=seed, progress=progress)  # type: ignore[arg-type]
-            for one in concepts
+            significance(
+                acts,
+                one,
+                method=view,
+                n_atoms=n_atoms,
+                multi_token=multi_token,
+                variants=variants,
+                fold_norm=fold_norm,
+                draws=draws,
+                seed=seed,
+                progress=progress,
+            )
+            for one in lists
         ]
         scores = np.stack([one.ranking.scores for one in tested])
         z = np.stack([one.z for one in tested])
@@ -148,9 +157,9 @@ def concept_map(
             resolve(
                 one, acts.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=len(unembedding)
             ).rows
-            for one in concepts
+            for one in lists
         ]
         scores = score_sets(
-            acts, unembedding, sets, method=method, n_atoms=n_atoms, progress=progress, title="map concepts"
+            acts, unembedding, sets, method=view, n_atoms=n_atoms, progress=progress, title="map concepts"
         )
-    return ConceptMap(names, scores, z, method, acts.n, acts.positions, acts.model)
+    return ConceptMap(names, scores, z, view, acts.n, acts.positions, acts.model)

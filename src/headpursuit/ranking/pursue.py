@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+from jaxtyping import Float
+from torch import Tensor
+
+from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
+from headpursuit.pursuit.dictionary import Dictionary
 from headpursuit.pursuit.fast import somp_heads, somp_many, somp_many_moments, somp_moments
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from jaxtyping import Float
-    from torch import Tensor
-
-    from headpursuit.activations.head_activations import HeadActivations
-    from headpursuit.pursuit.dictionary import Dictionary
-    from headpursuit.pursuit.results import HeadPursuits
+from headpursuit.pursuit.results import HeadPursuits
 
 
 def somp_capture(

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from headpursuit.concepts import resolve
+from headpursuit.activations.head_activations import HeadActivations
+from headpursuit.activations.moments import HeadMoments
+from headpursuit.concepts import ConceptLike, MultiToken, ResolvedConcept, as_concept, resolve
 from headpursuit.concepts.resolve import gather_atoms
-from headpursuit.errors import HeadPursuitError
 from headpursuit.pursuit.batches import SMALL
 from headpursuit.pursuit.logit_lens import mean_logits
 from headpursuit.pursuit.results import EarlyStopWarning
+from headpursuit.ranking.methods import Method, as_method
 from headpursuit.ranking.pursue import somp_capture, somp_capture_many
 from headpursuit.ranking.ranking import HeadRanking
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from jaxtyping import Float
-    from torch import Tensor
-
-    from headpursuit.activations.head_activations import HeadActivations
-    from headpursuit.activations.moments import HeadMoments
-    from headpursuit.concepts import Concept, ResolvedConcept
-
-Method = Literal["somp", "logit_lens"]
-METHODS = ("somp", "logit_lens")
 
 # The token ids of every atom of a set, as in `ResolvedConcept.rows`.
 AtomRows = tuple[tuple[int, ...], ...]
@@ -40,11 +31,11 @@ _SETS = 256
 
 def rank(
     acts: HeadActivations | HeadMoments,
-    concept: Concept,
+    concept: ConceptLike,
     *,
-    method: Method = "somp",
+    method: str = "somp",
     n_atoms: int = 50,
-    multi_token: Literal["skip", "first", "mean"] = "skip",
+    multi_token: MultiToken = "skip",
     variants: bool = True,
     fold_norm: bool = False,
     progress: bool = True,
@@ -53,7 +44,7 @@ def rank(
 
     Args:
         acts: a capture.
-        concept: the word list.
+        concept: the word list: the name of a built-in one, words, a file, or a :class:`headpursuit.Concept`.
         method: ``somp``: share of a head's variance over samples that at most ``n_atoms`` of the concept's atoms explain;
             ``logit_lens``: mean logit that the head gives to the concept's tokens.
         n_atoms: pursuit steps at most.
@@ -66,33 +57,27 @@ def rank(
         The ranking, scores of shape ``(l, h)``.
 
     Raises:
-        HeadPursuitError: the concept has no token in the vocabulary, an unknown method.
+        HeadPursuitError: no such concept, one without a token in the vocabulary, an unknown method.
+
+    Examples:
+        >>> ranking = hp.rank(acts, "colours", progress=False)
+        >>> [head.name for head in ranking.top(3)]
     """
-    check_method(method)
+    view, words = as_method(method), as_concept(concept)
     unembedding = unembedding_of(acts, fold_norm=fold_norm)
     resolved = resolve(
-        concept, acts.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=len(unembedding)
+        words, acts.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=len(unembedding)
     )
     scores = score_sets(
         acts,
         unembedding,
         [resolved.rows],
-        method=method,
+        method=view,
         n_atoms=n_atoms,
         progress=progress,
-        title=f"rank {concept.name}",
+        title=f"rank {words.name}",
     )
-    return as_ranking(acts, resolved, scores[0], method=method, n_atoms=n_atoms, variants=variants, fold_norm=fold_norm)
-
-
-def check_method(method: str) -> None:
-    """Refuse a method that there is not.
-
-    Raises:
-        HeadPursuitError: naming the methods.
-    """
-    if method not in METHODS:
-        raise HeadPursuitError(f"method={method!r}: choose one of {', '.join(METHODS)}")
+    return as_ranking(acts, resolved, scores[0], method=view, n_atoms=n_atoms, variants=variants, fold_norm=fold_norm)
 
 
 def unembedding_of(acts: HeadActivations | HeadMoments, *, fold_norm: bool) -> Float[Tensor, "v d"]:
@@ -136,9 +121,9 @@ def score_sets(
         warnings.simplefilter("ignore", EarlyStopWarning)
         for part in parts:
             distinct = dict.fromkeys(row for rows in sets[part] for row in rows)
-            place = {row: index for index, row in enumerate(distinct)}
+            index_of = {row: index for index, row in enumerate(distinct)}
             atoms = gather_atoms(unembedding, list(distinct))
-            dictionaries = [[place[row] for row in rows] for rows in sets[part]]
+            dictionaries = [[index_of[row] for row in rows] for rows in sets[part]]
             tokens = [list(dict.fromkeys(token for row in rows for token in row)) for rows in sets[part]]
             for layer, count in acts.head_counts.items():
                 if method == "somp":
@@ -169,9 +154,9 @@ def _mean_logits(
     acts: HeadActivations | HeadMoments, layer: int, unembedding: Float[Tensor, "v d"], tokens: list[list[int]]
 ) -> Float[Tensor, "g h"]:
     distinct = sorted({token for one in tokens for token in one})
-    place = {token: index for index, token in enumerate(distinct)}
+    column = {token: index for index, token in enumerate(distinct)}
     logits = mean_logits(acts.mean(layer), acts.weights.projection(layer), unembedding[distinct])
-    return torch.stack([logits[:, [place[token] for token in one]].mean(dim=1) for one in tokens])
+    return torch.stack([logits[:, [column[token] for token in one]].mean(dim=1) for one in tokens])
 
 
 def as_ranking(

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from headpursuit.errors import HeadPursuitError
+from headpursuit.files import read_json, write_json
 from headpursuit.model.heads import Head
-from headpursuit.model.identity import require_same_model
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from matplotlib.figure import Figure
 
-    from headpursuit.model.head_model import HeadModel
+# What a score is, by the method that gave it.
+MEASURES = {
+    "somp": "share of variance explained",
+    "logit_lens": "mean logit",
+    "attribution": "log-odds, nats a unit of scale",
+}
+# So many heads are shown of a ranking where nothing else is asked for.
+_SHOWN = 16
 
 
 class Beside(Protocol):
@@ -37,9 +45,11 @@ class Beside(Protocol):
         """How it was measured, in plain values."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class HeadRanking:
     """Every head's score for one concept.
+
+    Rankings are values: two are equal when their scores and all that is told of them are.
 
     Attributes:
         scores: shape ``(l, h)``; NaN where a layer has no such head.
@@ -50,17 +60,24 @@ class HeadRanking:
         n: number of samples.
         positions: which tokens each sample was the mean of; for ``attribution`` those at which the heads were scaled.
         model: whose heads these are.
-        about: what is needed to rank again.
+        about: what is needed to rank again, in plain values.
+
+    Examples:
+        >>> ranking = hp.rank(acts, ["red", "green", "blue", "yellow"], progress=False)
+        >>> ranking
+        HeadRanking(red, green, blue, … by somp: L5.H0 0.73, L3.H2 0.71, L5.H4 0.69, …; 51 heads, 24 samples)
+        >>> [head.name for head in ranking.top(2)]
+        ['L5.H0', 'L3.H2']
     """
 
-    scores: Float[np.ndarray, "l h"] = field(repr=False)
+    scores: Float[np.ndarray, "l h"]
     concept: str
     method: str
-    words: tuple[str, ...] = field(repr=False)
+    words: tuple[str, ...]
     n: int
     positions: str
     model: Mapping[str, Any]
-    about: Mapping[str, Any] = field(repr=False)
+    about: Mapping[str, Any]
 
     def order(self) -> list[Head]:
         """All heads, best first; of equal scores the earlier head first."""
@@ -88,24 +105,123 @@ class HeadRanking:
         rows = [{"rank": rank, **self._entry(head, beside)} for rank, head in enumerate(self.order(), start=1)]
         return pd.DataFrame(rows)[["rank", "name", "layer", "head", "score", *_columns(beside)]]
 
-    def to_dict(self, k: int, *, beside: Sequence[Beside] = ()) -> dict[str, Any]:
-        """What ``heads.json`` holds for the best ``k`` heads; what stands beside adds keys to it and to every head."""
+    def to_dict(self) -> dict[str, Any]:
+        """The whole ranking in plain values, for JSON; NaN is None."""
         return {
             "model": dict(self.model),
             "concept": self.concept,
             "method": self.method,
-            "heads": [self._entry(head, beside) for head in self.top(k)],
             "words": list(self.words),
             "n": self.n,
             "positions": self.positions,
             "about": dict(self.about),
+            "scores": [[None if np.isnan(score) else float(score) for score in row] for row in self.scores],
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> HeadRanking:
+        """A ranking from what :meth:`to_dict` gave, or from what a heads file holds.
+
+        Raises:
+            HeadPursuitError: something is missing, or is of another kind than it was written as.
+        """
+        try:
+            scores = np.array(content["scores"], dtype=float)
+            if scores.ndim != 2:
+                raise ValueError(f"scores of shape {scores.shape}")
+            return cls(
+                scores=scores,
+                words=tuple(map(str, content["words"])),
+                n=int(content["n"]),
+                model=dict(content["model"]),
+                about=dict(content["about"]),
+                **{name: str(content[name]) for name in ("concept", "method", "positions")},
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise HeadPursuitError(
+                f"this is no whole ranking ({error!r}): rank again, and keep it with save"
+            ) from error
+
+    def heads_file(self, *, top: int = 16, beside: Sequence[Beside] = ()) -> dict[str, Any]:
+        """What :meth:`save` writes: the whole ranking, and under ``heads`` the best heads with what stands beside them."""
+        chosen = self.top(min(top, self._count()))
+        return {
+            **self.to_dict(),
+            "heads": [self._entry(head, beside) for head in chosen],
             **{one.key: dict(one.summary()) for one in beside},
         }
 
-    def save(self, path: str | Path, *, k: int, beside: Sequence[Beside] = ()) -> None:
-        """Write the best ``k`` heads as ``heads.json``."""
-        content = json.dumps(self.to_dict(k, beside=beside), indent=1, ensure_ascii=False)
-        Path(path).write_text(content + "\n", encoding="utf-8")
+    def save(self, path: str | Path, *, top: int = 16, beside: Sequence[Beside] = ()) -> Path:
+        """Write a heads file: all scores, and a list of the best heads, which is what an edit takes from it.
+
+        Args:
+            path: the file; its folder is made if needed.
+            top: how many heads that list has; all where the model has no more.
+            beside: what else is known of every head; adds keys to the file and to every head.
+
+        Returns:
+            The path written.
+
+        Examples:
+            >>> ranking = hp.rank(acts, ["red", "green", "blue"], progress=False)
+            >>> hp.HeadRanking.load(ranking.save(tmp_path / "heads.json", top=4)) == ranking
+            True
+        """
+        return write_json(path, self.heads_file(top=top, beside=beside))
+
+    @classmethod
+    def load(cls, path: str | Path) -> HeadRanking:
+        """Read a whole ranking from a heads file.
+
+        Raises:
+            HeadPursuitError: the file cannot be read, or holds only the best heads of a ranking.
+        """
+        stored = read_heads_file(path)
+        try:
+            return cls.from_dict(stored)
+        except HeadPursuitError as error:
+            raise HeadPursuitError(f"{path}: {error}") from error
+
+    def plot(self) -> Figure:
+        """Scores as a map of layers and heads, the best sixteen outlined.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from headpursuit.drawing import heat_map
+
+        best = [(head.layer, head.head) for head in self.top(min(_SHOWN, self._count()))]
+        return heat_map(
+            self.scores, title=f"{self.concept}, {self.n} samples", label=MEASURES[self.method], outlined=best
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, HeadRanking):
+            return NotImplemented
+        return np.array_equal(self.scores, other.scores, equal_nan=True) and self._told() == other._told()
+
+    def __hash__(self) -> int:
+        return hash((self.concept, self.method, self.words, self.n, self.positions, self.scores.shape))
+
+    def __repr__(self) -> str:
+        count = self._count()
+        best = ", ".join(f"{head} {self.score(head):.2f}" for head in self.order()[:3])
+        more = ", …" if count > 3 else ""
+        return f"HeadRanking({self.concept} by {self.method}: {best}{more}; {count} heads, {self.n} samples)"
+
+    def _repr_html_(self) -> str:
+        count = self._count()
+        title = f"{self.concept} by {self.method} ({MEASURES.get(self.method, 'score')}), {self.n} samples; "
+        title += f"the best {min(_SHOWN, count)} of {count} heads"
+        table = self.to_frame().head(_SHOWN).to_html(index=False, float_format="{:.3f}".format)
+        return f"<p>{escape(title)}</p>{table}"
+
+    def _count(self) -> int:
+        return int((~np.isnan(self.scores)).sum())
+
+    def _told(self) -> tuple[Any, ...]:
+        about, model = dict(self.about), dict(self.model)
+        return self.concept, self.method, self.words, self.n, self.positions, model, about
 
     def _entry(self, head: Head, beside: Sequence[Beside]) -> dict[str, Any]:
         more = {name: float(values[head.layer, head.head]) for name, values in _columns(beside).items()}
@@ -114,6 +230,20 @@ class HeadRanking:
 
 def _columns(beside: Sequence[Beside]) -> dict[str, Float[np.ndarray, "l h"]]:
     return {name: values for one in beside for name, values in one.columns().items()}
+
+
+def read_heads_file(path: str | Path) -> Mapping[str, Any]:
+    """The JSON object that a heads file holds.
+
+    Raises:
+        HeadPursuitError: there is no such file, or it holds something else.
+    """
+    if not Path(path).is_file():
+        raise HeadPursuitError(f"there is no file {path}: write one with `headpursuit rank --out`")
+    stored = read_json(Path(path))
+    if not isinstance(stored, Mapping):
+        raise HeadPursuitError(f"{path} is no heads file: write one with `headpursuit rank --out`")
+    return stored
 
 
 @dataclass(frozen=True)
@@ -134,34 +264,21 @@ class StoredHeads:
 
 
 def read_heads(path: str | Path) -> StoredHeads:
-    """Read a ``heads.json`` without its model; keys that are not known here are left alone.
+    """Read the list of heads of a heads file, without its model; keys that are not known here are left alone.
 
     Raises:
         HeadPursuitError: there is no such file, or it is no heads file.
     """
-    if not Path(path).is_file():
-        raise HeadPursuitError(f"there is no file {path}: write one with `headpursuit rank --out`")
+    stored = read_heads_file(path)
     try:
-        stored = json.loads(Path(path).read_text(encoding="utf-8"))
         model = dict(stored["model"])
         part = model.get("part", "text")
         heads = tuple(Head(int(entry["layer"]), int(entry["head"]), part) for entry in stored["heads"])
         has_scales = any("scale" in entry for entry in stored["heads"])
-        found = StoredHeads(heads, str(stored.get("concept", "")), model, Path(path))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise HeadPursuitError(f"{path} is no heads file ({error}): write one with `headpursuit rank --out`") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise HeadPursuitError(
+            f"{path} is no heads file ({error!r}): write one with `headpursuit rank --out`"
+        ) from error
     if has_scales:
         raise HeadPursuitError(f"{path} holds an edit, with scales of its own: give it as an edit (--edit {path})")
-    return found
-
-
-def load_heads(path: str | Path, *, model: HeadModel) -> tuple[Head, ...]:
-    """Read the heads of a ``heads.json``.
-
-    Raises:
-        HeadPursuitError: the file cannot be read, or its heads are another model's, or of another part than it was loaded as.
-    """
-    stored = read_heads(path)
-    require_same_model(path, stored.model, model.identity)
-    model.anatomy.require(stored.heads)
-    return stored.heads
+    return StoredHeads(heads, str(stored.get("concept", "")), model, Path(path))

@@ -5,26 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+import pandas as pd
+from jaxtyping import Float
 
-from headpursuit.concepts import resolve
+from headpursuit.activations.head_activations import HeadActivations
+from headpursuit.activations.moments import HeadMoments
+from headpursuit.concepts import ConceptLike, MultiToken, as_concept, resolve
 from headpursuit.errors import HeadPursuitError
+from headpursuit.model.heads import Head
 from headpursuit.optional import optional_import
+from headpursuit.ranking.methods import as_method
 from headpursuit.ranking.null import random_token_sets
-from headpursuit.ranking.rank import as_ranking, check_method, score_sets, unembedding_of
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from jaxtyping import Float
-
-    from headpursuit.activations.head_activations import HeadActivations
-    from headpursuit.activations.moments import HeadMoments
-    from headpursuit.concepts import Concept
-    from headpursuit.model.heads import Head
-    from headpursuit.ranking.rank import Method
-    from headpursuit.ranking.ranking import HeadRanking
+from headpursuit.ranking.rank import as_ranking, score_sets, unembedding_of
+from headpursuit.ranking.ranking import HeadRanking
 
 Tail = Literal["fitted", "counted"]
 TAILS = ("fitted", "counted")
@@ -98,11 +94,11 @@ class Significance:
 
 def significance(
     acts: HeadActivations | HeadMoments,
-    concept: Concept,
+    concept: ConceptLike,
     *,
-    method: Method = "somp",
+    method: str = "somp",
     n_atoms: int = 50,
-    multi_token: Literal["skip", "first", "mean"] = "skip",
+    multi_token: MultiToken = "skip",
     variants: bool = True,
     fold_norm: bool = False,
     draws: int = 1000,
@@ -111,11 +107,11 @@ def significance(
     seed: int = 0,
     progress: bool = True,
 ) -> Significance:
-    """Rank heads for a concept and test every score against random token sets (issue 5, point 4).
+    """Rank heads for a concept and test every score against random token sets.
 
     Args:
         acts: a capture.
-        concept: the word list.
+        concept: as for :func:`headpursuit.rank`.
         method: as for :func:`headpursuit.rank`, like the next four.
         n_atoms: pursuit steps at most.
         multi_token: what becomes of words of several tokens; random sets have as many atoms of as many tokens.
@@ -142,13 +138,13 @@ def significance(
         Heads' p-values go up and down together, for one random set serves all heads; Benjamini and Hochberg's correction
         holds under such positive dependence (Benjamini and Yekutieli 2001).
     """
-    check_method(method)
+    view, words = as_method(method), as_concept(concept)
     if tail not in TAILS:
         raise HeadPursuitError(f"tail={tail!r}: choose one of {', '.join(TAILS)}")
     stats = optional_import("scipy.stats", extra="stats", purpose="the significance of a ranking")
     unembedding = unembedding_of(acts, fold_norm=fold_norm)
     resolved = resolve(
-        concept, acts.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=len(unembedding)
+        words, acts.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=len(unembedding)
     )
     null = random_token_sets(
         resolved.rows, unembedding, acts.tokenizer, draws=draws, frequencies=frequencies, seed=seed
@@ -157,15 +153,15 @@ def significance(
         acts,
         unembedding,
         [resolved.rows, *null.sets],
-        method=method,
+        method=view,
         n_atoms=n_atoms,
         progress=progress,
-        title=f"null of {concept.name}",
+        title=f"null of {words.name}",
     )
     ranking = as_ranking(
-        acts, resolved, scores[0], method=method, n_atoms=n_atoms, variants=variants, fold_norm=fold_norm
+        acts, resolved, scores[0], method=view, n_atoms=n_atoms, variants=variants, fold_norm=fold_norm
     )
-    measured = _against_null(scores[0], scores[1:], logarithmic=method == "somp", tail=tail, stats=stats)
+    measured = _against_null(scores[0], scores[1:], logarithmic=view == "somp", tail=tail, stats=stats)
     return Significance(
         ranking=ranking,
         **measured,

@@ -1,29 +1,25 @@
-"""How firmly the best heads keep their places when samples are drawn again, and when words are left out."""
+"""Tests of how firmly the best heads stay the best when samples are drawn again, and when words are left out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
+from jaxtyping import Float
 from tqdm.auto import tqdm
 
+from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
-from headpursuit.concepts import resolve
+from headpursuit.concepts import ConceptLike, MultiToken, ResolvedConcept, as_concept, resolve
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head
+from headpursuit.ranking.methods import as_method
 from headpursuit.ranking.overlap import jaccard
-from headpursuit.ranking.rank import as_ranking, check_method, score_sets, unembedding_of
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from jaxtyping import Float
-
-    from headpursuit.activations.head_activations import HeadActivations
-    from headpursuit.concepts import Concept, ResolvedConcept
-    from headpursuit.ranking.rank import AtomRows, Method
-    from headpursuit.ranking.ranking import HeadRanking
+from headpursuit.ranking.rank import AtomRows, as_ranking, score_sets, unembedding_of
+from headpursuit.ranking.ranking import HeadRanking
 
 # Fewer samples than this, drawn with replacement, are too often all the same one.
 _FEWEST = 8
@@ -78,12 +74,12 @@ class Stability:
 
 def stability(
     acts: HeadActivations | HeadMoments,
-    concept: Concept,
+    concept: ConceptLike,
     *,
     k: int = 16,
-    method: Method = "somp",
+    method: str = "somp",
     n_atoms: int = 50,
-    multi_token: Literal["skip", "first", "mean"] = "skip",
+    multi_token: MultiToken = "skip",
     variants: bool = True,
     fold_norm: bool = False,
     draws: int = 100,
@@ -91,13 +87,13 @@ def stability(
     seed: int = 0,
     progress: bool = True,
 ) -> Stability:
-    """Rank again on samples drawn with replacement, and on parts of the word list (issue 5, point 4).
+    """Rank again on samples drawn with replacement, and on parts of the word list.
 
     The model does not run again: a draw of samples is a choice of rows of the capture, and a draw of words a choice of atoms.
 
     Args:
         acts: a capture.
-        concept: the word list.
+        concept: as for :func:`headpursuit.rank`.
         k: how many of the best heads to look at; at most the number of heads.
         method: as for :func:`headpursuit.rank`, like the next four.
         n_atoms: pursuit steps at most.
@@ -115,25 +111,24 @@ def stability(
     Raises:
         HeadPursuitError: as :func:`headpursuit.rank`; options out of range, fewer than 8 samples.
     """
-    check_method(method)
+    view, given = as_method(method), as_concept(concept)
     if draws < 1 or not 0 < leave_out < 1:
         raise HeadPursuitError(
             f"draws={draws}, leave_out={leave_out}: give at least one draw, and a share between 0 and 1"
         )
     unembedding = unembedding_of(acts, fold_norm=fold_norm)
     resolved = resolve(
-        concept, acts.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=len(unembedding)
+        given, acts.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=len(unembedding)
     )
     rng = np.random.default_rng(seed)
 
     def scored(captured: HeadActivations | HeadMoments, sets: list[AtomRows], title: str) -> Float[np.ndarray, "g l h"]:
         return score_sets(
-            captured, unembedding, sets, method=method, n_atoms=n_atoms, progress=progress and bool(title), title=title
+            captured, unembedding, sets, method=view, n_atoms=n_atoms, progress=progress and bool(title), title=title
         )
 
-    whole = scored(acts, [resolved.rows], f"rank {concept.name}")[0]
-    options = {"method": method, "n_atoms": n_atoms, "variants": variants, "fold_norm": fold_norm}
-    ranking = as_ranking(acts, resolved, whole, **options)  # type: ignore[arg-type]
+    whole = scored(acts, [resolved.rows], f"rank {given.name}")[0]
+    ranking = as_ranking(acts, resolved, whole, method=view, n_atoms=n_atoms, variants=variants, fold_norm=fold_norm)
     best = ranking.top(k)
 
     samples = None

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headpursuit.activations.positions import ALL, check_positions
 from headpursuit.errors import HeadPursuitError
-from headpursuit.evaluation.answers import trivia_f1
-from headpursuit.evaluation.cells import Measure, Task
-from headpursuit.evaluation.demo import demo_experiments, demo_tasks
+from headpursuit.evaluation.cells import Task
+from headpursuit.evaluation.demo import DEMO_RECIPES
+from headpursuit.evaluation.evaluate import gather
 from headpursuit.evaluation.goals import Goal, Limit
-from headpursuit.evaluation.metrics import WORD_COUNTING, count_words, without_words
+from headpursuit.evaluation.metrics import (
+    LIKELIHOOD,
+    NEUTRAL_TASK,
+    WORD_COUNTING,
+    Metric,
+    count_words,
+    trivia_f1,
+    without_words,
+)
 from headpursuit.evaluation.prepare import neutral_texts
-from headpursuit.evaluation.teacher_forced_tasks import LIKELIHOOD, NEUTRAL_TASK, neutral_task
+from headpursuit.evaluation.recipe import load_recipe
+from headpursuit.evaluation.teacher_forced_tasks import neutral_task
+from headpursuit.evaluation.verdicts import wishes
 from headpursuit.model.samples import as_samples, fingerprint
 
 if TYPE_CHECKING:
@@ -24,11 +34,12 @@ if TYPE_CHECKING:
     from headpursuit.activations.positions import Positions
     from headpursuit.concepts import Concept
     from headpursuit.evaluation.cells import Scores
-    from headpursuit.evaluation.protocol import Experiment
     from headpursuit.model.head_model import HeadModel
     from headpursuit.model.samples import Sample
 
 ANSWERS = "answers"
+# The losses that an edit may bring where nothing else is said: a share of the answers' quality, and nats a token.
+LIMITS: Mapping[str, float] = {"answers": 0.05, "neutral": 0.05}
 _FEWEST = 4
 
 
@@ -42,7 +53,7 @@ class TuningData:
         tuning: tasks of the tuning split, by name.
         test: the same tasks of the test split.
         positions: which tokens heads are ranked on.
-        experiment: the demo's experiment, which says what its fixed edit is, or None.
+        ranked_on: the samples of the tuning split that heads are ranked on, as they are asked.
     """
 
     concept: Concept
@@ -50,87 +61,73 @@ class TuningData:
     tuning: Mapping[str, Task] = field(repr=False)
     test: Mapping[str, Task] = field(repr=False)
     positions: Positions
-    experiment: Experiment | None = None
+    ranked_on: Task = field(repr=False)
 
     @property
     def used(self) -> tuple[str, ...]:
         """Names of the tasks that the goal speaks of."""
-        return tuple(dict.fromkeys(measure.task for measure in self.goal.measures))
-
-    @property
-    def ranked_on(self) -> Task:
-        """The task of the tuning split on whose samples heads are ranked."""
-        return self.tuning[self.goal.target.task]
+        return tuple(dict.fromkeys(metric.task for metric in self.goal.metrics))
 
 
-def read_data(
+def check_limits(limits: Mapping[str, float] | None) -> dict[str, float]:
+    """The allowed losses by name, with the defaults for those that are not given.
+
+    Raises:
+        HeadPursuitError: a name that is none.
+    """
+    for name in limits or {}:
+        if name not in LIMITS:
+            raise HeadPursuitError(f"limits: no limit {name!r}: choose among {', '.join(LIMITS)}")
+    return {**LIMITS, **(limits or {})}
+
+
+def demo_data(
     model: HeadModel,
     concept: Concept,
-    samples: Samples | None,
     *,
-    neutral: Samples | None,
-    positions: Positions,
-    max_loss: float,
-    max_nats: float,
+    limits: Mapping[str, float] | None,
     enhance: bool,
     limit: int | None,
     seed: int,
 ) -> TuningData:
-    """The splits of one's own samples, or where none are given those of the demo; arguments as for `tune`.
-
-    Raises:
-        HeadPursuitError: as :func:`sample_data` and :func:`demo_data`.
-    """
-    if samples is None:
-        return demo_data(model, concept, max_loss=max_loss, enhance=enhance, limit=limit, seed=seed)
-    limits = {"max_loss": max_loss, "max_nats": max_nats}
-    return sample_data(
-        model, concept, samples, neutral=neutral, positions=positions, **limits, enhance=enhance, limit=limit, seed=seed
-    )
-
-
-def demo_data(
-    model: HeadModel, concept: Concept, *, max_loss: float, enhance: bool, limit: int | None, seed: int
-) -> TuningData:
-    """The demo's own splits and measures for one of its concepts.
+    """The splits, the target and what should stay of the demo's own recipe for one of its concepts.
 
     Raises:
         HeadPursuitError: another model, or a concept that the demo does not measure or cannot enhance.
     """
     if model.source.id != "demo":
         raise HeadPursuitError(f"{model.source.id}: give samples to tune on; only the demo brings its own")
-    found = {one.concept.name: one for one in demo_experiments()}
-    if concept.name not in found:
+    recipes = {}
+    for name in DEMO_RECIPES:
+        recipe = load_recipe(name)
+        recipes.update({spec.name or spec.words: recipe for spec in recipe.concepts})
+    if concept.name not in recipes:
         raise HeadPursuitError(
-            f"the demo has no measure of {concept.name!r}: choose one of {', '.join(found)}, or give samples"
+            f"the demo has no measure of {concept.name!r}: choose one of {', '.join(recipes)}, or give samples"
         )
-    experiment = found[concept.name]
-    target, kept = experiment.target, experiment.kept
-    if enhance:
-        if experiment.enhancement is None:
-            possible = ", ".join(name for name, one in found.items() if one.enhancement is not None)
-            raise HeadPursuitError(f"the demo does not enhance {concept.name}: choose one of {possible}")
-        target, kept = experiment.enhancement.target, (experiment.enhancement.quality, *kept[1:])
-    limits = tuple(Limit(measure, max_loss) for measure in kept)
-    return TuningData(
-        concept=experiment.concept,
-        goal=Goal(concept.name, target, limits, rises=enhance),
-        tuning=demo_tasks("selection", limit=limit, seed=seed),
-        test=demo_tasks("test", limit=limit, seed=seed),
-        positions=experiment.positions,
-        experiment=None if enhance else experiment,
+    prepared = gather(recipes[concept.name], model, limit=limit, seed=seed)
+    (own,) = prepared.concepts
+    kind = "enhance" if enhance else "suppress"
+    wish = next((one for one in wishes(prepared, own, prepared.tasks) if one.kind == kind), None)
+    if wish is None:
+        raise HeadPursuitError(f"the demo does not {kind} {concept.name}: its recipe has no such goal")
+    losses = check_limits(limits)
+    kept = tuple(
+        Limit(one.metric, losses["neutral" if one.metric == LIKELIHOOD else "answers"]) for one in wish.goal.limits
     )
+    goal = replace(wish.goal, limits=kept, reach=None)
+    test = {**prepared.tasks, NEUTRAL_TASK: neutral_task(prepared.neutral)}
+    return TuningData(own.concept, goal, prepared.kept, test, own.spec.positions, prepared.selection[own.name])
 
 
 def sample_data(
     model: HeadModel,
-    concept: Concept,
     samples: Samples,
+    concept: Concept,
     *,
     neutral: Samples | None,
     positions: Positions,
-    max_loss: float,
-    max_nats: float,
+    limits: Mapping[str, float] | None,
     enhance: bool,
     limit: int | None,
     seed: int,
@@ -149,6 +146,7 @@ def sample_data(
         raise HeadPursuitError(
             "positions='all': the rows of single tokens cannot be compared by the paper's criterion; choose others"
         )
+    losses = check_limits(limits)
     chosen = list({fingerprint([one]): one for one in as_samples(samples)}.values())
     order = np.random.default_rng(seed).permutation(len(chosen))
     at_most = len(chosen) // 2 if limit is None else min(limit, len(chosen) // 2)
@@ -165,16 +163,20 @@ def sample_data(
     tuning, test = (
         {ANSWERS: _answers(model, concept, half), NEUTRAL_TASK: one} for half, one in zip(halves, quiet, strict=True)
     )
-    target = Measure(ANSWERS, f"{concept.name} words")
-    limits = (
-        Limit(Measure(ANSWERS, f"agreement beside {concept.name}"), max_loss),
-        Limit(Measure(NEUTRAL_TASK, LIKELIHOOD, compared_by="difference"), max_nats),
+    target, agreement = tuning[ANSWERS].metrics
+    goal = Goal(
+        concept.name,
+        target,
+        (Limit(agreement, losses["answers"]), Limit(LIKELIHOOD, losses["neutral"])),
+        rises=enhance,
     )
-    return TuningData(concept, Goal(concept.name, target, limits, rises=enhance), tuning, test, positions)
+    return TuningData(concept, goal, tuning, test, positions, tuning[ANSWERS])
 
 
 def _answers(model: HeadModel, concept: Concept, samples: Sequence[Sample]) -> Task:
     options: dict[str, Any] = {"max_new_tokens": 32}
+    target = Metric(ANSWERS, f"{concept.name} words", unit="words an answer", concept=concept.name)
+    agreement = Metric(ANSWERS, f"agreement beside {concept.name}", better="higher")
     wanted = [sample.target or "" for sample in samples]
     if not all(wanted):
         own = model.generate(list(samples), **options)
@@ -182,15 +184,11 @@ def _answers(model: HeadModel, concept: Concept, samples: Sequence[Sample]) -> T
     references = [without_words(text, concept.words) for text in wanted]
 
     def score(answers: Sequence[str]) -> Scores:
+        pairs = [(without_words(one, concept.words), [text]) for one, text in zip(answers, references, strict=True)]
         return {
-            f"{concept.name} words": np.array([count_words(one, concept.words) for one in answers], dtype=float),
-            f"agreement beside {concept.name}": np.array(
-                [
-                    trivia_f1(without_words(one, concept.words), [text])
-                    for one, text in zip(answers, references, strict=True)
-                ]
-            ),
+            target.name: np.array([count_words(one, concept.words) for one in answers], dtype=float),
+            agreement.name: np.array([trivia_f1(*pair) for pair in pairs]),
         }
 
     identity = {"words": list(concept.words), "scoring": WORD_COUNTING, "references": references}
-    return Task(ANSWERS, samples, score, options, identity)
+    return Task(ANSWERS, samples, (target, agreement), score, options, identity)

@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from tqdm.auto import tqdm
 
+from headpursuit.concepts import as_concept
 from headpursuit.editing.edit import Factor, HeadEdit
 from headpursuit.editing.where import ALL, as_where
 from headpursuit.errors import HeadPursuitError
-from headpursuit.evaluation.cell_files import CellStore
-from headpursuit.evaluation.cells import Bench
+from headpursuit.evaluation.cells import Cells
 from headpursuit.evaluation.effects import comparison, row
-from headpursuit.evaluation.prepare import Aim
-from headpursuit.evaluation.protocol import choose_k
+from headpursuit.evaluation.evaluate import check_folder
+from headpursuit.evaluation.goals import Goal, Limit, Trial, choose, tried
+from headpursuit.evaluation.metrics import Metric
+from headpursuit.evaluation.plan import task_seconds
 from headpursuit.evaluation.rankings import stored_rankings
-from headpursuit.evaluation.recipe import ConceptSpec
-from headpursuit.evaluation.results import Comparison, Results, Row, Selection
+from headpursuit.evaluation.results import Comparison, ConceptResult, DataUsed, Results, Row, Selection
+from headpursuit.files import read_json, write_json, write_text
 from headpursuit.ranking.controls import random_controls
-from headpursuit.tuning.search import Space, Trial, choose, front, measured, search
-from headpursuit.tuning.splits import read_data
+from headpursuit.tuning.search import Space, front, search
+from headpursuit.tuning.splits import TuningData, demo_data, sample_data
 from headpursuit.versions import versions
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from headpursuit.activations.capture import Samples
     from headpursuit.activations.positions import Positions
-    from headpursuit.concepts import Concept
-    from headpursuit.editing.where import Place
-    from headpursuit.evaluation.cells import Measure
-    from headpursuit.evaluation.goals import Goal
+    from headpursuit.concepts.concept import ConceptLike
+    from headpursuit.editing.where import Where
     from headpursuit.model.head_model import HeadModel
-    from headpursuit.model.heads import Head
     from headpursuit.ranking.ranking import HeadRanking
-    from headpursuit.tuning.splits import TuningData
 
+TUNED = "tuned.json"
+METHODS = ("somp", "logit_lens", "attribution")
 _SCALES = {False: (-2.0, 0.75), True: (1.25, 8.0)}
 
 
@@ -46,7 +50,7 @@ class Point:
 
     Attributes:
         trial: the edit, and what it did on the tuning split.
-        effect: what became of the target on the test split.
+        effect: what it left of the target on the test split.
         cost: the largest loss there, as a share of what is allowed.
     """
 
@@ -57,7 +61,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What tuning found.
+    """The edit that tuning found, and what it stands beside.
 
     Attributes:
         edit: the edit that was chosen.
@@ -77,7 +81,103 @@ class Tuned:
     front: tuple[Point, ...] = field(repr=False)
     results: Results = field(repr=False)
     misses: tuple[str, ...]
-    computed: int
+    computed: int = field(default=0, compare=False)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One line a trial; those of the trade-off with their numbers on the test split, too."""
+        points = {point.trial.number: point for point in self.front}
+        return pd.DataFrame(
+            {
+                "number": trial.number,
+                "method": trial.method,
+                "k": len(trial.edit.heads),
+                "effect": trial.effect,
+                "cost": trial.cost,
+                "test_effect": points[trial.number].effect if trial.number in points else None,
+                "test_cost": points[trial.number].cost if trial.number in points else None,
+                "on_front": trial.number in points,
+                "chosen": trial.edit == self.edit,
+                "edit": str(trial.edit),
+            }
+            for trial in self.trials
+        )
+
+    def plot(self) -> Figure:
+        """The trade-off: what every edit does to the target over what it costs.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from headpursuit.drawing import trade_off
+
+        marked = []
+        for name, edit in (("fixed", self.fixed), ("tuned", self.edit)):
+            trial = next(one for one in self.trials if one.edit == edit)
+            marked.append((name, trial.cost, trial.effect))
+        return trade_off(
+            {
+                "tried, tuning split": [(one.cost, one.effect) for one in self.trials],
+                "best, tuning split": [(one.trial.cost, one.trial.effect) for one in self.front],
+                "the same edits, test split": [(one.cost, one.effect) for one in self.front],
+            },
+            marked=marked,
+            limit=1.0,
+            reach=self.goal.reach,
+            title=self.results.title,
+            xlabel="largest loss, 1 = all that is allowed",
+            ylabel=f"{self.goal.target.name}, unedited = 1",
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``edit.json``, ``results.json``, ``results.csv``, ``comparisons.csv``, ``trials.csv`` and ``tuned.json``.
+
+        Returns:
+            The path of ``tuned.json``, which is written last.
+        """
+        folder = Path(folder)
+        self.results.save(folder)
+        write_json(folder / "edit.json", {"model": dict(self.results.model), **self.edit.to_dict()})
+        write_text(folder / "trials.csv", self.to_frame().to_csv(index=False))
+        content = {
+            "edit": self.edit.to_dict(),
+            "fixed": self.fixed.to_dict(),
+            "goal": asdict(self.goal),
+            "trials": [{**vars(one), "edit": one.edit.to_dict()} for one in self.trials],
+            "front": [{"number": one.trial.number, "effect": one.effect, "cost": one.cost} for one in self.front],
+            "misses": list(self.misses),
+        }
+        return write_json(folder / TUNED, content)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Tuned:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            HeadPursuitError: the folder holds no tuned edit, or one that cannot be read.
+        """
+        path = Path(folder) / TUNED
+        if not path.is_file():
+            raise HeadPursuitError(f"{folder} holds no {TUNED}: give a folder that `headpursuit tune` wrote")
+        stored, results = read_json(path), Results.load(folder)
+        part = results.model.get("part", "text")
+        try:
+            trials = tuple(
+                Trial(**{**one, "edit": HeadEdit.from_dict(one["edit"], part=part)}) for one in stored["trials"]
+            )
+            by_number = {trial.number: trial for trial in trials}
+            goal = stored["goal"]
+            limits = tuple(Limit(Metric(**one["metric"]), one["at_most"]) for one in goal["limits"])
+            return cls(
+                edit=HeadEdit.from_dict(stored["edit"], part=part),
+                fixed=HeadEdit.from_dict(stored["fixed"], part=part),
+                goal=Goal(**{**goal, "target": Metric(**goal["target"]), "limits": limits}),
+                trials=trials,
+                front=tuple(Point(by_number[one["number"]], one["effect"], one["cost"]) for one in stored["front"]),
+                results=results,
+                misses=tuple(stored["misses"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise HeadPursuitError(f"{path} cannot be read ({error}): tune again") from error
 
 
 @dataclass(frozen=True)
@@ -88,21 +188,21 @@ class Options:
         trials: edits to try.
         k: most heads.
         scales: smallest and largest scale; by default −2 to 0.75, or 1.25 to 8 for enhancing.
-        places: tokens at which the edit may hold.
-        methods: how heads are put in order, see :func:`headpursuit.evaluation.rankings.stored_rankings`.
+        where: tokens at which the edit may hold.
+        methods: how heads are put in order: ``somp``, ``logit_lens``, ``attribution``.
         per_head: whether heads may have scales of their own.
         fixed_ks: numbers of heads of the fixed edit, of which the tuning split chooses one.
         fixed_scale: its scale; by default −1, or 4 for enhancing.
         draws: random head sets.
 
     Raises:
-        HeadPursuitError: an unknown method or place.
+        HeadPursuitError: an unknown method or choice of tokens.
     """
 
     trials: int = 60
     k: int = 8
     scales: tuple[float, float] | None = None
-    places: tuple[Place, ...] = (ALL,)
+    where: tuple[Where, ...] = (ALL,)
     methods: tuple[Selection, ...] = ("somp",)
     per_head: bool = True
     fixed_ks: tuple[int, ...] = (1, 2, 3)
@@ -111,24 +211,23 @@ class Options:
 
     def __post_init__(self) -> None:
         for method in self.methods:
-            if method not in ("somp", "logit_lens", "attribution"):
-                raise HeadPursuitError(f"method {method!r}: choose among somp, logit_lens and attribution")
+            if method not in METHODS:
+                raise HeadPursuitError(f"method {method!r}: choose among {', '.join(METHODS)}")
         if not self.methods:
-            raise HeadPursuitError("no method: choose among somp, logit_lens and attribution")
-        for where in self.places:
+            raise HeadPursuitError(f"no method: choose among {', '.join(METHODS)}")
+        for where in self.where:
             as_where(where)
 
 
 def tune(
     model: HeadModel,
-    concept: Concept,
-    samples: Samples | None = None,
+    samples: Samples | None,
+    concept: ConceptLike,
     *,
-    out: str | Path,
+    out: str | Path | None = None,
     enhance: bool = False,
     reach: float | str | None = None,
-    max_loss: float = 0.05,
-    max_nats: float = 0.05,
+    limits: Mapping[str, float] | None = None,
     neutral: Samples | None = None,
     positions: Positions = "mean",
     limit: int | None = None,
@@ -140,14 +239,15 @@ def tune(
 
     Args:
         model: the model.
+        samples: prompts, which are split in two halves; None for the embedded demo's own two splits of its own data.
         concept: the word list.
-        samples: prompts, which are split in two halves; left out, the embedded demo's own two splits of its own data.
-        out: where captures, rankings and cells are kept; a search that was cut off goes on where it stopped.
+        out: folder for captures, rankings, cells and the result; a search that was cut off there goes on where it stopped.
+            Nothing is kept when left out.
         enhance: the concept should be spoken of more, not less.
         reach: a share of the unedited model's value that the target should come to, at the least loss; ``"fixed"`` is what the
             fixed edit reaches. Left out, the strongest edit within the limits is looked for.
-        max_loss: largest loss of quality, as a share of the unedited model's.
-        max_nats: largest rise of the negative log-likelihood of neutral text, in nats a token.
+        limits: largest losses: of the ``answers``' quality, as a share of the unedited model's, and of ``neutral`` text, in
+            nats a token; 0.05 each when left out.
         neutral: neutral texts; by default packaged sentences.
         positions: which tokens heads are ranked on, see :func:`headpursuit.capture`.
         limit: samples a task and split at most.
@@ -159,19 +259,47 @@ def tune(
         HeadPursuitError: no concept word is ever said, limits or ranges that make no sense, too few samples.
         MissingExtraError: optuna is not installed.
     """
+    chosen = Options(**options)
+    words = as_concept(concept)
+    if out is not None:
+        check_folder(Path(out), _title(words.name))
     data = read_data(
         model,
-        concept,
         samples,
+        words,
         neutral=neutral,
         positions=positions,
-        max_loss=max_loss,
-        max_nats=max_nats,
+        limits=limits,
         enhance=enhance,
         limit=limit,
         seed=seed,
     )
-    return run_tuning(model, data, Options(**options), out=Path(out), reach=reach, seed=seed, progress=progress)
+    if out is not None:
+        tuned = run_tuning(model, data, chosen, out=Path(out), reach=reach, seed=seed, progress=progress)
+        tuned.save(out)
+        return tuned
+    with tempfile.TemporaryDirectory() as made:
+        return run_tuning(model, data, chosen, out=Path(made), reach=reach, seed=seed, progress=progress)
+
+
+def read_data(
+    model: HeadModel,
+    samples: Samples | None,
+    concept: ConceptLike,
+    *,
+    neutral: Samples | None = None,
+    positions: Positions = "mean",
+    **common: Any,
+) -> TuningData:
+    """The splits of one's own samples, or where none are given those of the demo; arguments as for :func:`tune`.
+
+    Raises:
+        HeadPursuitError: as :func:`headpursuit.tuning.splits.sample_data` and ``demo_data``.
+    """
+    words = as_concept(concept)
+    if samples is None:
+        return demo_data(model, words, **common)
+    return sample_data(model, samples, words, neutral=neutral, positions=positions, **common)
 
 
 def run_tuning(
@@ -186,22 +314,27 @@ def run_tuning(
 ) -> Tuned:
     """Search on one split and report on the other; arguments as for :func:`tune`."""
     ran: list[str] = []
-    store = CellStore(out / "cells")
-    tuning = Bench(model, data.tuning, seed=seed, tick=ran.append, store=store)
-    test = Bench(model, data.test, seed=seed, tick=ran.append, store=store)
+    tuning, test = (
+        Cells(model, tasks, seed=seed, folder=out / "cells", tick=ran.append) for tasks in (data.tuning, data.test)
+    )
     rises = data.goal.rises
-    rankings = _rankings(model, data, options, out, progress)
-    orders: dict[str, Sequence[Head]] = {method: rankings[method].order() for method in options.methods}
+    rankings = stored_rankings(
+        model,
+        data.concept,
+        data.ranked_on,
+        positions=data.positions,
+        methods=tuple(dict.fromkeys(("somp", *options.methods))),
+        folder=out,
+        progress=progress,
+    )
+    orders = {method: rankings[method].order() for method in options.methods}
     most = min(options.k, *map(len, orders.values()))
     low, high = options.scales or _SCALES[rises]
-    space = Space(orders, most, low, high, places=options.places, per_head=options.per_head)
+    space = Space(orders, most, low, high, where=options.where, per_head=options.per_head)
     scale = (4.0 if rises else -1.0) if options.fixed_scale is None else options.fixed_scale
     ks = [k for k in options.fixed_ks if k <= most] or [most]
     fixed_edits = [HeadEdit(rankings["somp"].top(k), scale=scale) for k in ks]
-    if data.experiment is None:
-        fixed = _fixed(data.goal, tuning, fixed_edits)
-    else:
-        fixed = fixed_edits[ks.index(choose_k(data.experiment, tuning, rankings["somp"], ks=ks, scale=scale))]
+    fixed = _fixed(data.goal, tuning, fixed_edits)
     goal = replace(data.goal, reach=_reach(reach, data.goal, tuning, fixed))
     trials = search(goal, tuning, space, trials=options.trials, first=fixed_edits, seed=seed, progress=progress)
     edit = choose(goal, trials).edit
@@ -210,28 +343,32 @@ def run_tuning(
     controls = _controls(edit, model, draws=options.draws, seed=seed)
     rows, comparisons = _table(goal, test, edit, fixed, controls, seed=seed)
     results = Results(
-        recipe=f"tune {goal.concept}",
+        recipe=_title(goal.concept),
+        title=f"{'Enhance' if rises else 'Suppress'} {goal.concept}: a tuned edit",
         model=model.identity,
         versions=versions(),
+        seed=seed,
         rows=tuple(rows),
         comparisons=tuple(comparisons),
-        about={
+        metrics=goal.metrics,
+        concepts=(_concept_result(data, rankings),),
+        data=_data_used(data),
+        settings={
             "edit": edit.to_dict(),
             "fixed": fixed.to_dict(),
-            "goal": {
-                "reach": goal.reach,
-                "rises": rises,
-                "limits": {one.measure.metric: one.at_most for one in goal.limits},
-            },
-            "options": {**vars(options), "low": low, "high": high},
+            "reach": goal.reach,
+            "rises": rises,
+            "limits": {one.metric.name: one.at_most for one in goal.limits},
+            **{key: value for key, value in vars(options).items() if key != "where"},
+            "where": [str(where) for where in options.where],
+            "scales": [low, high],
             "tuning": {name: task.depends_on for name, task in data.tuning.items()},
             "test": {name: task.depends_on for name, task in data.test.items()},
-            "seed": seed,
         },
+        draws=options.draws,
     )
-    return Tuned(
-        edit, fixed, goal, tuple(trials), tuple(points), results, tuple(_misses(goal, test, edit, wanted)), len(ran)
-    )
+    misses = tuple(_misses(goal, test, edit, wanted))
+    return Tuned(edit, fixed, goal, tuple(trials), tuple(points), results, misses, computed=len(ran))
 
 
 def count_cells(data: TuningData, options: Options) -> dict[str, int]:
@@ -242,37 +379,57 @@ def count_cells(data: TuningData, options: Options) -> dict[str, int]:
     return counts
 
 
-def _rankings(
-    model: HeadModel, data: TuningData, options: Options, out: Path, progress: bool
-) -> dict[Selection, HeadRanking]:
-    spec = ConceptSpec(
-        words=data.goal.concept,
+def trial_seconds(data: TuningData, model: HeadModel) -> dict[str, float]:
+    """Seconds that one cell of each task takes here, by the names of :func:`count_cells`."""
+    return {
+        f"{name}, {split}": task_seconds(tasks[name], model)
+        for split, tasks in (("tuning", data.tuning), ("test", data.test))
+        for name in data.used
+        if name in tasks
+    }
+
+
+def _title(concept: str) -> str:
+    return f"tune {concept}"
+
+
+def _concept_result(data: TuningData, rankings: Mapping[str, HeadRanking]) -> ConceptResult:
+    return ConceptResult(
+        name=data.goal.concept,
         task=data.goal.target.task,
-        target=data.goal.target.metric,
-        positions=data.positions,  # type: ignore[arg-type]
+        target=data.goal.target.name,
+        words=data.concept.words,
+        counted=data.concept.words,
+        rankings=rankings,
     )
-    aim = Aim(spec, data.concept, data.concept)
-    methods = tuple(dict.fromkeys(("somp", *options.methods)))
-    return stored_rankings(model, aim, data.ranked_on, methods=methods, folder=out, progress=progress)
 
 
-def _fixed(goal: Goal, bench: Bench, edits: Sequence[HeadEdit]) -> HeadEdit:
+def _data_used(data: TuningData) -> tuple[DataUsed, ...]:
+    return tuple(
+        DataUsed(use, name, len(task.samples), str(task.depends_on["samples"]))  # type: ignore[arg-type]
+        for use, tasks in (("test", data.test), ("selection", data.tuning))
+        for name, task in tasks.items()
+        if name in data.used
+    )
+
+
+def _fixed(goal: Goal, cells: Cells, edits: Sequence[HeadEdit]) -> HeadEdit:
     """The fixed edit that a sweep over k would settle on: the strongest within the limits, or else the cheapest."""
-    tried = [measured(goal, bench, edit, number=number, method="fixed") for number, edit in enumerate(edits)]
-    return choose(replace(goal, reach=None), tried).edit
+    trials = [tried(goal, cells, edit, number=number, method="fixed") for number, edit in enumerate(edits)]
+    return choose(replace(goal, reach=None), trials).edit
 
 
-def _reach(reach: float | str | None, goal: Goal, bench: Bench, fixed: HeadEdit) -> float | None:
+def _reach(reach: float | str | None, goal: Goal, cells: Cells, fixed: HeadEdit) -> float | None:
     if reach is None or isinstance(reach, int | float):
         return reach
     if reach != "fixed":
         raise HeadPursuitError(f"reach={reach!r}: give a number, or 'fixed' for what the fixed edit reaches")
-    return goal.effect(bench, fixed)
+    return goal.effect(cells, fixed)
 
 
-def _on_test(goal: Goal, bench: Bench, trials: Sequence[Trial], *, progress: bool) -> list[Point]:
+def _on_test(goal: Goal, cells: Cells, trials: Sequence[Trial], *, progress: bool) -> list[Point]:
     bar = tqdm(trials, desc="trade-off on the test split", unit="edit", disable=not progress, leave=False)
-    return [Point(trial, goal.effect(bench, trial.edit), goal.cost(bench, trial.edit)) for trial in bar]
+    return [Point(trial, goal.effect(cells, trial.edit), goal.cost(cells, trial.edit)) for trial in bar]
 
 
 def _controls(edit: HeadEdit, model: HeadModel, *, draws: int, seed: int) -> list[HeadEdit]:
@@ -286,50 +443,45 @@ def _controls(edit: HeadEdit, model: HeadModel, *, draws: int, seed: int) -> lis
 
 
 def _table(
-    goal: Goal, test: Bench, edit: HeadEdit, fixed: HeadEdit, controls: Sequence[HeadEdit], *, seed: int
+    goal: Goal, test: Cells, edit: HeadEdit, fixed: HeadEdit, controls: Sequence[HeadEdit], *, seed: int
 ) -> tuple[list[Row], list[Comparison]]:
     rows, comparisons = [], []
-    for measure in goal.measures:
+    for metric in goal.metrics:
         named: dict[str, Any] = {"concept": goal.concept, "seed": seed}
-        rows.append(row(test, measure, [None], selection="none", **named))
-        rows.append(row(test, measure, [fixed], selection="somp", scale=fixed.scale, **named))
-        rows.append(row(test, measure, [edit], selection="tuned", scale=_mean_scale(edit), **named))
+        rows.append(row(test, metric, [None], selection="none", **named))
+        rows.append(row(test, metric, [fixed], selection="somp", scale=fixed.scale, **named))
+        rows.append(row(test, metric, [edit], selection="tuned", scale=_mean_scale(edit), **named))
         others: dict[Selection, Sequence[HeadEdit | None]] = {"none": [None], "somp": [fixed]}
-        if measure.task == goal.target.task:  # every other task would be as many runs again
-            rows.append(row(test, measure, controls, selection="random", scale=_mean_scale(edit), **named))
+        if metric.task == goal.target.task:  # every other task would be as many runs again
+            rows.append(row(test, metric, controls, selection="random", scale=_mean_scale(edit), **named))
             others["random"] = controls
+        wanted = "same" if metric != goal.target else "more" if goal.rises else "less"
         comparisons += [
             comparison(
                 test,
-                measure,
+                metric,
                 edit,
                 edits,
                 against=other,
                 scale=_mean_scale(edit),
-                wanted=_wanted(goal, measure),
-                **named,
+                wanted=wanted,
+                **named,  # type: ignore[arg-type]
             )
             for other, edits in others.items()
         ]
     return rows, comparisons
 
 
-def _wanted(goal: Goal, measure: Measure) -> Any:
-    if measure != goal.target:
-        return "same"
-    return "more" if goal.rises else "less"
-
-
 def _mean_scale(edit: HeadEdit) -> float:
     return sum(factor.scale for factor in edit.factors) / len(edit.factors)
 
 
-def _misses(goal: Goal, bench: Bench, edit: HeadEdit, wanted: float | None) -> Iterator[str]:
+def _misses(goal: Goal, cells: Cells, edit: HeadEdit, wanted: float | None) -> Iterator[str]:
     for limit in goal.limits:
-        loss, named = limit.loss(bench, edit), f"{limit.measure.metric} of {limit.measure.task}"
+        loss = limit.loss(cells, edit)
         if loss > limit.at_most:
-            yield f"{named} lost {loss:.3f} on the test split, {limit.at_most:g} was allowed"
+            yield f"{limit.metric} lost {loss:.3f} on the test split, {limit.at_most:g} was allowed"
     if wanted is not None:
-        effect = goal.effect(bench, edit)
+        effect = goal.effect(cells, edit)
         if goal.weakness(effect) > goal.weakness(wanted):
-            yield f"{goal.target.metric} came to {effect:.3f} on the test split, {wanted:.3f} was wanted"
+            yield f"{goal.target.name} came to {effect:.3f} on the test split, {wanted:.3f} was wanted"

@@ -1,0 +1,26 @@
+"""Ways to look at what a head writes, and their names."""
+
+from __future__ import annotations
+
+from typing import Literal, cast, get_args
+
+from headpursuit.errors import HeadPursuitError
+
+Method = Literal["somp", "logit_lens"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+
+def as_method(name: str) -> Method:
+    """A method by its name, which may be written with a hyphen.
+
+    Raises:
+        HeadPursuitError: there is no such method.
+
+    Examples:
+        >>> as_method("logit-lens")
+        'logit_lens'
+    """
+    method = str(name).strip().lower().replace("-", "_")
+    if method not in METHODS:
+        raise HeadPursuitError(f"method={name!r}: choose one of {', '.join(METHODS)}")
+    return cast("Method", method)
