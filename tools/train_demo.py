@@ -39,8 +39,10 @@ from transformers import (
 import headpursuit as hp
 from headpursuit import demo
 from headpursuit.demo import captions, continuations, digits, facts, scenes
-from headpursuit.evaluation.demo import CAPTION, CONTINUATION, COUNTRIES, DIGITS, FACTS, demo_tasks
-from headpursuit.evaluation.protocol import Bench, Measure
+from headpursuit.evaluation.cells import Cells
+from headpursuit.evaluation.demo import DEMO_RECIPES
+from headpursuit.evaluation.prepare import Source, prepare
+from headpursuit.evaluation.recipe import load_recipe
 
 PAD, BOS, EOS, IMAGE = 0, 1, 2, 3
 SPECIAL = ("<pad>", "<s>", "</s>", "<image>")
@@ -393,16 +395,21 @@ def learned_tower(settings: Settings, feed: Feed, *, vocabulary: int) -> nn.Modu
 
 def measure(folder: Path) -> dict[str, tuple[float, int]]:
     """Held-out figures of the saved model: value and sample count."""
-    bench = Bench(hp.load(folder, device="cpu"), demo_tasks("test"), seed=0)
+    recipes = [prepare(load_recipe(name), Source()) for name in DEMO_RECIPES]
+    tasks = {name: task for recipe in recipes for name, task in recipe.tasks.items()}
+    cells = Cells(hp.load(folder, device="cpu"), tasks, seed=0)
     wanted = {
-        "handwritten digits, accuracy": Measure(DIGITS, "accuracy"),
-        "countries of capitals, accuracy": Measure(COUNTRIES, "accuracy"),
-        "other questions, accuracy": Measure(FACTS, "accuracy"),
-        "captions (sampled), true mentions each": Measure(CAPTION, "true mentions"),
-        "captions (sampled), CIDEr-D": Measure(CAPTION, "CIDEr"),
-        "endings (sampled) that the grammar could have written": Measure(CONTINUATION, "natural endings"),
+        "handwritten digits, accuracy": ("classification", "accuracy"),
+        "countries of capitals, accuracy": ("country questions", "exact match"),
+        "other questions, accuracy": ("other questions", "exact match"),
+        "captions, true mentions each": ("captioning", "true mentions"),
+        "captions, CIDEr-D": ("captioning", "CIDEr"),
+        "endings that the grammar could have written": ("continuation", "well-formed"),
     }
-    return {name: (bench.value(one, None), bench.size(one)) for name, one in wanted.items()}
+    return {
+        name: (cells.value(tasks[task].metric(metric), None), len(tasks[task].samples))
+        for name, (task, metric) in wanted.items()
+    }
 
 
 def write_card(
