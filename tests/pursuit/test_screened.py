@@ -213,7 +213,7 @@ def test_rows_near_underflow_are_atoms_like_others(field: str, dtype: torch.dtyp
 
 def test_bounds_hold_whatever_the_input(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the proof claims of every atom and step, checked against float64."""
-    from headpursuit.pursuit import bounds, screened, wide
+    from headpursuit.pursuit import bounds, large_dictionary, screened
     from headpursuit.pursuit.whitening import frame_of_rows
 
     atoms = clustered_atoms(300, 64, seed=1)
@@ -221,8 +221,8 @@ def test_bounds_hold_whatever_the_input(monkeypatch: pytest.MonkeyPatch) -> None
     for dtype in (torch.bfloat16, torch.float32):
         W = layer.projection.double()
         frame = frame_of_rows(layer.z, W @ W.mT, criterion="l1", center=True)
-        vocabulary = wide.Vocabulary(atoms, dtype=dtype)
-        wide_field = wide.WideField(vocabulary, layer.projection, frame, steps=20)
+        vocabulary = large_dictionary.Vocabulary(atoms, dtype=dtype)
+        wide_field = large_dictionary.WideField(vocabulary, layer.projection, frame, steps=20)
         everyone, every = torch.arange(2), torch.arange(300).expand(2, -1)
         previous = None
         for _ in range(20):

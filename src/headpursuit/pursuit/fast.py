@@ -115,7 +115,7 @@ def somp_many(
 
     Returns:
         Support (rows of `atoms`) and cumulative explained variance, ``(g, h, k)`` each for ``g`` dictionaries, padded
-        as in `somp_heads`.
+        as in `somp_heads`. A dictionary gives the same numbers alone and among others, up to rounding.
 
     Raises:
         HeadPursuitError: as `somp_heads`, and for a dictionary that is empty or names a row that does not exist.
