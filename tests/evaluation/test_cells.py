@@ -8,9 +8,10 @@ import torch
 
 import headpursuit as hp
 import tiny
-from headpursuit.evaluation.cell_files import CellStore, weights_fingerprint
+from headpursuit.evaluation.cell_files import CellStore
 from headpursuit.evaluation.cells import Bench, Measure, Task
 from headpursuit.evaluation.effects import comparison, row
+from headpursuit.model.identity import weights_fingerprint
 
 LENGTH = Measure("writing", "letters a")
 LOGIT = Measure("forced", "logit", compared_by="difference")
@@ -70,10 +71,10 @@ def test_a_cell_depends_on_edit_options_samples_seed_and_weights(tasks, tmp_path
     assert not bench(tasks, tmp_path, ran).is_known("writing", hp.HeadEdit(EDIT.heads, scale=-2))
     assert not Bench(tiny.tiny("llama"), tasks, seed=1, store=CellStore(tmp_path)).is_known("writing", EDIT)
     own = hp.wrap(tiny.hf_model("llama"), processor=tiny.tokenizer())
-    before = weights_fingerprint(own)
+    before = weights_fingerprint(own.hf)
     with torch.no_grad():
         own.hf.model.layers[2].self_attn.o_proj.weight[0, 0] += 1
-    assert weights_fingerprint(own) != before == weights_fingerprint(tiny.tiny("llama"))
+    assert weights_fingerprint(own.hf) != before == weights_fingerprint(tiny.tiny("llama").hf)
 
 
 def test_a_measure_of_the_model_is_taken_under_the_edit(tasks, tmp_path):

@@ -11,15 +11,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from headpursuit.model.head_model import HeadModel
-
-# A few values of each tensor tell trained weights apart, and cost no pass over the whole model.
-_PROBED = 256
 
 
 @dataclass(frozen=True)
@@ -81,15 +75,3 @@ def write_whole(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
-
-
-def weights_fingerprint(model: HeadModel) -> str:
-    """SHA-256 over names, shapes, types and a few values of all weights; unlike ``identity`` it sees a finetuned layer."""
-    found = hashlib.sha256()
-    for name, weight in sorted(model.hf.state_dict().items()):
-        found.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
-        if not weight.is_meta:
-            flat = weight.detach().flatten()
-            probe = flat[:: max(1, len(flat) // _PROBED)].cpu()
-            found.update((probe.float() if probe.is_floating_point() else probe).numpy().tobytes())
-    return found.hexdigest()[:16]

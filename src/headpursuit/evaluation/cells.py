@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.evaluation.cell_files import Cell, CellStore, weights_fingerprint
+from headpursuit.evaluation.cell_files import Cell, CellStore
+from headpursuit.model.identity import weights_fingerprint
 from headpursuit.model.samples import fingerprint
 from headpursuit.versions import versions
 
@@ -151,7 +152,7 @@ class Bench:
 
     @cached_property
     def _common(self) -> dict[str, Any]:
-        return {"model": weights_fingerprint(self.model), "dtype": str(self.model.hf.dtype), "versions": versions()}
+        return {"model": weights_fingerprint(self.model.hf), "dtype": str(self.model.hf.dtype), "versions": versions()}
 
     def _run(self, task: Task, edit: HeadEdit | None) -> Cell:
         started = time.perf_counter()

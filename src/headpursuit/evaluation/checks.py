@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from headpursuit.concepts import resolve
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import parse_heads
-from headpursuit.model.load import load_outline, load_tokenizer
+from headpursuit.model.load import load_tokenizer, outline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ def check_heads(recipe: Recipe, model: str, *, revision: str | None = None, trus
     Raises:
         HeadPursuitError: k is larger than the model allows, or a head that it does not have; names the key.
     """
-    anatomy = load_outline(model, revision=revision, trust_remote_code=trust_remote_code)
+    anatomy = outline(model, revision=revision, trust_remote_code=trust_remote_code).anatomy
     heads = len(anatomy.heads())
     for number, k in enumerate(() if recipe.edit is None else recipe.edit.k):
         if 2 * k > heads:

@@ -12,8 +12,9 @@ import numpy as np
 
 from headpursuit.activations.capture import capture
 from headpursuit.activations.store import INDEX, open_capture
-from headpursuit.evaluation.cell_files import digest, weights_fingerprint, write_whole
+from headpursuit.evaluation.cell_files import digest, write_whole
 from headpursuit.evaluation.teacher_forced_tasks import speaking
+from headpursuit.model.identity import weights_fingerprint
 from headpursuit.model.samples import fingerprint
 from headpursuit.ranking.attribution import attribute
 from headpursuit.ranking.rank import rank
@@ -99,7 +100,7 @@ def stored_rankings(
 def origin(model: HeadModel, samples: Sequence[Sample], positions: str) -> dict[str, Any]:
     """What a capture of these samples depends on."""
     return {
-        "model": weights_fingerprint(model),
+        "model": weights_fingerprint(model.hf),
         "samples": fingerprint(samples),
         "positions": positions,
         "dtype": str(model.hf.dtype),

@@ -1,4 +1,4 @@
-"""Does an export do what the edit does? Loads it again and compares, number by number and byte by byte."""
+"""Verification of an export: it is loaded again and compared with the edit, number by number and byte by byte."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from headpursuit.errors import HeadPursuitError, MissingExtraError
 from headpursuit.exporting.checkpoint import scaled_weight
 from headpursuit.exporting.folder import files_beside
-from headpursuit.exporting.projections import Subject, touched_by
+from headpursuit.exporting.projections import ExportSource, edited_projections
 from headpursuit.exporting.provenance import CARD, RECORD, Record, read_record
 from headpursuit.model.checkpoint_files import StoredTensor, checkpoint_files, stored_tensors
 from headpursuit.model.head_model import HeadModel, evaluating
@@ -179,11 +179,11 @@ def _compare(original: HeadModel, out: Path, record: Record) -> tuple[tuple[str,
     folder = original.source.folder
     if folder is None:
         return (), (f"the files of {original.source.id} are not on this machine",)
-    subject = Subject(
+    source = ExportSource(
         model=original, identity=record.origin, loaded=True, stored=stored_tensors(checkpoint_files(folder))
     )
-    touched = {one.stored.key: one for one in touched_by(record.edit, subject) if one.stored is not None}
-    before = {one.key: one for one in subject.stored}
+    edited = {one.stored.key: one for one in edited_projections(record.edit, source) if one.stored is not None}
+    before = {one.key: one for one in source.stored}
     after = {one.key: one for one in stored_tensors(checkpoint_files(out))}
     differing = []
     surprises = [f"{key} is in one of them only" for key in sorted(before.keys() ^ after.keys())]
@@ -194,8 +194,8 @@ def _compare(original: HeadModel, out: Path, record: Record) -> tuple[tuple[str,
             continue
         if not np.array_equal(_bytes(one), _bytes(other)):
             differing.append(key)
-        if key in touched:
-            wanted = scaled_weight(one.read(), touched[key].columns, input_first=touched[key].input_first)
+        if key in edited:
+            wanted = scaled_weight(one.read(), edited[key].columns, input_first=edited[key].input_first)
             if not torch.equal(other.read(), wanted):
                 surprises.append(f"{key} is not the original's, scaled")
         elif key in differing:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from headpursuit.files import read_json, write_json
 
 SUPPORTED, PARTLY, REFUSED, UNTESTED = "supported", "partly", "refused", "untested"
 STATES = {
@@ -52,14 +53,14 @@ class Table:
 
 def load_table() -> Table:
     """The table that came with this version of the package."""
-    content = json.loads(_FILE.read_text(encoding="utf-8"))
+    content = read_json(_FILE)
     return Table(transformers=content["transformers"], rows=tuple(Architecture(**row) for row in content["rows"]))
 
 
 def save_table(table: Table) -> None:
     """Put a new table into the package's sources."""
     content = {"transformers": table.transformers, "rows": [asdict(row) for row in table.rows]}
-    _FILE.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_json(_FILE, content)
 
 
 def as_markdown(table: Table) -> str:

@@ -15,6 +15,8 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from headpursuit.hooks import Hooks
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -84,14 +86,9 @@ def watched(model: HeadModel, silent: Mapping[str, tuple[int, int]] | None = Non
     def leave(*_: Any) -> None:
         watch.inside.pop()
 
-    handles = []
-    for layer in model.anatomy.layers:
-        module = model.module(layer.attention)
-        handles.append(module.register_forward_pre_hook(enter(layer.attention)))
-        handles.append(module.register_forward_hook(leave))
-    try:
-        with watch:
-            yield watch
-    finally:
-        for handle in handles:
-            handle.remove()
+    with Hooks() as hooks, watch:
+        for layer in model.anatomy.layers:
+            module = model.module(layer.attention)
+            hooks.before(module, enter(layer.attention))
+            hooks.after(module, leave)
+        yield watch

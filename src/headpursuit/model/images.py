@@ -75,7 +75,7 @@ def find_image_style(
 
 
 def patch_tokens(encoded: Mapping[str, Any], image_token_id: int | None) -> Bool[Tensor, "b t"]:
-    """Tokens that an image's features take the place of, in what a processor returned."""
+    """Tokens that an image's features replace, in what a processor returned."""
     if _POSITION_MASK in encoded:
         return encoded[_POSITION_MASK].bool()
     ids = encoded["input_ids"]

@@ -172,11 +172,11 @@ def locate_weights(model: HeadModel, folder: Path, *, through_norm: bool = False
         wanted[f"L{layer.index}"] = (layer.projection, {"n_heads": layer.n_heads, "input_first": input_first})
     for name, (path, extra) in wanted.items():
         tensor = weight_of(model.module(path))
-        place = find_by_content(f"{path}.weight", tensor, shards)
-        if place is None:
+        found = find_by_content(f"{path}.weight", tensor, shards)
+        if found is None:
             stored[name] = tensor.cpu().contiguous().clone()
         else:
-            entries[name] = {"file": str(place.file.resolve()), "key": place.key, **extra}
+            entries[name] = {"file": str(found.file.resolve()), "key": found.key, **extra}
     own = folder / "weights.safetensors"
     save_file(stored, own)
     for name in stored:

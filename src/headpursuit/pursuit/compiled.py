@@ -96,8 +96,8 @@ def pursue_compiled(
         images = unit @ W.double().T
         floor = EXHAUSTED * squares.sqrt().sum()
         doubt = rounding * torch.linalg.vector_norm(short, dim=1).sum(dtype=torch.float64)
-        for which, places in enumerate(lists):
-            atoms = images[places]
+        for which, rows_of_list in enumerate(lists):
+            atoms = images[rows_of_list]
             pursue_correlations(
                 (atoms.float() @ short.T).numpy(),
                 rows.numpy(),

@@ -20,7 +20,7 @@ from headpursuit.errors import HeadPursuitError, MissingExtraError
 if TYPE_CHECKING:
     import optuna
 
-    from headpursuit.editing.where import Place
+    from headpursuit.editing.where import TokenGroup
     from headpursuit.evaluation.cells import Bench
     from headpursuit.evaluation.goals import Goal
     from headpursuit.model.heads import Head
@@ -45,7 +45,7 @@ class Space:
     low: float
     high: float
     step: float = 0.25
-    places: tuple[Place, ...] = (ALL,)
+    places: tuple[TokenGroup, ...] = (ALL,)
     per_head: bool = True
 
     def __post_init__(self) -> None:
@@ -191,7 +191,7 @@ def _shared_scale(space: Space, tried: Tried) -> Callable[[optuna.Trial], Trial]
 
 
 def _scale_each(space: Space, best: Trial, tried: Tried) -> Callable[[optuna.Trial], Trial]:
-    heads, where = _candidates(space, best), best.edit.places[0]
+    heads, where = _candidates(space, best), best.edit.token_groups[0]
 
     def run(asked: optuna.Trial) -> Trial:
         low, high = min(space.low, 1.0), max(space.high, 1.0)

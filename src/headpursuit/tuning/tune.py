@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from headpursuit.activations.capture import Samples
     from headpursuit.activations.positions import Positions
     from headpursuit.concepts import Concept
-    from headpursuit.editing.where import Place
+    from headpursuit.editing.where import TokenGroup
     from headpursuit.evaluation.cells import Measure
     from headpursuit.evaluation.goals import Goal
     from headpursuit.model.head_model import HeadModel
@@ -102,7 +102,7 @@ class Options:
     trials: int = 60
     k: int = 8
     scales: tuple[float, float] | None = None
-    places: tuple[Place, ...] = (ALL,)
+    places: tuple[TokenGroup, ...] = (ALL,)
     methods: tuple[Selection, ...] = ("somp",)
     per_head: bool = True
     fixed_ks: tuple[int, ...] = (1, 2, 3)
