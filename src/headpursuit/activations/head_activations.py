@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _ROUNDING = 1e-5
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class HeadActivations(Captured):
     """Head activations ``z`` of every head, one row per sample.
 
@@ -27,7 +27,7 @@ class HeadActivations(Captured):
         z: for each layer index a tensor ``(n, h, e)`` in float32.
     """
 
-    z: Mapping[int, Float[Tensor, "n h e"]] = field(repr=False)
+    z: Mapping[int, Float[Tensor, "n h e"]]
 
     @property
     def n(self) -> int:

@@ -6,7 +6,7 @@ Energies see only ``zᵀz`` (docs/pursuit.md), so every token of any number of s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class HeadMoments(Captured):
     """Counts, sums and second moments of every head's activation, over tokens.
 
@@ -31,8 +31,8 @@ class HeadMoments(Captured):
     """
 
     count: int
-    total: Mapping[int, Float[Tensor, "h e"]] = field(repr=False)
-    second: Mapping[int, Float[Tensor, "h e e"]] = field(repr=False)
+    total: Mapping[int, Float[Tensor, "h e"]]
+    second: Mapping[int, Float[Tensor, "h e e"]]
 
     @property
     def n(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -24,7 +24,7 @@ from headpursuit.model.identity import require_same_model
 from headpursuit.model.inputs import collate, make_prompt
 from headpursuit.model.load import load, wrap
 from headpursuit.model.probing import TOLERANCE
-from headpursuit.model.samples import Sample, as_samples
+from headpursuit.model.samples import Sample, Samples, as_samples
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,7 +83,7 @@ class Verification:
 
 def verify(
     out: str | Path,
-    samples: str | Path | Iterable[str | Sample] | None = None,
+    samples: Samples | None = None,
     *,
     model: str | Path | None = None,
     revision: str | None = None,

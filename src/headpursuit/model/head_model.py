@@ -30,12 +30,22 @@ if TYPE_CHECKING:
     from headpursuit.model.anatomy import Anatomy
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HeadModel(LoadedModel):
     """A model, its processor and its anatomy: what `hp.load` and `hp.wrap` return.
 
     Attributes: see :class:`headpursuit.model.loaded.LoadedModel`.
     """
+
+    def __repr__(self) -> str:
+        anatomy, name, dtype = self.anatomy, self.source.id, str(self.hf.dtype).removeprefix("torch.")
+        of = "" if name == self.source.architecture else f"{name}: "
+        n_heads = "/".join(str(count) for count in sorted({layer.n_heads for layer in anatomy.layers}))
+        widths = "/".join(str(width) for width in sorted({layer.head_width for layer in anatomy.layers}))
+        return (
+            f"HeadModel({of}{self.source.architecture}, {anatomy.part} heads: {len(anatomy.layers)} layers × {n_heads} heads "
+            f"of width {widths}, model width {anatomy.width}, {dtype} on {self.device})"
+        )
 
     def with_anatomy(self, anatomy: Anatomy) -> HeadModel:
         """The same model seen with another anatomy."""

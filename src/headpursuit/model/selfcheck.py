@@ -244,7 +244,7 @@ def _norm_behind(model: HeadModel, layer: LayerAnatomy, seen: _Seen) -> str | No
 
 
 def _before_norm(layer: LayerAnatomy, seen: _Seen) -> Tensor:
-    """What the projection reads, or what a norm right before it (KOSMOS-2, BitNet) reads: a norm may turn zeros into other values."""
+    """Input of the projection, or of a norm right before it (KOSMOS-2, BitNet), behind which zeros need not be zeros."""
     z = seen.z[layer.attention]
     for given, returned in seen.normed.get(layer.attention, []):
         if returned.numel() == z.numel() and torch.equal(returned.reshape(z.shape), z):
