@@ -1,6 +1,6 @@
 """Capture: what every head writes, reduced inside the hook to one row per sample or to moments.
 
-The tap is a forward pre-hook on the output projection. Its input holds the heads side by side, whatever attention
+Activations are read by a forward pre-hook on the output projection. Its input holds the heads side by side, whatever attention
 kernel filled it; behind the projection they are already mixed.
 """
 
@@ -69,6 +69,12 @@ def capture(
 
     Raises:
         HeadPursuitError: a sample cannot be used, ``out`` holds something else, values are not finite or do not vary.
+
+    >>> acts = hp.capture(model, samples, positions="answer", progress=False)
+    >>> acts.z[0].shape  # samples, heads, head width
+    torch.Size([24, 17, 24])
+    >>> hp.capture(model, samples, positions="all", sample=4, progress=False)
+    HeadMoments(demo, n=195, positions='all': 51 text heads in 3 layers)
     """
     check_positions(positions, part=model.anatomy.part)
     if through_norm and not any(layer.norm for layer in model.anatomy.layers):
@@ -126,7 +132,7 @@ def _read_part(
     """Read a few samples; with a list for ``bad`` ones, fall back to one by one and note those that fail there."""
     options: dict[str, Any] = {"positions": positions, "through_norm": through_norm, "bad": bad}
     in_tower = model.anatomy.part == "vision"
-    if in_tower and len(samples) > 1:  # towers run tiles of all images together, and tell nobody which is whose
+    if in_tower and len(samples) > 1:  # towers run tiles of all images together, and do not say which is whose
         return [one for sample in samples for one in _read_part(model, [sample], **options)]
     try:
         prompts = [make_prompt(model, sample) for sample in samples]

@@ -1,4 +1,4 @@
-"""What every capture has in common, whether it keeps rows or only their moments."""
+"""The common part of every capture, whether it keeps rows or only their moments."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Captured(ABC):
 
     @property
     def part(self) -> Part:
-        """Which of the model's heads these are."""
+        """The part of the model that the heads are of."""
         return self.model.get("part", "text")
 
     def head(self, layer: int, head: int) -> Head:

@@ -25,6 +25,11 @@ class HeadActivations(Captured):
 
     Attributes:
         z: for each layer index a tensor ``(n, h, e)`` in float32.
+
+    >>> acts
+    HeadActivations(demo, n=24, positions='last': 51 text heads in 3 layers)
+    >>> acts.z[2].shape, acts.shape
+    (torch.Size([24, 17, 24]), (3, 17))
     """
 
     z: Mapping[int, Float[Tensor, "n h e"]]

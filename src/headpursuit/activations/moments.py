@@ -28,6 +28,10 @@ class HeadMoments(Captured):
         count: number of tokens.
         total: for each layer the sum of ``z``, shape ``(h, e)``, float64.
         second: for each layer ``Σ zᵀz``, shape ``(h, e, e)``, float64.
+
+    >>> moments = hp.capture(model, samples, positions="all", progress=False)
+    >>> moments.second[0].shape, moments.centered(0).shape
+    (torch.Size([17, 24, 24]), torch.Size([17, 24, 24]))
     """
 
     count: int
@@ -75,6 +79,11 @@ def merge_moments(parts: Iterable[HeadMoments]) -> HeadMoments:
 
     Raises:
         HeadPursuitError: there are none, or they are of different models or positions.
+
+    >>> parts = [hp.capture(model, part, positions="all", progress=False) for part in (samples[:12], samples[12:])]
+    >>> whole = hp.merge_moments(parts)
+    >>> whole.n == parts[0].n + parts[1].n
+    True
     """
     given = list(parts)
     if not given:

@@ -78,7 +78,7 @@ class CaptureFolder:
 
     @property
     def samples_done(self) -> int:
-        """How many samples lie safely on disk."""
+        """Number of samples that lie safely on disk."""
         return self.index["samples_done"]
 
     @property
@@ -132,6 +132,10 @@ def open_capture(path: str | Path) -> HeadActivations | HeadMoments:
 
     Raises:
         HeadPursuitError: it is no capture, is not complete, or was written by a later version.
+
+    >>> acts = hp.capture(model, samples, out=tmp_path / "acts", progress=False)
+    >>> hp.open_capture(tmp_path / "acts") == acts
+    True
     """
     path = Path(path)
     if not (path / INDEX).is_file():

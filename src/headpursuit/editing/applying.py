@@ -1,4 +1,4 @@
-"""How a scale gets into a forward pass: hooks in front of output projections, which multiply what enters."""
+"""Scaling while a model runs: hooks in front of output projections multiply what enters."""
 
 from __future__ import annotations
 

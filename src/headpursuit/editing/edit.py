@@ -34,7 +34,7 @@ _LARGEST = torch.finfo(torch.float32).max
 
 @dataclass(frozen=True)
 class Factor:
-    """What one head is multiplied by, and at which tokens.
+    """The factor of one head, and the tokens at which it holds.
 
     Attributes:
         head: the head.
@@ -58,6 +58,12 @@ class HeadEdit:
 
     Attributes:
         factors: one for each head and group of tokens, in order of layer, head and group.
+
+    >>> edit = hp.HeadEdit(["L1.H2", "L0.H3"], scale=-1)
+    >>> edit + hp.HeadEdit(["L1.H2"], scale=2, where="generated")
+    HeadEdit(L0.H3, L1.H2 × -1; L1.H2 × 2 on generated tokens)
+    >>> with edit.applied(model):
+    ...     answer = model.generate("What is the capital of France?", max_new_tokens=8)
     """
 
     factors: tuple[Factor, ...]
@@ -186,7 +192,7 @@ class HeadEdit:
         return {index: self.column_scales(model.anatomy.layer(index), where=where) for index in touched}
 
     def to_dict(self) -> dict[str, Any]:
-        """What an edit file holds of it: ``heads``, each with layer, head, name, scale and where."""
+        """The edit as an edit file holds it: ``heads``, each with layer, head, name, scale and where."""
         return {
             "heads": [
                 {
@@ -210,6 +216,11 @@ def load_edit(path: str | Path, *, model: HeadModel) -> HeadEdit:
 
     Raises:
         HeadPursuitError: the file cannot be read, or its heads are another model's.
+
+    >>> edit = hp.HeadEdit(["L1.H2"], scale=[0.5])
+    >>> edit.save(tmp_path / "edit.json", model=model)
+    >>> hp.load_edit(tmp_path / "edit.json", model=model) == edit
+    True
     """
     edit, origin = read_edit_file(path)
     require_same_model(path, origin, model.identity)

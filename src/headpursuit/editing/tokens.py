@@ -1,4 +1,4 @@
-"""Which tokens the model is reading just now: of the prompt or generated, text or image, before and behind a cache.
+"""The tokens that a model is reading just now: of the prompt or generated, text or image, before and behind a cache.
 
 A projection's input does not say what its tokens are. The model's own arguments do: the ids of the pass that is running,
 how many tokens lie in the cache before it, and how long the prompt was that ``generate`` was given. Both are looked at from
@@ -101,7 +101,7 @@ class TokenPass:
         if tokens != given_tokens or rows not in (1, given_rows) or (self.start and not self.generating):
             raise HeadPursuitError(
                 f"a mask of {rows} × {tokens} tokens met a prompt of {given_rows} × {given_tokens}"
-                f"{f' behind {self.start} in the cache' if self.start and not self.generating else ''}: a mask speaks of "
+                f"{f' behind {self.start} in the cache' if self.start and not self.generating else ''}: a mask means "
                 "the tokens of one batch, padding included; give one of its shape, or name a group of tokens (where='image', …)"
             )
         if rows > 1 and not torch.equal(self.batches.setdefault(mask, self.given), self.given):

@@ -80,7 +80,7 @@ def as_where(value: Any) -> Where:
 
 
 def in_words(where: Where) -> str:
-    """How an edit says where it holds; empty for everywhere."""
+    """Words for the tokens at which an edit holds; empty for all."""
     if where == ALL:
         return ""
     return f" on {where}" if isinstance(where, TokenMask) else f" on {where} tokens"

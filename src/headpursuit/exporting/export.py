@@ -84,6 +84,10 @@ def export(
         HeadPursuitError: the edit is another model's, holds for chosen tokens only or changes nothing; ``out`` is not empty
             or is the model's own folder; the weights are quantised, shared between layers, not on this machine, or stored in
             another form (adapters may still go); the rank is too high; the disk is full.
+
+    >>> done = hp.export(model, hp.HeadEdit(["L1.H2"], scale=-1), tmp_path / "edited", progress=False)
+    >>> done.changed
+    ('language_model.model.layers.1.self_attn.o_proj.weight',)
     """
     if format not in FORMATS:
         raise HeadPursuitError(f"format={format!r}: choose one of {', '.join(FORMATS)}")

@@ -63,7 +63,7 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def files_beside(source: Path, weights: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """What else a checkpoint's folder holds, as paths relative to it.
+    """Other files of a checkpoint's folder, as paths relative to it.
 
     Args:
         source: the folder.

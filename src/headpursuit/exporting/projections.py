@@ -64,7 +64,7 @@ class ExportSource:
 
     @property
     def quantised(self) -> str | None:
-        """How its weights are packed, or None where they are plain."""
+        """Name of the way its weights are packed, or None where they are plain."""
         config = getattr(self.model.hf.config, "quantization_config", None)
         if config is None:
             return None

@@ -1,4 +1,4 @@
-"""What an exported folder says of itself: the edit and where it came from, in a file for programs and in the model card."""
+"""The provenance of an export: the edit and where it came from, in a file for programs and in the model card."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CARD = "README.md"
 
 @dataclass(frozen=True)
 class Record:
-    """What :data:`RECORD` holds.
+    """The content of :data:`RECORD`.
 
     Attributes:
         edit: the edit that was exported.
@@ -87,7 +87,7 @@ def write_card(draft: Path, source: ExportSource, edit: HeadEdit, *, format: str
     section = _section(source, edit, format=format)
     try:
         card = ModelCard(own if own.startswith("---") else f"---\n{{}}\n---\n{own}", ignore_metadata_errors=True)
-    except (ValueError, YAMLError):  # metadata that nobody can read stay as they are
+    except (ValueError, YAMLError):  # metadata that cannot be read stay as they are
         write_text(path, f"{own.rstrip()}\n\n{section}")
         return
     metadata: Any = card.data

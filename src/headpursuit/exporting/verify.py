@@ -40,7 +40,7 @@ _BATCH = 4
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found.
+    """The result of a comparison of an export with the edit.
 
     Attributes:
         folder: the export.
@@ -104,6 +104,11 @@ def verify(
 
     Raises:
         HeadPursuitError: the folder is no export, or the unedited model is not there or is another one.
+
+    >>> _ = hp.export(model, hp.HeadEdit(["L1.H2"], scale=-1), tmp_path / "edited", progress=False)
+    >>> found = hp.verify(tmp_path / "edited", progress=False)
+    >>> found.ok, found.bit_equal, len(found.differing)
+    (True, True, 1)
     """
     out, record = Path(out), read_record(out)
     chosen = as_samples(TEXTS if samples is None else samples)

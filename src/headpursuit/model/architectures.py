@@ -37,13 +37,13 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Table:
-    """What holds for every type, and with which version of transformers it was found out."""
+    """The architectures, and the version of transformers that they were tried with."""
 
     transformers: str
     rows: tuple[Architecture, ...]
 
     def summary(self) -> str:
-        """How many types are in which state, for each mapping, in words."""
+        """Number of types in each state, for each mapping, in words."""
         counts = Counter((row.mapping, row.state) for row in self.rows)
         mappings = list(dict.fromkeys(row.mapping for row in self.rows))
         return "; ".join(

@@ -120,7 +120,7 @@ def _head_count(attention: nn.Module) -> int | None:
 def has_encoder(hf: Any) -> bool:
     """Whether an encoder reads the prompt, so that the heads of the decoder see only what the decoder writes.
 
-    Neither sign is enough: Whisper's decoder keeps a configuration that speaks of its encoder, and BLIP-2 takes what a decoder
+    Neither sign is enough: Whisper's decoder keeps a configuration that names its encoder, and BLIP-2 takes what a decoder
     has written for the sake of those of its language models that are split.
     """
     inner = hf.get_base_model() if hasattr(hf, "get_base_model") else hf  # an adapter's forward takes anything

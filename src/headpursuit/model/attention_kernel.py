@@ -28,7 +28,7 @@ _WATCHABLE = (None, "eager", "sdpa")
 
 @dataclass
 class KernelWatch(TorchFunctionMode):
-    """What the kernels inside the watched modules did.
+    """A record of what the kernels inside the watched modules did.
 
     Attributes:
         silent: for each watched module, by path, the head whose part of the kernel's result is set to zero.

@@ -119,6 +119,11 @@ class HeadModel(LoadedModel):
 
         Raises:
             HeadPursuitError: a prompt is empty or longer than the context, an image cannot be read.
+
+        >>> model.generate("What is the capital of France?", max_new_tokens=8)
+        ' Paris'
+        >>> len(model.generate(["What is the capital of France?", "What is the capital of Italy?"], max_new_tokens=8))
+        2
         """
         if isinstance(prompts, str | Sample):
             return self.generate(

@@ -1,4 +1,4 @@
-"""How a processor is told of an image, and which tokens are the image's patches; found by asking the processor."""
+"""The form in which a processor takes images, and the tokens of their patches; found by asking the processor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _POSITION_MASK = "image_embeds_position_mask"  # KOSMOS-2 marks patches instead 
 
 @dataclass(frozen=True)
 class ImageStyle:
-    """How a processor takes images.
+    """The form in which a processor takes images.
 
     Attributes:
         placeholder: what stands for an image in a text; empty where the processor puts the image's tokens there itself.

@@ -197,7 +197,7 @@ def _encode_images(model: LoadedModel, prompts: Sequence[Prompt]) -> dict[str, T
 
 
 def _asked(model: LoadedModel, **request: Any) -> dict[str, Tensor]:
-    """What a processor makes of a request, on the model's device, its pixels in the model's dtype."""
+    """The tensors that a processor makes of a request, on the model's device, its pixels in the model's dtype."""
     try:
         encoded = model.processor(**request)
     except (TypeError, ValueError) as error:

@@ -69,6 +69,9 @@ def load(
 
     Raises:
         HeadPursuitError: there is no such model, it has no language-model head, or its heads do not add up.
+
+    >>> hp.load("demo", device="cpu")
+    HeadModel(demo: LlavaForConditionalGeneration, text heads: 3 layers × 17 heads of width 24, model width 136, float32 on cpu)
     """
     path = _path_of(model)
     common = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -111,6 +114,9 @@ def wrap(
 
     Raises:
         HeadPursuitError: no processor was given or found, the model has no language-model head, or its heads do not add up.
+
+    >>> hp.wrap(model.hf, model.processor, part="vision").anatomy.heads()[0]
+    Head(layer=0, head=0, part='vision')
     """
     name = getattr(hf.config, "_name_or_path", "")
     if processor is None:
@@ -168,7 +174,7 @@ def whole_folder(name: str, revision: str | None = None) -> Path:
 
 
 def _path_of(model: str | Path) -> str:
-    """What transformers is to open: a Hub name, or a folder."""
+    """The Hub name or folder that transformers is to open."""
     return str(demo_path() if str(model) == "demo" else model)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model came from.
+    """The origin of a model.
 
     Attributes:
         id: Hub name, local folder, ``demo``, or the class name of a model that was built in memory.
@@ -69,7 +69,7 @@ class LoadedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where inputs go; where weights are offloaded, what runs them moves them on."""
+        """The device that inputs go to; where weights are offloaded, what runs them moves them on."""
         devices = (weight.device for weight in self.hf.parameters() if not weight.is_meta)
         return next(devices, torch.device("cpu"))
 
@@ -118,7 +118,7 @@ class LoadedModel:
         return name in inspect.signature(inner.forward).parameters
 
     def new_tokens(self, inputs: Mapping[str, Tensor], written: Tensor) -> Tensor:
-        """What transformers' ``generate`` added to the tokens ``(b, t)`` that it was given.
+        """The tokens that transformers' ``generate`` added to those ``(b, t)`` that it was given.
 
         Raises:
             HeadPursuitError: it did not go on from them (BLIP's takes the last one away), so that the new ones cannot be told.

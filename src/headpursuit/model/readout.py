@@ -1,4 +1,4 @@
-"""What stands between the residual stream and the logits: the norm before the unembedding, found by what passes through it.
+"""The norm between the residual stream and the unembedding, found by what passes through it.
 
 Layers have many norms, and decoders of BART's kind one behind the embedding that looks like a final one. So the whole
 model runs on a few tokens, and the final norm is the module whose output is what the unembedding reads.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Seen:
-    """What passed through the attention modules while a few tokens ran."""
+    """Tensors that passed through the attention modules while a few tokens ran."""
 
     z: dict[str, Tensor] = field(default_factory=dict)
     written: dict[str, Tensor] = field(default_factory=dict)

@@ -36,7 +36,7 @@ _NO_UNEMBEDDING = (
 
 
 class HeadWeights(Protocol):
-    """What a pursuit needs of a model."""
+    """The weights that a pursuit needs of a model."""
 
     def projection(self, layer: int) -> Float[Tensor, "h e d"]:
         """``W_h`` of every head of a layer, float32."""
@@ -45,7 +45,7 @@ class HeadWeights(Protocol):
         """One row a token, in the checkpoint's dtype."""
 
     def final_norm_gain(self) -> Float[Tensor, " d"]:
-        """What the norm before the unembedding multiplies by, float32; ones when there is no norm."""
+        """Gain of the norm before the unembedding, float32; ones when there is no norm."""
 
 
 @dataclass(frozen=True)

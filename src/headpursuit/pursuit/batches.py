@@ -41,7 +41,7 @@ _PREPARED: WeakKeyDictionary[Dictionary, dict[torch.dtype, Vocabulary]] = WeakKe
 
 @dataclass(frozen=True)
 class Options:
-    """What a caller may choose."""
+    """Options of a caller."""
 
     n_atoms: int
     criterion: Criterion
@@ -51,7 +51,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Signals:
-    """What is known of the heads: their rows ``(n, h, e)``, or only their second moments ``(h, e, e)``."""
+    """The heads by their rows ``(n, h, e)``, or only by their second moments ``(h, e, e)``."""
 
     rows: Float[Tensor, "n h e"] | None = None
     moments: Float[Tensor, "h e e"] | None = None

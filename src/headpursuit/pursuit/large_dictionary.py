@@ -212,11 +212,11 @@ class LargeDictionary:
 
     @property
     def _column_error(self) -> float:
-        """What a coefficient may miss besides a relative rounding: accumulators, and the tail of q."""
+        """Error of a coefficient besides a relative rounding: accumulators, and the tail of q."""
         return (2 * self._sum + 2 * self._unit**2) * (1 + self._vocabulary.rounded) * (1 + 4 * self._unit) + 1e-6
 
     def _update_errors(self) -> None:
-        """What any ``ŷ`` may miss of its ``y`` at this step: rounding of dictionary and operator, and accumulators."""
+        """Bound the error of any ``ŷ`` at this step: rounding of dictionary and operator, and accumulators."""
         error = (self._cut + self._sum * self._size * (1 + 2 * self._unit)) * (1 + self._vocabulary.rounded)
         shadows = self._shadows[:, : self._step]
         if self._vocabulary.rounded:

@@ -200,7 +200,7 @@ class _Chosen:
         self.component = torch.zeros(0)
 
     def low(self, problems: Int64[Tensor, " m"]) -> Float[Tensor, " m"]:
-        """What an atom's upper bound must exceed for the atom to matter."""
+        """Threshold that an atom's upper bound must exceed for the atom to matter."""
         return (self.score[problems] - self.slack[problems]).float() * (1 - _MARGIN)
 
     def offer(

@@ -159,10 +159,10 @@ def _derivatives(
         raise HeadPursuitError(f"{', '.join(unread)} attend to an image and did not run: give every sample an image")
     if not total.requires_grad:
         raise HeadPursuitError(
-            f"{name}: its logits do not hang on its heads by differentiable steps; rank by SOMP instead"
+            f"{name}: its logits do not depend on its heads by differentiable steps; rank by SOMP instead"
         )
     try:
-        # What the logits do not hang on, such as a vision tower's last layer in LLaVA, has the derivative 0.
+        # What the logits do not depend on, such as a vision tower's last layer in LLaVA, has the derivative 0.
         gradients = torch.autograd.grad(total, list(entered.values()), allow_unused=True, materialize_grads=True)
     except NotImplementedError as error:  # some packed kernels have a forward pass alone
         raise HeadPursuitError(f"{name} cannot be differentiated ({error}); rank by SOMP instead") from error
