@@ -12,6 +12,7 @@ import headpursuit as hp
 import tiny
 from headpursuit.activations import capture as capture_module
 from headpursuit.model.inputs import collate, make_prompt
+from headpursuit.model.samples import as_samples
 from model.test_contracts import prompts
 
 
@@ -145,7 +146,7 @@ def test_an_index_cannot_point_outside_its_folder(llama, tmp_path):
     index = json.loads((tmp_path / "acts/index.json").read_text())
     index["shards"][0] = "../secret.safetensors"
     (tmp_path / "acts/index.json").write_text(json.dumps(index))
-    with pytest.raises(hp.HeadPursuitError, match="outside the folder"):
+    with pytest.raises(hp.HeadPursuitError, match=r"index\.json: the shard .* lies outside"):
         hp.open_capture(tmp_path / "acts")
 
 
@@ -187,3 +188,23 @@ def test_unreadable_images_are_named_and_can_be_skipped(llava, tmp_path):
     acts = hp.capture(llava, tmp_path / "samples.jsonl", skip_bad=True, out=tmp_path / "acts", progress=False)
     assert acts.n == 2
     assert "line 2" in acts.about["skipped"][0]
+
+
+@pytest.mark.parametrize("positions", ["mean", "all"])
+def test_captures_are_equal_when_they_hold_the_same(llama, tmp_path, positions):
+    acts = hp.capture(llama, tiny.TEXTS, positions=positions, progress=False)
+    stored = hp.capture(llama, tiny.TEXTS, positions=positions, out=tmp_path / "acts", progress=False)
+    assert acts == stored
+    assert hash(acts) == hash(stored)
+    others = hp.capture(llama, tiny.TEXTS[::-1], positions=positions, progress=False)
+    assert acts != others
+    assert acts != "acts"
+    assert len({acts, stored, others}) == 2
+    assert "12 text heads in 3 layers" in repr(acts)
+    assert len(repr(acts)) < 120
+
+
+def test_a_draw_of_the_samples(llama):
+    drawn = hp.capture(llama, tiny.TEXTS, sample=2, seed=3, progress=False)
+    expected = [one.text for one in as_samples(tiny.TEXTS, sample=2, seed=3)]
+    assert drawn == hp.capture(llama, expected, progress=False)

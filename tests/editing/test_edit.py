@@ -114,7 +114,7 @@ def test_an_edit_of_another_model_is_refused(llama, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "is no edit file"),
+        ("", r"edit\.json, line 1: not valid JSON"),
         ("[]", "is no edit file"),
         (json.dumps({"model": {}, "heads": []}), "at least one head"),
         (json.dumps({"model": {}, "heads": [{"layer": 0, "head": 1}]}), "holds heads without scales"),

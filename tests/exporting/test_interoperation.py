@@ -24,9 +24,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def out(folder, tmp_path_factory):
-    place = tmp_path_factory.mktemp("out") / "out"
-    hp.export(folder, EDIT, place, progress=False)
-    return place
+    out = tmp_path_factory.mktemp("out") / "out"
+    hp.export(folder, EDIT, out, progress=False)
+    return out
 
 
 def test_transformers_generates_from_the_export(folder, out):

@@ -62,17 +62,17 @@ def test_scales_that_the_dtype_cannot_hold_are_refused(tmp_path):
 
 def test_only_a_new_folder_is_written(model, folder, tmp_path):
     before = saved.contents(folder)
-    for place in (folder, folder / "inside", folder.parent, folder / "nested" / ".."):
+    for out in (folder, folder / "inside", folder.parent, folder / "nested" / ".."):
         with pytest.raises(hp.HeadPursuitError, match="the model's own folder"):
-            hp.export(model, EDIT, place, progress=False)
+            hp.export(model, EDIT, out, progress=False)
     (tmp_path / "link").symlink_to(folder)
     with pytest.raises(hp.HeadPursuitError, match="the model's own folder"):
         hp.export(model, EDIT, tmp_path / "link", progress=False)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    for place in (tmp_path / "full", tmp_path / "full" / "file"):
+    for out in (tmp_path / "full", tmp_path / "full" / "file"):
         with pytest.raises(hp.HeadPursuitError, match="is not empty"):
-            hp.export(model, EDIT, place, progress=False)
+            hp.export(model, EDIT, out, progress=False)
     (tmp_path / "empty").mkdir()
     hp.export(model, EDIT, tmp_path / "empty", progress=False)
     assert saved.contents(folder) == before

@@ -22,9 +22,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def out(folder, tmp_path_factory):
-    place = tmp_path_factory.mktemp("out") / "out"
-    hp.export(folder, EDIT, place, progress=False)
-    return place
+    out = tmp_path_factory.mktemp("out") / "out"
+    hp.export(folder, EDIT, out, progress=False)
+    return out
 
 
 def test_a_checkpoint_is_the_same_bits(out):
@@ -56,9 +56,9 @@ def test_an_adapter_is_within_rounding(folder, format, tmp_path):
     assert "the model is unchanged" in str(found)
 
 
-def flip(file, place):
+def flip(file, index):
     content = bytearray(file.read_bytes())
-    content[place] ^= 0x40
+    content[index] ^= 0x40
     file.write_bytes(content)
 
 

@@ -101,3 +101,17 @@ def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path):
         hp.HeadPursuitError, match=r"lacks 1 weights of Qwen2ForCausalLM \(model\.layers\.1\.self_attn\.o_proj"
     ):
         hp.load(tmp_path, device="cpu")
+
+
+def test_a_model_says_what_it_is_in_one_line(llama, llava):
+    assert repr(llama) == (
+        "HeadModel(LlamaForCausalLM, text heads: 3 layers × 4 heads of width 8, model width 32, float32 on cpu)"
+    )
+    assert "\n" not in repr(hp.wrap(llava.hf, llava.processor, part="vision"))
+
+
+def test_two_views_of_one_model_are_equal(llama):
+    same = hp.wrap(llama.hf, llama.processor)
+    assert same == llama
+    assert hash(same) == hash(llama)
+    assert llama != hp.wrap(tiny.hf_model("llama"), llama.processor)

@@ -71,3 +71,59 @@ def test_a_wrong_file_gets_one_clear_line(tmp_path, name, content, message):
 def test_no_samples_at_all():
     with pytest.raises(hp.HeadPursuitError, match="holds no samples"):
         as_samples([])
+
+
+def test_what_is_in_memory_is_taken_like_what_a_file_holds(tmp_path):
+    import pandas as pd
+
+    image = Image.new("RGB", (4, 4))
+    records = [{"text": "a", "target": "b", "chat": False}, {"image": image, "other": 1}]
+    expected = [hp.Sample(text="a", target="b", chat=False), hp.Sample(image=image)]
+    assert as_samples(records) == expected
+    assert as_samples(["a", hp.Sample(text="b"), {"text": "c"}]) == [hp.Sample(text=text) for text in "abc"]
+    frame = pd.DataFrame([{"text": "a", "target": "b"}, {"text": "c", "target": None}])
+    assert as_samples(frame) == [hp.Sample(text="a", target="b"), hp.Sample(text="c")]
+
+
+def test_a_dataset_is_a_list_of_records():
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_list([{"text": "a", "target": "b"}, {"text": "c", "target": None}])
+    assert as_samples(rows) == [hp.Sample(text="a", target="b"), hp.Sample(text="c")]
+    with pytest.raises(hp.HeadPursuitError, match=r"a mapping \(train\) is no list of samples"):
+        as_samples(datasets.DatasetDict({"train": rows}))
+
+
+def test_a_draw_is_seeded_and_keeps_the_order(tmp_path):
+    texts = [f"{number:03d}" for number in range(50)]
+    (tmp_path / "s.txt").write_text("\n".join(texts))
+    drawn = [one.text for one in as_samples(texts, sample=10)]
+    assert drawn == [one.text for one in as_samples(tmp_path / "s.txt", sample=10, seed=0)]
+    assert drawn == sorted(set(drawn)) != texts[:10]
+    assert len(drawn) == 10
+    assert drawn != [one.text for one in as_samples(texts, sample=10, seed=1)]
+    assert [one.text for one in as_samples(texts, limit=5, sample=9)] == texts[:5]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("The flag of France", r"no file 'The flag of France': .* a text is given in a list, \[text\]"),
+        ("many words " * 100, "no file 'many words"),
+        (["a", 3], "sample 1: 3 is neither a text, a Sample nor a record"),
+        ([{"sentence": "a"}], r"sample 0: neither text nor image; .* \(it has sentence\)"),
+        ([{"image": 3}], "sample 0: the image 3 is neither a PIL image nor a path"),
+        (hp.Sample(text="a"), r"give \[sample\]"),
+        (3, "3 is no list of samples"),
+    ],
+)
+def test_what_is_no_sample_gets_one_clear_line(given, message):
+    with pytest.raises(hp.HeadPursuitError, match=message) as refused:
+        as_samples(given)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize("option", ["limit", "sample"])
+def test_nothing_cannot_be_kept(option):
+    with pytest.raises(hp.HeadPursuitError, match=f"{option}=0: keep at least one"):
+        as_samples(["a"], **{option: 0})

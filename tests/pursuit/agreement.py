@@ -12,11 +12,11 @@ import headpursuit.pursuit as hp
 from headpursuit.pursuit import batches
 from headpursuit.pursuit.results import HeadPursuits
 
-FIELDS = {"compiled": 10**9, "gram": 10**9, "wide-bfloat16": 0, "wide-float32": 0}
+WAYS = {"compiled": 10**9, "small": 10**9, "large-bfloat16": 0, "large-float32": 0}
 
 
-def use_field(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "SMALL", FIELDS[name])
+def use_way(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "SMALL", WAYS[name])
     if name != "compiled":
         monkeypatch.setattr(batches, "serves", lambda *_, **__: False)
     dtype = torch.bfloat16 if name.endswith("bfloat16") else torch.float32

@@ -6,7 +6,7 @@ import pytest
 
 import headpursuit as hp
 from headpursuit.errors import HeadPursuitError
-from pursuit.agreement import FIELDS, assert_same_as_literal, use_field
+from pursuit.agreement import WAYS, assert_same_as_literal, use_way
 
 TEXTS = [
     f"{opening} {country}{end}"
@@ -30,9 +30,9 @@ def activations() -> hp.HeadActivations:
     return hp.capture(model, TEXTS, positions="mean", progress=False)
 
 
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("name", WAYS)
 def test_every_head_of_the_demo(name: str, activations: hp.HeadActivations, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_field(name, monkeypatch)
+    use_way(name, monkeypatch)
     atoms = activations.weights.unembedding()
     for layer, z in activations.z.items():
         projection = activations.weights.projection(layer)

@@ -15,19 +15,19 @@ import headpursuit.pursuit as hp
 from headpursuit.errors import HeadPursuitError
 from headpursuit.pursuit import batches
 from headpursuit.pursuit.results import HeadPursuits
-from pursuit.agreement import FIELDS, assert_same_as_literal, use_field
+from pursuit.agreement import WAYS, assert_same_as_literal, use_way
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
 
-@pytest.fixture(params=list(FIELDS))
-def field(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+@pytest.fixture(params=list(WAYS))
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Each way to hold a dictionary, whatever its size and whatever this machine would choose."""
-    use_field(request.param, monkeypatch)
+    use_way(request.param, monkeypatch)
     return request.param
 
 
-def test_clustered_dictionary_and_bursty_samples(field: str) -> None:
+def test_clustered_dictionary_and_bursty_samples(way: str) -> None:
     atoms = clustered_atoms(900, 96, seed=5)
     layer = bursty_layer(atoms, n=120, h=3, e=16, seed=6, topics=40)
     for criterion in ("l1", "l2"):
@@ -35,9 +35,9 @@ def test_clustered_dictionary_and_bursty_samples(field: str) -> None:
         assert_same_as_literal(found, layer.z, layer.projection, atoms, n_atoms=25, criterion=criterion)
 
 
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("name", WAYS)
 def test_any_shape_dtype_and_option(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_field(name, monkeypatch)
+    use_way(name, monkeypatch)
 
     @given(
         seed=st.integers(0, 10**6),
@@ -72,7 +72,7 @@ def test_any_shape_dtype_and_option(name: str, monkeypatch: pytest.MonkeyPatch) 
     check()
 
 
-def test_a_batch_is_its_heads_one_by_one(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_is_its_heads_one_by_one(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     atoms = clustered_atoms(400, 64, seed=1)
     layer = bursty_layer(atoms, n=60, h=5, e=8, seed=2, topics=20)
     together = hp.somp_heads(layer.z, layer.projection, atoms, n_atoms=10)
@@ -85,7 +85,7 @@ def test_a_batch_is_its_heads_one_by_one(field: str, monkeypatch: pytest.MonkeyP
 
 
 def test_a_chunked_vocabulary_is_the_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_field("wide-float32", monkeypatch)
+    use_way("large-float32", monkeypatch)
     atoms = clustered_atoms(400, 64, seed=1)
     layer = bursty_layer(atoms, n=60, h=3, e=8, seed=2, topics=20)
     whole = hp.somp_heads(layer.z, layer.projection, atoms, n_atoms=10)
@@ -96,7 +96,7 @@ def test_a_chunked_vocabulary_is_the_whole_one(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("shape", [(1, 24), (9, 24), (40, 24)])
-def test_a_dense_signal(field: str, shape: tuple[int, int]) -> None:
+def test_a_dense_signal(way: str, shape: tuple[int, int]) -> None:
     signal = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
     atoms = clustered_atoms(200, 24, seed=3)
     center = shape[0] > 1
@@ -123,7 +123,7 @@ def test_many_dictionaries_at_once() -> None:
     assert explained[-1, :, 4:].eq(explained[-1, :, 3:4]).all()
 
 
-def test_moments_are_enough_for_l2(field: str) -> None:
+def test_moments_are_enough_for_l2(way: str) -> None:
     atoms = clustered_atoms(300, 48, seed=1)
     layer = bursty_layer(atoms, n=90, h=4, e=8, seed=2, topics=20)
     rows = hp.somp_heads(layer.z, layer.projection, atoms, n_atoms=12, criterion="l2")
@@ -136,7 +136,7 @@ def test_moments_are_enough_for_l2(field: str) -> None:
     assert torch.equal(rows.support, scaled.support)
 
 
-def test_exhausted_dictionaries_stop_early_with_one_warning(field: str) -> None:
+def test_exhausted_dictionaries_stop_early_with_one_warning(way: str) -> None:
     g = torch.Generator().manual_seed(0)
     z, projection = torch.randn(20, 3, 6, generator=g), torch.randn(3, 6, 16, generator=g)
     atoms = torch.randn(5, 16, generator=g)
@@ -150,7 +150,7 @@ def test_exhausted_dictionaries_stop_early_with_one_warning(field: str) -> None:
     assert_same_as_literal(HeadPursuits(support, explained), z, projection, atoms, n_atoms=9)
 
 
-def test_fewer_atoms_than_steps(field: str) -> None:
+def test_fewer_atoms_than_steps(way: str) -> None:
     g = torch.Generator().manual_seed(0)
     z, projection, atoms = torch.randn(20, 3, 6, generator=g), torch.randn(3, 6, 16, generator=g), torch.eye(16)[:4]
     with pytest.warns(hp.EarlyStopWarning):
@@ -160,7 +160,7 @@ def test_fewer_atoms_than_steps(field: str) -> None:
     assert explained.shape == (3, 9)
 
 
-def test_silent_heads_explain_nothing(field: str) -> None:
+def test_silent_heads_explain_nothing(way: str) -> None:
     g = torch.Generator().manual_seed(0)
     z, projection = torch.randn(20, 3, 6, generator=g), torch.randn(3, 6, 16, generator=g)
     atoms = torch.randn(50, 16, generator=g)
@@ -193,7 +193,7 @@ def test_bad_input_is_refused() -> None:
         hp.somp_moments(torch.zeros(3, 6, 5), projection, atoms)
 
 
-def test_inputs_are_left_as_they_were(field: str) -> None:
+def test_inputs_are_left_as_they_were(way: str) -> None:
     z, projection, atoms = (torch.randn(*shape, dtype=torch.float64) for shape in ((9, 1, 4), (1, 4, 8), (30, 8)))
     copies = [tensor.clone() for tensor in (z, projection, atoms)]
     hp.somp_heads(z, projection, atoms, n_atoms=3)
@@ -201,7 +201,7 @@ def test_inputs_are_left_as_they_were(field: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_rows_near_underflow_are_atoms_like_others(field: str, dtype: torch.dtype) -> None:
+def test_rows_near_underflow_are_atoms_like_others(way: str, dtype: torch.dtype) -> None:
     g = torch.Generator().manual_seed(4)
     z, projection = torch.randn(20, 2, 6, generator=g), torch.randn(2, 6, 16, generator=g)
     atoms = torch.randn(50, 16, generator=g, dtype=torch.float64)
@@ -213,24 +213,24 @@ def test_rows_near_underflow_are_atoms_like_others(field: str, dtype: torch.dtyp
 
 def test_bounds_hold_whatever_the_input(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the proof claims of every atom and step, checked against float64."""
-    from headpursuit.pursuit import bounds, screened, wide
-    from headpursuit.pursuit.whitening import frame_of_rows
+    from headpursuit.pursuit import bounds, large_dictionary, screened
+    from headpursuit.pursuit.whitening import whiten_rows
 
     atoms = clustered_atoms(300, 64, seed=1)
     layer = bursty_layer(atoms, n=80, h=2, e=8, seed=2, topics=20)
     for dtype in (torch.bfloat16, torch.float32):
         W = layer.projection.double()
-        frame = frame_of_rows(layer.z, W @ W.mT, criterion="l1", center=True)
-        vocabulary = wide.Vocabulary(atoms, dtype=dtype)
-        wide_field = wide.WideField(vocabulary, layer.projection, frame, steps=20)
+        whitened = whiten_rows(layer.z, W @ W.mT, criterion="l1", center=True)
+        vocabulary = large_dictionary.Vocabulary(atoms, dtype=dtype)
+        vectors = large_dictionary.LargeDictionary(vocabulary, layer.projection, whitened, steps=20)
         everyone, every = torch.arange(2), torch.arange(300).expand(2, -1)
         previous = None
         for _ in range(20):
-            y, component = wide_field.exact(everyone, every)
-            assert bool((y.norm(dim=2) <= wide_field.bounds()).all())
-            approximate, error = wide_field.approximate(everyone, every)
+            y, component = vectors.exact(everyone, every)
+            assert bool((y.norm(dim=2) <= vectors.bounds()).all())
+            approximate, error = vectors.approximate(everyone, every)
             assert bool(((y - approximate).norm(dim=2) <= error).all())
-            scorer = screened.Scorer(frame)
+            scorer = screened.Scorer(whitened)
             score = scorer.exact(everyone, y)
             assert bool((score <= scorer.upper(everyone, approximate, error)).all())
             near, slack = scorer.near(everyone, y)
@@ -238,7 +238,7 @@ def test_bounds_hold_whatever_the_input(monkeypatch: pytest.MonkeyPatch) -> None
             if previous is not None:
                 assert bool((score <= previous).all())
             pick = score.argmax(dim=1)
-            u, reach = wide_field.commit(pick, y[everyone, pick], component[everyone, pick], ~frame.silent)
+            u, reach = vectors.commit(pick, y[everyone, pick], component[everyone, pick], ~whitened.silent)
             previous = score + reach * scorer.exact(everyone, u[:, None])
     gram = torch.randn(5, 30, 12)
     true = torch.linalg.matrix_norm(gram, ord=2)
@@ -246,7 +246,7 @@ def test_bounds_hold_whatever_the_input(monkeypatch: pytest.MonkeyPatch) -> None
     assert bool(((bound >= true) & (bound < 1.6 * true)).all())
 
 
-def test_parameters_are_taken_as_they_are(field: str) -> None:
+def test_parameters_are_taken_as_they_are(way: str) -> None:
     atoms = clustered_atoms(60, 24, seed=1).requires_grad_()
     layer = bursty_layer(atoms.detach(), n=30, h=2, e=8, seed=2, topics=10)
     plain = hp.somp_heads(layer.z, layer.projection, atoms.detach(), n_atoms=5)

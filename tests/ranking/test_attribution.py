@@ -8,7 +8,7 @@ import torch
 
 import headpursuit as hp
 import tiny
-from headpursuit.activations.teacher_forcing import concept_tokens, log_odds, read_along
+from headpursuit.activations.teacher_forcing import concept_tokens, log_odds, teacher_forced_logits
 from headpursuit.concepts import resolve
 from headpursuit.demo import demo_samples
 from headpursuit.errors import HeadPursuitError
@@ -28,7 +28,7 @@ STEP = 2.0**-6
 def measured(model, samples, tokens):
     """Log-odds of every sample in the model's own precision."""
     with torch.no_grad():
-        parts = read_along(model, samples, batch_size=len(samples))
+        parts = teacher_forced_logits(model, samples, batch_size=len(samples))
         return np.array([float(log_odds(*piece, concept_tokens(tokens))) for _, pieces in parts for piece in pieces])
 
 

@@ -14,7 +14,8 @@ from architectures.shrink import small_model
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.architectures import PARTLY, REFUSED, SUPPORTED, UNTESTED, Architecture
 from headpursuit.model.finding import find_anatomy
-from headpursuit.model.head_model import HeadModel, ModelSource
+from headpursuit.model.head_model import HeadModel
+from headpursuit.model.loaded import ModelSource
 from headpursuit.model.selfcheck import proven
 
 if TYPE_CHECKING:

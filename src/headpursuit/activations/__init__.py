@@ -1,1 +1,1 @@
-"""What heads wrote: positions, capture, and the store on disk."""
+"""Captures of what heads wrote: positions, recording, and the store on disk."""

@@ -1,12 +1,12 @@
 """Capture: what every head writes, reduced inside the hook to one row per sample or to moments.
 
-The tap is a forward pre-hook on the output projection. Its input holds the heads side by side, whatever attention
+Activations are read by a forward pre-hook on the output projection. Its input holds the heads side by side, whatever attention
 kernel filled it; behind the projection they are already mixed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from headpursuit.activations.reducers import Reading, gathered, joined, mean_row
 from headpursuit.activations.store import CaptureFolder, as_captured, open_capture
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.inputs import Batch, Prompt, collate, make_prompt
-from headpursuit.model.samples import Sample, as_samples, fingerprint
+from headpursuit.model.samples import Sample, Samples, as_samples, fingerprint
 from headpursuit.model.weights import LiveWeights
 from headpursuit.versions import versions
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from headpursuit.activations.head_activations import HeadActivations
     from headpursuit.activations.moments import HeadMoments
     from headpursuit.model.head_model import HeadModel
-
-Samples = str | Path | Iterable[str | Sample]
 
 
 def capture(
@@ -41,6 +39,8 @@ def capture(
     out: str | Path | None = None,
     batch_size: int = 16,
     limit: int | None = None,
+    sample: int | None = None,
+    seed: int = 0,
     skip_bad: bool = False,
     progress: bool = True,
 ) -> HeadActivations | HeadMoments:
@@ -48,7 +48,8 @@ def capture(
 
     Args:
         model: the model.
-        samples: strings, samples, or the path of a file or an image folder.
+        samples: texts, samples, records, a DataFrame, or the path of a file or an image folder, see
+            :func:`headpursuit.model.samples.as_samples`.
         positions: which tokens become a sample's row, see :func:`headpursuit.activations.positions.position_mask`; ``all``
             makes every token a row of its own and keeps only moments, in memory that does not grow with the samples. In a
             vision tower a sample's tokens are all that the tower reads of its image: every tile's patches, and a class token
@@ -58,6 +59,8 @@ def capture(
         out: a folder to keep the result in, part by part; a capture that was cut off goes on where it stopped.
         batch_size: samples run together, padded on the right.
         limit: only the first so many samples.
+        sample: of these, only a random draw of so many without replacement, in their order.
+        seed: seed of the draw.
         skip_bad: go on past samples that cannot be used, and count them, instead of stopping at the first.
         progress: show a progress bar.
 
@@ -66,13 +69,19 @@ def capture(
 
     Raises:
         HeadPursuitError: a sample cannot be used, ``out`` holds something else, values are not finite or do not vary.
+
+    >>> acts = hp.capture(model, samples, positions="answer", progress=False)
+    >>> acts.z[0].shape  # samples, heads, head width
+    torch.Size([24, 17, 24])
+    >>> hp.capture(model, samples, positions="all", sample=4, progress=False)
+    HeadMoments(demo, n=195, positions='all': 51 text heads in 3 layers)
     """
     check_positions(positions, part=model.anatomy.part)
     if through_norm and not any(layer.norm for layer in model.anatomy.layers):
         raise HeadPursuitError(
             f"{model.source.architecture} has no norm between output projections and residual stream: leave through_norm out"
         )
-    chosen = as_samples(samples, limit=limit)
+    chosen = as_samples(samples, limit=limit, sample=sample, seed=seed)
     about = {
         "positions": positions,
         "n_samples": len(chosen),
@@ -123,7 +132,7 @@ def _read_part(
     """Read a few samples; with a list for ``bad`` ones, fall back to one by one and note those that fail there."""
     options: dict[str, Any] = {"positions": positions, "through_norm": through_norm, "bad": bad}
     in_tower = model.anatomy.part == "vision"
-    if in_tower and len(samples) > 1:  # towers run tiles of all images together, and tell nobody which is whose
+    if in_tower and len(samples) > 1:  # towers run tiles of all images together, and do not say which is whose
         return [one for sample in samples for one in _read_part(model, [sample], **options)]
     try:
         prompts = [make_prompt(model, sample) for sample in samples]

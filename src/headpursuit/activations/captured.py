@@ -1,11 +1,13 @@
-"""What every capture has in common, whether it keeps rows or only their moments."""
+"""The common part of every capture, whether it keeps rows or only their moments."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head, Part
@@ -17,9 +19,11 @@ if TYPE_CHECKING:
     from headpursuit.model.weights import HeadWeights
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Captured(ABC):
     """Heads of one model, seen on some samples.
+
+    Captures are equal when they hold the same numbers, of the same model, positions and origin.
 
     Attributes:
         positions: which tokens each row is the mean of.
@@ -30,10 +34,26 @@ class Captured(ABC):
     """
 
     positions: str
-    weights: HeadWeights = field(repr=False)
-    tokenizer: Any = field(repr=False)
+    weights: HeadWeights = field(compare=False)
+    tokenizer: Any = field(compare=False)
     model: Mapping[str, Any]
     about: Mapping[str, Any]
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        compared = [one.name for one in fields(self) if one.compare]
+        return all(_same(getattr(self, name), getattr(other, name)) for name in compared)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.positions, self.n, self.model.get("fingerprint"), self.about.get("data")))
+
+    def __repr__(self) -> str:
+        n_heads = sum(self.head_counts.values())
+        return (
+            f"{type(self).__name__}({self.model.get('id')}, n={self.n}, positions={self.positions!r}: "
+            f"{n_heads} {self.part} heads in {len(self.layers)} layers)"
+        )
 
     @property
     @abstractmethod
@@ -59,7 +79,7 @@ class Captured(ABC):
 
     @property
     def part(self) -> Part:
-        """Which of the model's heads these are."""
+        """The part of the model that the heads are of."""
         return self.model.get("part", "text")
 
     def head(self, layer: int, head: int) -> Head:
@@ -92,3 +112,12 @@ class Captured(ABC):
                 raise HeadPursuitError(
                     f"there is no head {head} in this capture: its heads lie in {known[0]} to {known[-1]}"
                 )
+
+
+def _same(one: Any, other: Any) -> bool:
+    if not isinstance(one, Mapping):
+        return bool(one == other)
+    if one.keys() != other.keys():
+        return False
+    pairs = ((one[key], other[key]) for key in one)
+    return all(torch.equal(*pair) if isinstance(pair[0], torch.Tensor) else pair[0] == pair[1] for pair in pairs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,16 +15,24 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
+# Relative to their size, activations of one text run twice differ by less: several threads add in another order.
+_ROUNDING = 1e-5
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class HeadActivations(Captured):
     """Head activations ``z`` of every head, one row per sample.
 
     Attributes:
         z: for each layer index a tensor ``(n, h, e)`` in float32.
+
+    >>> acts
+    HeadActivations(demo, n=24, positions='last': 51 text heads in 3 layers)
+    >>> acts.z[2].shape, acts.shape
+    (torch.Size([24, 17, 24]), (3, 17))
     """
 
-    z: Mapping[int, Float[Tensor, "n h e"]] = field(repr=False)
+    z: Mapping[int, Float[Tensor, "n h e"]]
 
     @property
     def n(self) -> int:
@@ -54,7 +62,7 @@ class HeadActivations(Captured):
                     f"{self.head(layer, head)} wrote a NaN or infinite value at sample {row}: "
                     "load the model in float32 or bfloat16 and capture again"
                 )
-        if all(bool((z == z[:1]).all()) for z in self.z.values()):
+        if all(bool((z - z.mean(dim=0)).norm() <= _ROUNDING * z.norm()) for z in self.z.values()):
             raise HeadPursuitError(
                 f"no head varies over the {self.n} sample(s), so there is nothing to explain: give samples that differ"
             )

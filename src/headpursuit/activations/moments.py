@@ -6,7 +6,7 @@ Energies see only ``zᵀz`` (docs/pursuit.md), so every token of any number of s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class HeadMoments(Captured):
     """Counts, sums and second moments of every head's activation, over tokens.
 
@@ -28,11 +28,15 @@ class HeadMoments(Captured):
         count: number of tokens.
         total: for each layer the sum of ``z``, shape ``(h, e)``, float64.
         second: for each layer ``Σ zᵀz``, shape ``(h, e, e)``, float64.
+
+    >>> moments = hp.capture(model, samples, positions="all", progress=False)
+    >>> moments.second[0].shape, moments.centered(0).shape
+    (torch.Size([17, 24, 24]), torch.Size([17, 24, 24]))
     """
 
     count: int
-    total: Mapping[int, Float[Tensor, "h e"]] = field(repr=False)
-    second: Mapping[int, Float[Tensor, "h e e"]] = field(repr=False)
+    total: Mapping[int, Float[Tensor, "h e"]]
+    second: Mapping[int, Float[Tensor, "h e e"]]
 
     @property
     def n(self) -> int:
@@ -75,6 +79,11 @@ def merge_moments(parts: Iterable[HeadMoments]) -> HeadMoments:
 
     Raises:
         HeadPursuitError: there are none, or they are of different models or positions.
+
+    >>> parts = [hp.capture(model, part, positions="all", progress=False) for part in (samples[:12], samples[12:])]
+    >>> whole = hp.merge_moments(parts)
+    >>> whole.n == parts[0].n + parts[1].n
+    True
     """
     given = list(parts)
     if not given:

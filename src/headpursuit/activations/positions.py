@@ -1,4 +1,4 @@
-"""Which tokens of a sample are averaged into its one row (Head Pursuit, section 3, "one row per sample")."""
+"""Positions: the tokens of a sample that are averaged into its one row (Head Pursuit, section 3, "one row per sample")."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-"""The tap: what enters an output projection while the model runs once, reduced inside the hook."""
+"""Recording what enters the output projections while the model runs once, reduced inside the hook."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from headpursuit.errors import HeadPursuitError
+from headpursuit.hooks import Hooks
 from headpursuit.model.head_model import accepted, evaluating
 from headpursuit.model.norms import gain_of, true_scale
 
@@ -41,7 +41,7 @@ def read_batch(model: HeadModel, batch: Batch, reducer: Reducer, *, through_norm
         reading.update(reducer(layer, z))
         ran.add(layer.index)
 
-    def tap(layer: LayerAnatomy) -> Any:
+    def recorder(layer: LayerAnatomy) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
             if args[0].shape[:2] != batch.real.shape:
                 raise HeadPursuitError(
@@ -55,7 +55,7 @@ def read_batch(model: HeadModel, batch: Batch, reducer: Reducer, *, through_norm
 
         return hook
 
-    def tap_norm(layer: LayerAnatomy, norm: nn.Module) -> Any:
+    def norm_recorder(layer: LayerAnatomy, norm: nn.Module) -> Any:
         gain = gain_of(norm, model.anatomy.width)
 
         def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
@@ -64,13 +64,12 @@ def read_batch(model: HeadModel, batch: Batch, reducer: Reducer, *, through_norm
 
         return hook
 
-    layers = model.anatomy.layers
-    taps = [model.module(layer.projection).register_forward_pre_hook(tap(layer)) for layer in layers]
-    for layer in layers:
-        if through_norm and layer.norm is not None:
-            norm = model.module(layer.norm)
-            taps.append(norm.register_forward_hook(tap_norm(layer, norm)))
-    with _hooks(taps), torch.no_grad(), evaluating(model.hf):
+    with Hooks() as hooks, torch.no_grad(), evaluating(model.hf):
+        for layer in model.anatomy.layers:
+            hooks.before(model.module(layer.projection), recorder(layer))
+            if through_norm and layer.norm is not None:
+                norm = model.module(layer.norm)
+                hooks.after(norm, norm_recorder(layer, norm))
         _run(model, batch)
     _check_ran(model, ran)
     return reading
@@ -89,14 +88,15 @@ def read_tower(model: HeadModel, batch: Batch, reduce_by: Callable[[Tensor], Red
     """
     read: dict[int, list[Tensor]] = {}
 
-    def tap(layer: LayerAnatomy) -> Any:
+    def recorder(layer: LayerAnatomy) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
             read.setdefault(layer.index, []).append(args[0].reshape(-1, args[0].shape[-1]))
 
         return hook
 
-    taps = [model.module(layer.projection).register_forward_pre_hook(tap(layer)) for layer in model.anatomy.layers]
-    with _hooks(taps), torch.no_grad(), evaluating(model.hf):
+    with Hooks() as hooks, torch.no_grad(), evaluating(model.hf):
+        for layer in model.anatomy.layers:
+            hooks.before(model.module(layer.projection), recorder(layer))
         _run(model, batch)
     _check_ran(model, set(read))
     reading: Reading = {}
@@ -114,13 +114,3 @@ def _check_ran(model: HeadModel, ran: set[int]) -> None:
     unread = [f"L{layer.index}" for layer in model.anatomy.layers if layer.index not in ran]
     if unread:
         raise HeadPursuitError(f"{', '.join(unread)} attend to an image and did not run: give every sample an image")
-
-
-@contextmanager
-def _hooks(handles: Iterable[Any]) -> Iterator[None]:
-    held = list(handles)
-    try:
-        yield
-    finally:
-        for handle in held:
-            handle.remove()

@@ -1,4 +1,4 @@
-"""What the hooks hand over for a batch, by name, and how batches are put together: rows are joined, moments are added."""
+"""Reductions of a batch inside the hooks, and of batches to a whole: rows are joined, moments are added."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def token_moments(mask: Bool[Tensor, "b t"]) -> Reducer:
 
 
 def gathered(held: list[Reading], new: Sequence[Reading], *, add: bool) -> list[Reading]:
-    """What is held of a capture once new readings came: moments are added up at once, rows wait to be joined."""
+    """A capture's readings once new ones came: moments are added up at once, rows wait to be joined."""
     if not new:
         return held
     return [joined([*held, *new], add=True)] if add else [*held, *new]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from headpursuit.activations.moments import HeadMoments
 from headpursuit.activations.positions import ALL
 from headpursuit.activations.reducers import COUNT, SECOND, TOTAL, Reading, gathered, joined
 from headpursuit.errors import HeadPursuitError
+from headpursuit.files import inside, read_json, write_json
 from headpursuit.model.weights import FileWeights, locate_weights
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class CaptureFolder:
             "about": dict(about),
         }
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            index = _read_index(path) if (path / INDEX).is_file() else {}
+            index = read_json(path / INDEX) if (path / INDEX).is_file() else {}
             if index.get("complete") is not False or any(index.get(key) != value for key, value in identity.items()):
                 raise HeadPursuitError(f"{path} is not empty: choose a new folder, or delete this one")
             return cls(path, index)
@@ -78,7 +78,7 @@ class CaptureFolder:
 
     @property
     def samples_done(self) -> int:
-        """How many samples lie safely on disk."""
+        """Number of samples that lie safely on disk."""
         return self.index["samples_done"]
 
     @property
@@ -124,9 +124,7 @@ class CaptureFolder:
             (self.path / old).unlink()
 
     def _write_index(self) -> None:
-        draft = self.path / f"{INDEX}.part"
-        draft.write_text(json.dumps(self.index, indent=1), encoding="utf-8")
-        draft.replace(self.path / INDEX)
+        write_json(self.path / INDEX, self.index)
 
 
 def open_capture(path: str | Path) -> HeadActivations | HeadMoments:
@@ -134,11 +132,15 @@ def open_capture(path: str | Path) -> HeadActivations | HeadMoments:
 
     Raises:
         HeadPursuitError: it is no capture, is not complete, or was written by a later version.
+
+    >>> acts = hp.capture(model, samples, out=tmp_path / "acts", progress=False)
+    >>> hp.open_capture(tmp_path / "acts") == acts
+    True
     """
     path = Path(path)
     if not (path / INDEX).is_file():
         raise HeadPursuitError(f"{path} is no capture: give a folder that `headpursuit capture --out` wrote")
-    index = _read_index(path)
+    index = read_json(path / INDEX)
     if index.get("format") != FORMAT:
         raise HeadPursuitError(
             f"{path} has capture format {index.get('format')}, this version reads {FORMAT}: capture again"
@@ -166,7 +168,7 @@ def as_captured(reading: Reading, *, positions: str, **common: Any) -> HeadActiv
 
 def _read(path: Path, index: Mapping[str, Any]) -> HeadActivations | HeadMoments:
     positions = index["about"]["positions"]
-    parts = [load_file(_inside(path, name)) for name in index["shards"]]
+    parts = [load_file(inside(path, name, what="shard", where=str(path / INDEX))) for name in index["shards"]]
     whole = joined(parts, add=positions == ALL)
     tensors = {name: {**entry, "file": _weights_file(path, entry["file"])} for name, entry in index["weights"].items()}
     return as_captured(
@@ -184,22 +186,8 @@ def _layer_of(name: str) -> int:
     return -1 if name == COUNT else int(name[1:].split(".")[0])
 
 
-def _read_index(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads((path / INDEX).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise HeadPursuitError(f"{path / INDEX} cannot be read ({error}): capture again") from error
-
-
-def _inside(folder: Path, name: str) -> Path:
-    file = (folder / name).resolve()
-    if not file.is_relative_to(folder.resolve()):
-        raise HeadPursuitError(
-            f"{folder / INDEX} names {name}, which lies outside the folder: do not trust this capture"
-        )
-    return file
-
-
 def _weights_file(folder: Path, name: str) -> Path:
     # The checkpoint's own shards lie elsewhere by design and are named in full; safetensors cannot run code.
-    return Path(name) if Path(name).is_absolute() else _inside(folder, name)
+    if Path(name).is_absolute():
+        return Path(name)
+    return inside(folder, name, what="file of weights", where=str(folder / INDEX))

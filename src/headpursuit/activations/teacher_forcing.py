@@ -1,4 +1,4 @@
-"""Reading along: a model's logits where they predict a given answer (teacher forcing), and what they say of a concept.
+"""Teacher forcing: a model's logits where they predict a given answer, and what they say of a concept.
 
 Nothing is generated, so that the answer, and with it the positions that count, is the same under every edit.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Piece = tuple[Float[Tensor, "p v"], Int[Tensor, " p"]]
 
 
-def read_along(
+def teacher_forced_logits(
     model: HeadModel, samples: Sequence[Sample], *, batch_size: int
 ) -> Iterator[tuple[list[int], Iterator[Piece]]]:
     """Run samples through a model, batch by batch.
@@ -34,12 +34,12 @@ def read_along(
 
     Args:
         model: the model, under whatever edit is applied.
-        samples: those with a target are read along it; of others all tokens of the text count but the first and those of an
-            image.
+        samples: the tokens of its target count; of a sample without one, all tokens of the text but the first and those
+            of an image.
         batch_size: samples that run together, padded on the right.
 
     Yields:
-        The places of a batch's samples in ``samples``, and for each of them the logits ``(p, v)`` where something is predicted
+        The indices of a batch's samples in ``samples``, and for each of them the logits ``(p, v)`` where something is predicted
         that counts, in float32 or better, with the tokens ``(p,)`` that follow there.
 
     Raises:
@@ -98,23 +98,23 @@ def concept_tokens(tokens: Sequence[int]) -> Int[Tensor, " c"]:
 
 
 def require_targets(samples: Sequence[Sample]) -> None:
-    """Check that every sample has an answer to read along.
+    """Check that every sample has a target.
 
     Raises:
         HeadPursuitError: naming the first that has none.
     """
     for sample in samples:
         if not sample.target:
-            raise HeadPursuitError(f"{sample.where or 'sample'}: no target to read along; give one, see with_targets")
+            raise HeadPursuitError(f"{sample.where or 'sample'}: no target, whose tokens are to be predicted; give one")
 
 
 def _pieces(
     logits: Float[Tensor, "b p v"], following: Int[Tensor, "b p"], mask: Bool[Tensor, "b p"]
 ) -> Iterator[Piece]:
-    for row, row_following, places in zip(logits, following, mask, strict=True):
+    for row, row_following, positions in zip(logits, following, mask, strict=True):
         # One sample at a time: half-precision logits of a whole batch would be copied to float32 at once.
-        chosen = row[places.to(row.device)]
-        yield chosen.to(torch.promote_types(chosen.dtype, torch.float32)), row_following[places].to(chosen.device)
+        chosen = row[positions.to(row.device)]
+        yield chosen.to(torch.promote_types(chosen.dtype, torch.float32)), row_following[positions].to(chosen.device)
 
 
 def _batches(samples: Sequence[Sample], size: int) -> Iterator[list[int]]:

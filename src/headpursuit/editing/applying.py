@@ -1,9 +1,9 @@
-"""How a scale gets into a forward pass: hooks in front of output projections, which multiply what enters."""
+"""Scaling while a model runs: hooks in front of output projections multiply what enters."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +11,7 @@ import torch
 from headpursuit.editing.tokens import TokenTracker, tracked
 from headpursuit.editing.where import ALL, Where
 from headpursuit.errors import HeadPursuitError
+from headpursuit.hooks import Hooks
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -25,24 +26,23 @@ def scaled(model: HeadModel, scales: Mapping[Where, Mapping[int, Float[Tensor, "
 
     Args:
         model: the model, which is left as it was found.
-        scales: for each place, by layer, the factor of every input column, shape ``(h·e,)``.
+        scales: for each group of tokens, by layer, the factor of every input column, shape ``(h·e,)``.
 
     Raises:
         HeadPursuitError: the model has no such tokens.
     """
     for where in scales:
-        _check_place(model, where)
-    with ExitStack() as stack:
-        tracker = None if set(scales) <= {ALL} else stack.enter_context(tracked(model))
+        _check_tokens(model, where)
+    with Hooks() as hooks:
+        tracker = None if set(scales) <= {ALL} else hooks.enter_context(tracked(model))
         for where, layers in scales.items():
             for index, columns in layers.items():
                 hook = _hook(columns) if where == ALL or tracker is None else _hook_at(where, columns, tracker)
-                module = model.module(model.anatomy.layer(index).projection)
-                stack.callback(module.register_forward_pre_hook(hook).remove)
+                hooks.before(model.module(model.anatomy.layer(index).projection), hook)
         yield model
 
 
-def _check_place(model: HeadModel, where: Where) -> None:
+def _check_tokens(model: HeadModel, where: Where) -> None:
     if where != ALL and (model.anatomy.part == "vision" or model.has_encoder):
         raise HeadPursuitError(
             f"the tokens that these heads of {model.source.architecture} see are not the prompt's: use where='all'"
@@ -55,7 +55,7 @@ def _check_place(model: HeadModel, where: Where) -> None:
             "use where='all', 'prompt' or 'generated'"
         )
     if where == "image" and model.anatomy.image_token_id is None and model.images is None:
-        raise HeadPursuitError(f"{model.source.id} takes no images, so it has no image tokens: choose another place")
+        raise HeadPursuitError(f"{model.source.id} takes no images, so it has no image tokens: choose other tokens")
 
 
 def _hook(columns: Tensor) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,6 +16,7 @@ import torch
 from headpursuit.editing.applying import scaled
 from headpursuit.editing.where import ALL, TokenMask, Where, as_where, from_json, in_words, to_json
 from headpursuit.errors import HeadPursuitError
+from headpursuit.files import read_json, write_json
 from headpursuit.model.heads import Head, Part, parse_heads
 from headpursuit.model.identity import require_same_model
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float
     from torch import Tensor
 
-    from headpursuit.editing.where import Place
+    from headpursuit.editing.where import TokenGroup
     from headpursuit.model.anatomy import Anatomy, LayerAnatomy
     from headpursuit.model.head_model import HeadModel
 
@@ -34,7 +34,7 @@ _LARGEST = torch.finfo(torch.float32).max
 
 @dataclass(frozen=True)
 class Factor:
-    """What one head is multiplied by, and at which tokens.
+    """The factor of one head, and the tokens at which it holds.
 
     Attributes:
         head: the head.
@@ -57,7 +57,13 @@ class HeadEdit:
     value: edits are equal when they do the same, ``+`` makes one edit of two, and :meth:`save` keeps one for another day.
 
     Attributes:
-        factors: one for each head and place, in order of layer, head and place.
+        factors: one for each head and group of tokens, in order of layer, head and group.
+
+    >>> edit = hp.HeadEdit(["L1.H2", "L0.H3"], scale=-1)
+    >>> edit + hp.HeadEdit(["L1.H2"], scale=2, where="generated")
+    HeadEdit(L0.H3, L1.H2 × -1; L1.H2 × 2 on generated tokens)
+    >>> with edit.applied(model):
+    ...     answer = model.generate("What is the capital of France?", max_new_tokens=8)
     """
 
     factors: tuple[Factor, ...]
@@ -67,7 +73,7 @@ class HeadEdit:
         heads: Iterable[str | Head],
         *,
         scale: float | Sequence[float] | Float[np.ndarray, " n"],
-        where: Place | TokenMask | Bool[Tensor, "b t"] = ALL,
+        where: TokenGroup | TokenMask | Bool[Tensor, "b t"] = ALL,
     ) -> None:
         """Scale heads.
 
@@ -83,13 +89,13 @@ class HeadEdit:
             HeadPursuitError: no head, one named twice, a scale that is not finite, or another number of scales than heads.
         """
         chosen = parse_heads(heads)
-        place = as_where(where)
+        tokens = as_where(where)
         scales = zip(chosen, _one_each(scale, len(chosen)), strict=True)
-        self._become(Factor(head, one, place) for head, one in scales)
+        self._become(Factor(head, one, tokens) for head, one in scales)
 
     @classmethod
     def of(cls, factors: Iterable[Factor]) -> HeadEdit:
-        """Make one edit of factors; those of one head at one place multiply.
+        """Make one edit of factors; those of one head at the same tokens multiply.
 
         Raises:
             HeadPursuitError: there is none, or a scale is not finite.
@@ -136,8 +142,8 @@ class HeadEdit:
         return scales.pop()
 
     @property
-    def places(self) -> tuple[Where, ...]:
-        """Where its scales hold, each once."""
+    def token_groups(self) -> tuple[Where, ...]:
+        """The groups of tokens at which its scales hold, each once."""
         return tuple(dict.fromkeys(factor.where for factor in self.factors))
 
     def __str__(self) -> str:
@@ -150,7 +156,7 @@ class HeadEdit:
         return f"HeadEdit({self})"
 
     def column_scales(self, layer: LayerAnatomy, *, where: Where = ALL) -> Float[Tensor, " he"]:
-        """Factor of every input column of a layer's output projection at one place, shape ``(h·e,)``, float32."""
+        """Factor of every input column of a layer's output projection at one group of tokens, shape ``(h·e,)``, float32."""
         scales = torch.ones(layer.n_heads, layer.head_width)
         for factor in self.factors:
             if factor.head.layer == layer.index and factor.where == where:
@@ -165,12 +171,12 @@ class HeadEdit:
         """
         model.anatomy.require(self.heads)
         self._warn_where_undone(model.anatomy)
-        return scaled(model, {where: self._layers(model, where) for where in self.places})
+        return scaled(model, {where: self._layers(model, where) for where in self.token_groups})
 
     def _warn_where_undone(self, anatomy: Anatomy) -> None:
         behind_norms = [layer for layer in anatomy.layers if layer.norm is not None]
         undone: dict[tuple[float, Where], list[str]] = {}
-        for layer, where in itertools.product(behind_norms, self.places):
+        for layer, where in itertools.product(behind_norms, self.token_groups):
             scales = self.column_scales(layer, where=where)
             if (scales == scales[0]).all() and abs(float(scales[0])) not in (0, 1):
                 undone.setdefault((float(scales[0]), where), []).append(f"L{layer.index}")
@@ -186,7 +192,7 @@ class HeadEdit:
         return {index: self.column_scales(model.anatomy.layer(index), where=where) for index in touched}
 
     def to_dict(self) -> dict[str, Any]:
-        """What an edit file holds of it: ``heads``, each with layer, head, name, scale and where."""
+        """The edit as an edit file holds it: ``heads``, each with layer, head, name, scale and where."""
         return {
             "heads": [
                 {
@@ -219,8 +225,7 @@ class HeadEdit:
 
     def save(self, path: str | Path, *, model: HeadModel) -> None:
         """Write the edit, and the model that it belongs to, as JSON that :func:`headpursuit.load_edit` reads."""
-        content = {"model": model.identity, **self.to_dict()}
-        Path(path).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(path, {"model": model.identity, **self.to_dict()})
 
 
 def load_edit(path: str | Path, *, model: HeadModel) -> HeadEdit:
@@ -228,6 +233,11 @@ def load_edit(path: str | Path, *, model: HeadModel) -> HeadEdit:
 
     Raises:
         HeadPursuitError: the file cannot be read, or its heads are another model's.
+
+    >>> edit = hp.HeadEdit(["L1.H2"], scale=[0.5])
+    >>> edit.save(tmp_path / "edit.json", model=model)
+    >>> hp.load_edit(tmp_path / "edit.json", model=model) == edit
+    True
     """
     edit, origin = read_edit_file(path)
     require_same_model(path, origin, model.identity)
@@ -246,13 +256,13 @@ def read_edit_file(path: str | Path) -> tuple[HeadEdit, Mapping[str, Any]]:
     """
     if not Path(path).is_file():
         raise HeadPursuitError(f"there is no file {path}: write one with HeadEdit.save")
+    stored = read_json(Path(path))
     try:
-        stored = json.loads(Path(path).read_text(encoding="utf-8"))
         if any("scale" not in entry for entry in stored["heads"]):
             raise HeadPursuitError(f"{path} holds heads without scales: give it as heads (--heads {path} --scale -1)")
         model = dict(stored["model"])
         return HeadEdit.from_dict(stored, part=model.get("part", "text")), model
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise HeadPursuitError(f"{path} is no edit file ({error}): write one with HeadEdit.save") from error
 
 

@@ -1,4 +1,4 @@
-"""Which tokens the model is reading just now: of the prompt or generated, text or image, before and behind a cache.
+"""The tokens that a model is reading just now: of the prompt or generated, text or image, before and behind a cache.
 
 A projection's input does not say what its tokens are. The model's own arguments do: the ids of the pass that is running,
 how many tokens lie in the cache before it, and how long the prompt was that ``generate`` was given. Both are looked at from
@@ -18,6 +18,7 @@ import torch
 
 from headpursuit.editing.where import TokenMask, Where
 from headpursuit.errors import HeadPursuitError
+from headpursuit.hooks import Hooks
 from headpursuit.model.images import patch_tokens
 
 if TYPE_CHECKING:
@@ -100,13 +101,13 @@ class TokenPass:
         if tokens != given_tokens or rows not in (1, given_rows) or (self.start and not self.generating):
             raise HeadPursuitError(
                 f"a mask of {rows} × {tokens} tokens met a prompt of {given_rows} × {given_tokens}"
-                f"{f' behind {self.start} in the cache' if self.start and not self.generating else ''}: a mask speaks of "
-                "the tokens of one batch, padding included; give one of its shape, or name a place (where='image', …)"
+                f"{f' behind {self.start} in the cache' if self.start and not self.generating else ''}: a mask means "
+                "the tokens of one batch, padding included; give one of its shape, or name a group of tokens (where='image', …)"
             )
         if rows > 1 and not torch.equal(self.batches.setdefault(mask, self.given), self.given):
             raise HeadPursuitError(
                 f"a mask of {rows} rows met a second batch, in which it would mean other tokens: apply one edit a batch, or "
-                "name a place (where='image', …)"
+                "name a group of tokens (where='image', …)"
             )
         if self.start >= tokens:
             return False
@@ -211,20 +212,17 @@ def tracked(model: HeadModel) -> Iterator[TokenTracker]:
         with tracker.generating(next((one for one in (*named, *args[:1]) if one is not None), None)):
             return plain(*args, **kwargs)
 
-    handles = (
-        inner.register_forward_pre_hook(tracker.enter, with_kwargs=True),
-        inner.register_forward_hook(tracker.leave, always_call=True),
-    )
-    inner.generate = generate
-    try:
-        yield tracker
-    finally:
-        for handle in handles:
-            handle.remove()
-        if own is None:
-            del inner.generate
-        else:
-            inner.generate = own
+    with Hooks() as hooks:
+        hooks.before(inner, tracker.enter, with_kwargs=True)
+        hooks.after(inner, tracker.leave, always_call=True)
+        inner.generate = generate
+        try:
+            yield tracker
+        finally:
+            if own is None:
+                del inner.generate
+            else:
+                inner.generate = own
 
 
 def _inverted(chosen: bool | Tensor) -> bool | Tensor:

@@ -1,4 +1,4 @@
-"""At which tokens a scale holds: a name, or a mask that a user made."""
+"""The tokens at which a scale holds: a named group, or a mask that a user made."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import torch
     from jaxtyping import Bool
 
-Place = Literal["all", "image", "text", "prompt", "generated"]
-PLACES: tuple[str, ...] = get_args(Place)
+TokenGroup = Literal["all", "image", "text", "prompt", "generated"]
+TOKEN_GROUPS: tuple[str, ...] = get_args(TokenGroup)
 ALL: Literal["all"] = "all"
 
 
@@ -42,7 +42,7 @@ class TokenMask:
             found = np.zeros(())
         if found.dtype != np.bool_ or found.ndim not in (1, 2) or not found.any():
             raise HeadPursuitError(
-                f"where={mask!r:.60}: choose one of {', '.join(PLACES)}, or give a boolean mask of shape (t,) or (b, t) "
+                f"where={mask!r:.60}: choose one of {', '.join(TOKEN_GROUPS)}, or give a boolean mask of shape (t,) or (b, t) "
                 "with at least one token in it"
             )
         return cls(tuple(tuple(row) for row in np.atleast_2d(found).tolist()))
@@ -63,31 +63,31 @@ class TokenMask:
         return torch.tensor(self.rows, device=device)
 
 
-Where = Place | TokenMask
+Where = TokenGroup | TokenMask
 
 
 def as_where(value: Any) -> Where:
-    """Read a place or a mask.
+    """Read the name of a group of tokens, or a mask.
 
     Raises:
         HeadPursuitError: it is neither.
     """
     if isinstance(value, TokenMask):
         return value
-    if isinstance(value, str) and value in PLACES:
+    if isinstance(value, str) and value in TOKEN_GROUPS:
         return value  # type: ignore[return-value]
     return TokenMask.of(value)
 
 
 def in_words(where: Where) -> str:
-    """How an edit says where it holds; empty for everywhere."""
+    """Words for the tokens at which an edit holds; empty for all."""
     if where == ALL:
         return ""
     return f" on {where}" if isinstance(where, TokenMask) else f" on {where} tokens"
 
 
 def to_json(where: Where) -> Any:
-    """A place's name, or the mask's rows as lists of 0 and 1."""
+    """A group's name, or the mask's rows as lists of 0 and 1."""
     return {"mask": [list(map(int, row)) for row in where.rows]} if isinstance(where, TokenMask) else where
 
 
@@ -95,7 +95,7 @@ def from_json(stored: Any) -> Where:
     """Read what :func:`to_json` wrote.
 
     Raises:
-        HeadPursuitError: it is neither a place nor a mask.
+        HeadPursuitError: it is neither a group of tokens nor a mask.
     """
     if isinstance(stored, dict):
         return TokenMask.of(np.asarray(stored["mask"]) == 1)

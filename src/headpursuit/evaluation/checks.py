@@ -8,7 +8,7 @@ from headpursuit.concepts import resolve
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import parse_heads
-from headpursuit.model.load import load_outline, load_tokenizer
+from headpursuit.model.load import load_tokenizer, outline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,8 @@ def check_heads(
     if isinstance(model, HeadModel):
         anatomy, name = model.anatomy, model.source.id
     else:
-        anatomy, name = load_outline(model, revision=revision, trust_remote_code=trust_remote_code), model
+        anatomy = outline(model, revision=revision, trust_remote_code=trust_remote_code).anatomy
+        name = model
     heads = len(anatomy.heads())
     for number, k in enumerate(() if recipe.edit is None else recipe.edit.k):
         if 2 * k > heads:

@@ -59,7 +59,7 @@ def row(
         change=value - cells.value(metric, None),
         low=None if found is None else found[0],
         high=None if found is None else found[1],
-        where=ALL if first is None else " + ".join(map(str, first.places)),
+        where=ALL if first is None else " + ".join(map(str, first.token_groups)),
     )
 
 

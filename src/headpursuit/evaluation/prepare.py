@@ -33,8 +33,8 @@ from headpursuit.evaluation.toxicity import load_classifier
 from headpursuit.model.samples import Sample, as_samples
 
 if TYPE_CHECKING:
-    from headpursuit.activations.capture import Samples
     from headpursuit.evaluation.cells import Task
+    from headpursuit.model.samples import Samples
 
 _PACKAGED_TEXT = Path(__file__).parent / "recipes" / "neutral.txt"
 OWN = "own questions"

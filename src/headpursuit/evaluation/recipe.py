@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from headpursuit.activations.positions import RowPositions
-from headpursuit.editing.where import ALL, Place
+from headpursuit.editing.where import ALL, TokenGroup
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.metrics import LIKELIHOOD, NEUTRAL_TASK
 from headpursuit.files import read_text
@@ -121,7 +121,7 @@ class EditSpec(_Table):
     scales: Annotated[tuple[float, ...], Field(min_length=1)] = (-1.0,)
     draws: Annotated[int, Field(ge=2)] = 10
     methods: tuple[Literal["somp", "logit_lens", "attribution"], ...] = ("somp", "logit_lens")
-    where: Place = ALL
+    where: TokenGroup = ALL
 
     @model_validator(mode="after")
     def _compares_somp(self) -> EditSpec:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from headpursuit.activations.teacher_forcing import concept_tokens, log_odds, read_along, require_targets
+from headpursuit.activations.teacher_forcing import concept_tokens, log_odds, require_targets, teacher_forced_logits
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.head_model import evaluating
 
@@ -117,7 +117,7 @@ def _measured(
     values = np.full(len(samples), np.nan)
     bar = tqdm(total=len(samples), desc=label, unit="sample", disable=not progress, leave=False)
     with bar, torch.no_grad(), evaluating(model.hf):
-        for rows, pieces in read_along(model, samples, batch_size=batch_size):
+        for rows, pieces in teacher_forced_logits(model, samples, batch_size=batch_size):
             for row, piece in zip(rows, pieces, strict=True):
                 values[row] = measure(*piece)
             bar.update(len(rows))

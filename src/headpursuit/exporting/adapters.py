@@ -7,7 +7,6 @@ the input itself.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +15,12 @@ import torch
 from safetensors.torch import save_file
 
 from headpursuit.errors import HeadPursuitError
+from headpursuit.files import write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from headpursuit.exporting.projections import Subject, Touched
+    from headpursuit.exporting.projections import EditedProjection, ExportSource
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -29,7 +29,7 @@ SERVING_RANK = 512
 _PREFIX = "base_model.model."
 
 
-def write_lora(draft: Path, subject: Subject, touched: Sequence[Touched], *, max_rank: int) -> int:
+def write_lora(draft: Path, source: ExportSource, edited: Sequence[EditedProjection], *, max_rank: int) -> int:
     """Write a LoRA that is the edit, with one rank for all its modules.
 
     One rank, filled up with zeros where a layer needs less, is read alike by everything that takes PEFT's files; ranks of
@@ -41,8 +41,8 @@ def write_lora(draft: Path, subject: Subject, touched: Sequence[Touched], *, max
     Raises:
         HeadPursuitError: it would be above ``max_rank``.
     """
-    ranks = {one.layer.index: len(one.changed) for one in touched}
-    worst = max(touched, key=lambda one: ranks[one.layer.index])
+    ranks = {one.layer.index: len(one.changed) for one in edited}
+    worst = max(edited, key=lambda one: ranks[one.layer.index])
     rank, width = ranks[worst.layer.index], worst.layer.head_width
     if rank > max_rank:
         raise HeadPursuitError(
@@ -51,7 +51,7 @@ def write_lora(draft: Path, subject: Subject, touched: Sequence[Touched], *, max
             "(--max-rank) for servers that allow it"
         )
     tensors: dict[str, Tensor] = {}
-    for one in touched:
+    for one in edited:
         weight, chosen = one.weight(), one.changed
         picks = torch.zeros(rank, weight.shape[1], dtype=weight.dtype)
         picks[torch.arange(len(chosen)), chosen] = 1
@@ -61,35 +61,39 @@ def write_lora(draft: Path, subject: Subject, touched: Sequence[Touched], *, max
         tensors[f"{_PREFIX}{one.layer.projection}.lora_A.weight"] = picks
         tensors[f"{_PREFIX}{one.layer.projection}.lora_B.weight"] = writes
     own = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "lora_dropout": 0.0, "bias": "none"}
-    _write(draft, subject, touched, tensors, own)
+    _write(draft, source, edited, tensors, own)
     return rank
 
 
-def write_ia3(draft: Path, subject: Subject, touched: Sequence[Touched]) -> None:
+def write_ia3(draft: Path, source: ExportSource, edited: Sequence[EditedProjection]) -> None:
     """Write an IA3 that is the edit."""
-    tensors = {f"{_PREFIX}{one.layer.projection}.ia3_l": one.columns[None].clone() for one in touched}
-    _write(draft, subject, touched, tensors, {"peft_type": "IA3", "feedforward_modules": _names(touched)})
+    tensors = {f"{_PREFIX}{one.layer.projection}.ia3_l": one.columns[None].clone() for one in edited}
+    _write(draft, source, edited, tensors, {"peft_type": "IA3", "feedforward_modules": _names(edited)})
 
 
 def _write(
-    draft: Path, subject: Subject, touched: Sequence[Touched], tensors: dict[str, Tensor], own: dict[str, Any]
+    draft: Path,
+    source: ExportSource,
+    edited: Sequence[EditedProjection],
+    tensors: dict[str, Tensor],
+    own: dict[str, Any],
 ) -> None:
-    base = subject.hub_id or (None if subject.folder is None else str(subject.folder.resolve()))
+    base = source.hub_id or (None if source.folder is None else str(source.folder.resolve()))
     config = {
         **own,
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
-        "revision": subject.identity["revision"],
-        "target_modules": _names(touched),
-        "fan_in_fan_out": touched[0].input_first,
+        "revision": source.identity["revision"],
+        "target_modules": _names(edited),
+        "fan_in_fan_out": edited[0].input_first,
         "inference_mode": True,
     }
-    (draft / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    write_json(draft / CONFIG, config)
     save_file(
         {name: tensor.contiguous() for name, tensor in tensors.items()}, draft / WEIGHTS, metadata={"format": "pt"}
     )
 
 
-def _names(touched: Sequence[Touched]) -> list[str]:
+def _names(edited: Sequence[EditedProjection]) -> list[str]:
     # Whole paths, since an image tower's projections may be called the same.
-    return [one.layer.projection for one in touched]
+    return [one.layer.projection for one in edited]

@@ -1,4 +1,4 @@
-"""A checkpoint with an edit in its weights: the original's files, in which only the touched columns have other values."""
+"""A checkpoint with an edit in its weights: the original's files, in which only the edited columns have other values."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from headpursuit.model.load import whole_folder
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from headpursuit.exporting.projections import Subject, Touched
+    from headpursuit.exporting.projections import EditedProjection, ExportSource
     from headpursuit.model.checkpoint_files import StoredTensor
 
 _WAY_OUT = "export an adapter instead (--format lora or ia3)"
 
 
-def require_patchable(subject: Subject, touched: Sequence[Touched]) -> Path:
+def require_patchable(source: ExportSource, edited: Sequence[EditedProjection]) -> Path:
     """Check that the edit can be written into the model's own files.
 
     Returns:
@@ -32,55 +32,55 @@ def require_patchable(subject: Subject, touched: Sequence[Touched]) -> Path:
     Raises:
         HeadPursuitError: the weights are packed, or not on this machine as the model holds them.
     """
-    if subject.quantised:
+    if source.quantised:
         raise HeadPursuitError(
-            f"{subject.identity['id']} is quantised ({subject.quantised}), so that its columns cannot be scaled in the files: "
+            f"{source.identity['id']} is quantised ({source.quantised}), so that its columns cannot be scaled in the files: "
             f"{_WAY_OUT}, or edit the original model and quantise that"
         )
-    if subject.folder is None or not subject.stored:
+    if source.folder is None or not source.stored:
         raise HeadPursuitError(
-            f"{subject.identity['id']} has no safetensors files on this machine that could be patched: give a local folder or "
+            f"{source.identity['id']} has no safetensors files on this machine that could be patched: give a local folder or "
             f"a model of the Hub, or {_WAY_OUT}"
         )
-    for one in touched:
+    for one in edited:
         if one.stored is None or one.stored.dtype not in FLOATS:
             kind = "" if one.stored is None else f" as {one.stored.dtype}"
             raise HeadPursuitError(
-                f"{one.layer.projection}.weight is not stored{kind} in {subject.folder} as the model holds it (fused, packed "
+                f"{one.layer.projection}.weight is not stored{kind} in {source.folder} as the model holds it (fused, packed "
                 f"or changed since): {_WAY_OUT}"
             )
-    return subject.folder if subject.hub_id is None else whole_folder(subject.hub_id, subject.identity["revision"])
+    return source.folder if source.hub_id is None else whole_folder(source.hub_id, source.identity["revision"])
 
 
 def write_checkpoint(
-    draft: Path, folder: Path, touched: Sequence[Touched], *, link: bool, progress: bool
+    draft: Path, folder: Path, edited: Sequence[EditedProjection], *, link: bool, progress: bool
 ) -> tuple[Path, ...]:
-    """Fill a draft with the original's files, and patch the touched tensors in the copies.
+    """Fill a draft with the original's files, and patch the edited tensors in the copies.
 
     Args:
         draft: the folder that is made.
         folder: the original's.
-        touched: what is patched, and where it lies.
-        link: share the weights' files that are not touched with the original instead of copying them.
+        edited: what is patched, and where it lies.
+        link: share the weights' files that are not edited with the original instead of copying them.
         progress: show a progress bar.
 
     Returns:
         Files of the original that hold weights in other forms and were left out, relative to its folder.
     """
     weights = checkpoint_files(folder)
-    patched = {one.stored.file.name for one in touched if one.stored is not None}
+    patched = {one.stored.file.name for one in edited if one.stored is not None}
     shards = [Path(path.name) for path in weights]
     along, left_out = files_beside(folder, weights)
     linked = [name for name in shards if link and str(name) not in patched]
     fill(draft, folder, [*along, *(name for name in shards if name not in linked)], linked=linked, progress=progress)
-    for one in touched:
+    for one in edited:
         if one.stored is not None:
             _patch(draft / one.stored.file.name, one.stored, one)
     return tuple(left_out)
 
 
-def _patch(copy: Path, stored: StoredTensor, touched: Touched) -> None:
-    scaled = scaled_weight(stored.read(), touched.columns, input_first=touched.input_first)
+def _patch(copy: Path, stored: StoredTensor, edited: EditedProjection) -> None:
+    scaled = scaled_weight(stored.read(), edited.columns, input_first=edited.input_first)
     if not torch.isfinite(scaled).all():
         raise HeadPursuitError(
             f"{stored.key}: the scaled weights do not fit {stored.dtype}: choose smaller scales, or {_WAY_OUT}"

@@ -12,13 +12,13 @@ from headpursuit.errors import HeadPursuitError
 from headpursuit.exporting.adapters import SERVING_RANK, write_ia3, write_lora
 from headpursuit.exporting.checkpoint import require_patchable, write_checkpoint
 from headpursuit.exporting.folder import new_folder, require_new
-from headpursuit.exporting.projections import subject_of, touched_by
+from headpursuit.exporting.projections import edited_projections, open_source
 from headpursuit.exporting.provenance import write_card, write_record
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.load import local_folder
 
 if TYPE_CHECKING:
-    from headpursuit.exporting.projections import Subject, Touched
+    from headpursuit.exporting.projections import EditedProjection, ExportSource
 
 Format = Literal["checkpoint", "lora", "ia3"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -70,10 +70,10 @@ def export(
             fingerprint of a model and the files show the same.
         edit: an edit, or a file of one.
         out: a new folder; it appears when it is complete.
-        format: ``checkpoint`` patches the touched tensors in copies of the original's own safetensors files and keeps names,
+        format: ``checkpoint`` patches the edited tensors in copies of the original's own safetensors files and keeps names,
             dtypes, shards and side files; ``lora`` and ``ia3`` write a PEFT adapter for the unchanged model.
         max_rank: the highest rank of a LoRA.
-        link: share the files of weights that are not touched with the original on disk (hard links) instead of copying
+        link: share the files of weights that are not edited with the original on disk (hard links) instead of copying
             them. Writing into such a file later, in either folder, changes both.
         origin: identity of the model that the edit belongs to, where the edit is not a file that holds it.
         revision: commit, branch or tag on the Hub.
@@ -84,6 +84,10 @@ def export(
         HeadPursuitError: the edit is another model's, holds for chosen tokens only or changes nothing; ``out`` is not empty
             or is the model's own folder; the weights are quantised, shared between layers, not on this machine, or stored in
             another form (adapters may still go); the rank is too high; the disk is full.
+
+    >>> done = hp.export(model, hp.HeadEdit(["L1.H2"], scale=-1), tmp_path / "edited", progress=False)
+    >>> done.changed
+    ('language_model.model.layers.1.self_attn.o_proj.weight',)
     """
     if format not in FORMATS:
         raise HeadPursuitError(f"format={format!r}: choose one of {', '.join(FORMATS)}")
@@ -93,24 +97,26 @@ def export(
     require_new(
         out, source=model.source.folder if isinstance(model, HeadModel) else local_folder(model, revision=revision)
     )
-    subject = subject_of(model, origin=origin, path=path, revision=revision, trust_remote_code=trust_remote_code)
-    touched = touched_by(edit, subject)
-    done = Export(folder=out, format=format, edit=edit, model=subject.identity, changed=())
+    source = open_source(model, origin=origin, path=path, revision=revision, trust_remote_code=trust_remote_code)
+    edited = edited_projections(edit, source)
+    done = Export(folder=out, format=format, edit=edit, model=source.identity, changed=())
     if format == "checkpoint":
-        folder = require_patchable(subject, touched)
+        folder = require_patchable(source, edited)
         with new_folder(out) as draft:
-            left_out = write_checkpoint(draft, folder, touched, link=link, progress=progress)
-            _describe(draft, subject, edit, touched, format=format)
-        keys = tuple(one.stored.key for one in touched if one.stored is not None)
+            left_out = write_checkpoint(draft, folder, edited, link=link, progress=progress)
+            _describe(draft, source, edit, edited, format=format)
+        keys = tuple(one.stored.key for one in edited if one.stored is not None)
         return replace(done, changed=keys, left_out=tuple(map(str, left_out)))
     with new_folder(out) as draft:
-        rank = write_lora(draft, subject, touched, max_rank=max_rank) if format == "lora" else None
+        rank = write_lora(draft, source, edited, max_rank=max_rank) if format == "lora" else None
         if format == "ia3":
-            write_ia3(draft, subject, touched)
-        _describe(draft, subject, edit, touched, format=format)
-    return replace(done, changed=tuple(one.layer.projection for one in touched), rank=rank)
+            write_ia3(draft, source, edited)
+        _describe(draft, source, edit, edited, format=format)
+    return replace(done, changed=tuple(one.layer.projection for one in edited), rank=rank)
 
 
-def _describe(draft: Path, subject: Subject, edit: HeadEdit, touched: Sequence[Touched], *, format: str) -> None:
-    write_record(draft, subject, edit, touched, format=format)
-    write_card(draft, subject, edit, format=format)
+def _describe(
+    draft: Path, source: ExportSource, edit: HeadEdit, edited: Sequence[EditedProjection], *, format: str
+) -> None:
+    write_record(draft, source, edit, edited, format=format)
+    write_card(draft, source, edit, format=format)

@@ -26,8 +26,8 @@ def require_new(out: Path, *, source: Path | None) -> None:
     Raises:
         HeadPursuitError: ``out`` is not empty, or is, holds or lies in the source.
     """
-    place, kept = out.resolve(), None if source is None else source.resolve()
-    if kept is not None and (place.is_relative_to(kept) or kept.is_relative_to(place)):
+    target, kept = out.resolve(), None if source is None else source.resolve()
+    if kept is not None and (target.is_relative_to(kept) or kept.is_relative_to(target)):
         raise HeadPursuitError(f"{out} is, holds or lies in the model's own folder {source}: choose another folder")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise HeadPursuitError(f"{out} is not empty: choose a new folder, or delete this one")
@@ -42,20 +42,20 @@ def new_folder(out: Path) -> Iterator[Path]:
     Raises:
         HeadPursuitError: it cannot be written.
     """
-    place = out.resolve()
-    draft = place.with_name(f".{place.name}.part")
+    target = out.resolve()
+    draft = target.with_name(f".{target.name}.part")
     try:
         draft.parent.mkdir(parents=True, exist_ok=True)
         if draft.exists():
             shutil.rmtree(draft)
         draft.mkdir()
         yield draft
-        draft.replace(place)
+        draft.replace(target)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(draft, ignore_errors=True)
         reason = getattr(error, "strerror", None) or error
         raise HeadPursuitError(
-            f"{out} could not be written ({reason}): nothing was kept of it; make room, or choose another place"
+            f"{out} could not be written ({reason}): nothing was kept of it; make room, or choose another disk"
         ) from error
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
@@ -63,7 +63,7 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def files_beside(source: Path, weights: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """What else a checkpoint's folder holds, as paths relative to it.
+    """Other files of a checkpoint's folder, as paths relative to it.
 
     Args:
         source: the folder.
@@ -103,7 +103,7 @@ def fill(draft: Path, source: Path, files: Sequence[Path], *, linked: Sequence[P
     if needed > free:
         raise HeadPursuitError(
             f"{draft.parent} has {free / 1e9:.1f} GB left, the export needs {needed / 1e9:.1f} GB: make room, choose another "
-            "place, or link what is unchanged (--link)"
+            "disk, or link what is unchanged (--link)"
         )
     bar = tqdm(total=sum(sizes.values()), desc="export", unit="B", unit_scale=True, disable=not progress, leave=False)
     with bar:

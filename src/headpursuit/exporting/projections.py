@@ -1,4 +1,4 @@
-"""The model that is exported, and in which tensor of which file each edited head lies."""
+"""The model that is exported, and the tensors of its files in which the edited heads lie."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 @dataclass(frozen=True)
-class Subject:
+class ExportSource:
     """A model as an export needs it.
 
     Attributes:
@@ -64,7 +64,7 @@ class Subject:
 
     @property
     def quantised(self) -> str | None:
-        """How its weights are packed, or None where they are plain."""
+        """Name of the way its weights are packed, or None where they are plain."""
         config = getattr(self.model.hf.config, "quantization_config", None)
         if config is None:
             return None
@@ -73,7 +73,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Touched:
+class EditedProjection:
     """An output projection that an edit changes.
 
     Attributes:
@@ -102,14 +102,14 @@ class Touched:
         return held.cpu().T if self.input_first else held.cpu()
 
 
-def subject_of(
+def open_source(
     model: HeadModel | str | Path,
     *,
     origin: Mapping[str, Any] | None,
     path: str,
     revision: str | None,
     trust_remote_code: bool,
-) -> Subject:
+) -> ExportSource:
     """Look at a model that is to be exported, without loading it where its files prove what it is.
 
     Heads that come with the fingerprint of a model were proven on it. Where the checkpoint's files hold a tensor of that
@@ -138,23 +138,23 @@ def subject_of(
     identity = model.identity
     if origin is not None:
         require_same_model(path, origin, identity)
-    return Subject(model=model, identity=identity, loaded=True, stored=_stored(model.source.folder))
+    return ExportSource(model=model, identity=identity, loaded=True, stored=_stored(model.source.folder))
 
 
-def touched_by(edit: HeadEdit, subject: Subject) -> tuple[Touched, ...]:
+def edited_projections(edit: HeadEdit, source: ExportSource) -> tuple[EditedProjection, ...]:
     """The output projections that an edit changes, layer by layer.
 
     Raises:
         HeadPursuitError: the model has no such head, the edit holds for chosen tokens only or changes nothing, or two
             layers share one projection.
     """
-    restricted = [str(where) for where in edit.places if where != ALL]
+    restricted = [str(where) for where in edit.token_groups if where != ALL]
     if restricted:
         raise HeadPursuitError(
             f"an edit of chosen tokens ({', '.join(restricted)}) cannot be written into weights, which serve every token: "
             "apply it while the model runs (edit.applied), or export it with where='all'"
         )
-    model = subject.model
+    model = source.model
     model.anatomy.require(edit.heads)
     found = []
     for index in sorted({factor.head.layer for factor in edit.factors if factor.scale != 1}):
@@ -162,11 +162,11 @@ def touched_by(edit: HeadEdit, subject: Subject) -> tuple[Touched, ...]:
         module = model.module(layer.projection)
         _require_own_weight(model, layer, module)
         found.append(
-            Touched(
+            EditedProjection(
                 layer=layer,
                 columns=edit.column_scales(layer),
                 input_first=stores_input_first(module),
-                stored=_place(subject, layer, module),
+                stored=_stored_weight(source, layer, module),
                 module=module,
             )
         )
@@ -175,7 +175,7 @@ def touched_by(edit: HeadEdit, subject: Subject) -> tuple[Touched, ...]:
     return tuple(found)
 
 
-def _outlined(model: str | Path, origin: Mapping[str, Any], *, revision: str | None) -> Subject | None:
+def _outlined(model: str | Path, origin: Mapping[str, Any], *, revision: str | None) -> ExportSource | None:
     """The model without its weights, where its files prove that it is the one meant and every projection is found in them."""
     if local_folder(model, revision=revision) is None:
         return None
@@ -184,7 +184,7 @@ def _outlined(model: str | Path, origin: Mapping[str, Any], *, revision: str | N
         stored = _stored(seen.source.folder)
     except HeadPursuitError:
         return None  # what cannot be outlined may still be loaded, which says what is wrong if it cannot
-    subject = Subject(
+    source = ExportSource(
         model=seen,
         identity={
             "id": seen.source.id,
@@ -195,31 +195,31 @@ def _outlined(model: str | Path, origin: Mapping[str, Any], *, revision: str | N
         loaded=False,
         stored=stored,
     )
-    if subject.quantised or origin.get("architecture") != seen.source.architecture or not _holds(subject):
+    if source.quantised or origin.get("architecture") != seen.source.architecture or not _holds(source):
         return None
-    places = (_place(subject, layer, seen.module(layer.projection)) for layer in seen.anatomy.layers)
-    return None if any(place is None for place in places) else subject
+    found = (_stored_weight(source, layer, seen.module(layer.projection)) for layer in seen.anatomy.layers)
+    return None if any(one is None for one in found) else source
 
 
-def _holds(subject: Subject) -> bool:
+def _holds(source: ExportSource) -> bool:
     """Whether a tensor of the files, shaped like the unembedding, has the fingerprint."""
-    unembedding = subject.model.module(subject.model.anatomy.unembedding)
+    unembedding = source.model.module(source.model.anatomy.unembedding)
     shape = (output_width(unembedding), input_width(unembedding))
-    alike = (one for one in subject.stored if one.shape == shape and one.dtype in FLOATS)
-    return any(unembedding_fingerprint(one.read()) == subject.identity["fingerprint"] for one in alike)
+    alike = (one for one in source.stored if one.shape == shape and one.dtype in FLOATS)
+    return any(unembedding_fingerprint(one.read()) == source.identity["fingerprint"] for one in alike)
 
 
 def _stored(folder: Path | None) -> list[StoredTensor]:
     return [] if folder is None else stored_tensors(checkpoint_files(folder))
 
 
-def _place(subject: Subject, layer: LayerAnatomy, module: torch.nn.Module) -> StoredTensor | None:
+def _stored_weight(source: ExportSource, layer: LayerAnatomy, module: torch.nn.Module) -> StoredTensor | None:
     name = f"{layer.projection}.weight"
-    if not subject.loaded:
-        return find_by_name(name, cast("Tensor", module.weight).shape, subject.stored)
-    if subject.quantised:
+    if not source.loaded:
+        return find_by_name(name, cast("Tensor", module.weight).shape, source.stored)
+    if source.quantised:
         return None
-    return find_by_content(name, weight_of(module), subject.stored)
+    return find_by_content(name, weight_of(module), source.stored)
 
 
 def _require_own_weight(model: HeadModel, layer: LayerAnatomy, module: torch.nn.Module) -> None:

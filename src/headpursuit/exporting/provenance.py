@@ -1,8 +1,7 @@
-"""What an exported folder says of itself: the edit and where it came from, in a file for programs and in the model card."""
+"""The provenance of an export: the edit and where it came from, in a file for programs and in the model card."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,11 @@ from yaml import YAMLError
 
 from headpursuit.editing.edit import HeadEdit, read_edit_file
 from headpursuit.errors import HeadPursuitError
+from headpursuit.files import read_json, read_text, write_json, write_text
 from headpursuit.versions import versions
 
 if TYPE_CHECKING:
-    from headpursuit.exporting.projections import Subject, Touched
+    from headpursuit.exporting.projections import EditedProjection, ExportSource
 
 RECORD = "headpursuit_edit.json"
 CARD = "README.md"
@@ -24,7 +24,7 @@ CARD = "README.md"
 
 @dataclass(frozen=True)
 class Record:
-    """What :data:`RECORD` holds.
+    """The content of :data:`RECORD`.
 
     Attributes:
         edit: the edit that was exported.
@@ -41,24 +41,26 @@ class Record:
     dtype: str
 
 
-def write_record(draft: Path, subject: Subject, edit: HeadEdit, touched: Sequence[Touched], *, format: str) -> None:
+def write_record(
+    draft: Path, source: ExportSource, edit: HeadEdit, edited: Sequence[EditedProjection], *, format: str
+) -> None:
     """Write :data:`RECORD`: an edit file like any other, with what was done with it beside it."""
     path = draft / RECORD
-    earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    earlier = read_json(path) if path.is_file() else None
     content = {
-        "model": dict(subject.identity),
+        "model": dict(source.identity),
         **edit.to_dict(),
         "export": {
             "format": format,
-            "dtype": str(subject.model.hf.dtype).removeprefix("torch.") if subject.loaded else "auto",
-            "folder": None if subject.folder is None else str(subject.folder.resolve()),
-            "tensors": [one.stored.key for one in touched if one.stored is not None] if format == "checkpoint" else [],
-            "modules": [one.layer.projection for one in touched],
+            "dtype": str(source.model.hf.dtype).removeprefix("torch.") if source.loaded else "auto",
+            "folder": None if source.folder is None else str(source.folder.resolve()),
+            "tensors": [one.stored.key for one in edited if one.stored is not None] if format == "checkpoint" else [],
+            "modules": [one.layer.projection for one in edited],
             "versions": versions(),
         },
         **({} if earlier is None else {"earlier": earlier}),
     }
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, content)
 
 
 def read_record(out: str | Path) -> Record:
@@ -72,35 +74,35 @@ def read_record(out: str | Path) -> Record:
         raise HeadPursuitError(f"{out} holds no export: give a folder that `headpursuit export --out` wrote")
     edit, origin = read_edit_file(path)
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))["export"]
+        stored = read_json(path)["export"]
         return Record(edit=edit, origin=origin, folder=stored["folder"], format=stored["format"], dtype=stored["dtype"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError) as error:
         raise HeadPursuitError(f"{path} is no record of an export ({error}): export again") from error
 
 
-def write_card(draft: Path, subject: Subject, edit: HeadEdit, *, format: str) -> None:
+def write_card(draft: Path, source: ExportSource, edit: HeadEdit, *, format: str) -> None:
     """Add the edit to the model card's metadata, and a section about it to its text; make a card where there is none."""
     path = draft / CARD
-    own = path.read_text(encoding="utf-8") if path.is_file() else ""
-    section = _section(subject, edit, format=format)
+    own = read_text(path) if path.is_file() else ""
+    section = _section(source, edit, format=format)
     try:
         card = ModelCard(own if own.startswith("---") else f"---\n{{}}\n---\n{own}", ignore_metadata_errors=True)
-    except (ValueError, YAMLError):  # metadata that nobody can read stay as they are
-        path.write_text(f"{own.rstrip()}\n\n{section}", encoding="utf-8")
+    except (ValueError, YAMLError):  # metadata that cannot be read stay as they are
+        write_text(path, f"{own.rstrip()}\n\n{section}")
         return
     metadata: Any = card.data
     metadata.tags = [*dict.fromkeys([*(metadata.tags or []), "headpursuit"])]
-    if subject.hub_id is not None:
-        metadata.base_model = subject.hub_id
+    if source.hub_id is not None:
+        metadata.base_model = source.hub_id
     if format != "checkpoint":
         metadata.library_name = "peft"
     card.text = f"{card.text.rstrip()}\n\n{section}".lstrip("\n")
-    path.write_text(str(card), encoding="utf-8")
+    write_text(path, str(card))
 
 
-def _section(subject: Subject, edit: HeadEdit, *, format: str) -> str:
-    name = subject.hub_id or Path(str(subject.identity["id"])).name
-    revision = subject.identity["revision"]
+def _section(source: ExportSource, edit: HeadEdit, *, format: str) -> str:
+    name = source.hub_id or Path(str(source.identity["id"])).name
+    revision = source.identity["revision"]
     made = {
         "checkpoint": "This checkpoint has the edit in its weights: the heads' columns of their layers' output projections are "
         "multiplied by the scales. Every other tensor is byte for byte the original's.",

@@ -1,10 +1,10 @@
-"""Does an export do what the edit does? Loads it again and compares, number by number and byte by byte."""
+"""Verification of an export: it is loaded again and compared with the edit, number by number and byte by byte."""
 
 from __future__ import annotations
 
 import filecmp
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from headpursuit.errors import HeadPursuitError
 from headpursuit.exporting.checkpoint import scaled_weight
 from headpursuit.exporting.folder import files_beside
-from headpursuit.exporting.projections import Subject, touched_by
+from headpursuit.exporting.projections import ExportSource, edited_projections
 from headpursuit.exporting.provenance import CARD, RECORD, Record, read_record
 from headpursuit.model.checkpoint_files import StoredTensor, checkpoint_files, stored_tensors
 from headpursuit.model.head_model import HeadModel, evaluating
@@ -24,7 +24,7 @@ from headpursuit.model.identity import require_same_model
 from headpursuit.model.inputs import collate, make_prompt
 from headpursuit.model.load import load, wrap
 from headpursuit.model.probing import TOLERANCE
-from headpursuit.model.samples import Sample, as_samples
+from headpursuit.model.samples import Sample, Samples, as_samples
 from headpursuit.optional import optional_import
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _BATCH = 4
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found.
+    """The result of a comparison of an export with the edit.
 
     Attributes:
         folder: the export.
@@ -84,7 +84,7 @@ class Verification:
 
 def verify(
     out: str | Path,
-    samples: str | Path | Iterable[str | Sample] | None = None,
+    samples: Samples | None = None,
     *,
     model: str | Path | None = None,
     revision: str | None = None,
@@ -105,6 +105,11 @@ def verify(
 
     Raises:
         HeadPursuitError: the folder is no export, or the unedited model is not there or is another one.
+
+    >>> _ = hp.export(model, hp.HeadEdit(["L1.H2"], scale=-1), tmp_path / "edited", progress=False)
+    >>> found = hp.verify(tmp_path / "edited", progress=False)
+    >>> found.ok, found.bit_equal, len(found.differing)
+    (True, True, 1)
     """
     out, record = Path(out), read_record(out)
     chosen = as_samples(TEXTS if samples is None else samples)
@@ -177,11 +182,11 @@ def _compare(original: HeadModel, out: Path, record: Record) -> tuple[tuple[str,
     folder = original.source.folder
     if folder is None:
         return (), (f"the files of {original.source.id} are not on this machine",)
-    subject = Subject(
+    source = ExportSource(
         model=original, identity=record.origin, loaded=True, stored=stored_tensors(checkpoint_files(folder))
     )
-    touched = {one.stored.key: one for one in touched_by(record.edit, subject) if one.stored is not None}
-    before = {one.key: one for one in subject.stored}
+    edited = {one.stored.key: one for one in edited_projections(record.edit, source) if one.stored is not None}
+    before = {one.key: one for one in source.stored}
     after = {one.key: one for one in stored_tensors(checkpoint_files(out))}
     differing = []
     surprises = [f"{key} is in one of them only" for key in sorted(before.keys() ^ after.keys())]
@@ -192,8 +197,8 @@ def _compare(original: HeadModel, out: Path, record: Record) -> tuple[tuple[str,
             continue
         if not np.array_equal(_bytes(one), _bytes(other)):
             differing.append(key)
-        if key in touched:
-            wanted = scaled_weight(one.read(), touched[key].columns, input_first=touched[key].input_first)
+        if key in edited:
+            wanted = scaled_weight(one.read(), edited[key].columns, input_first=edited[key].input_first)
             if not torch.equal(other.read(), wanted):
                 surprises.append(f"{key} is not the original's, scaled")
         elif key in differing:

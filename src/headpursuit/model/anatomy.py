@@ -1,4 +1,4 @@
-"""Where the heads of a model are: the one description that everything behind this room reads."""
+"""The anatomy of a model: where its heads are, as everything behind this room reads it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class LayerAnatomy:
 
 @dataclass(frozen=True)
 class SkippedLayer:
-    """A part of the decoder that has no heads to speak of.
+    """A part of the decoder without heads that can be read.
 
     Attributes:
         index: the layer's position in the decoder, from zero.
@@ -71,6 +71,11 @@ class Anatomy:
         across: whether the model has cross-attention to what stands outside the text, in these layers or in another part.
         part: which of the model's heads these are, see :class:`headpursuit.model.heads.Head`.
         projector: for the vision tower, module path of the one linear map from its width to the text's, or None.
+
+    >>> model.anatomy.extent(), len(model.anatomy.heads()), model.anatomy.width
+    ('L0.H0 to L2.H16', 51, 136)
+    >>> model.anatomy.layer(1).projection
+    'model.language_model.layers.1.self_attn.o_proj'
     """
 
     layers: tuple[LayerAnatomy, ...]

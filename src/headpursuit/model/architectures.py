@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from headpursuit.files import read_json, write_json
 
 SUPPORTED, PARTLY, REFUSED, UNTESTED = "supported", "partly", "refused", "untested"
 STATES = {
@@ -36,13 +37,13 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Table:
-    """What holds for every type, and with which version of transformers it was found out."""
+    """The architectures, and the version of transformers that they were tried with."""
 
     transformers: str
     rows: tuple[Architecture, ...]
 
     def summary(self) -> str:
-        """How many types are in which state, for each mapping, in words."""
+        """Number of types in each state, for each mapping, in words."""
         counts = Counter((row.mapping, row.state) for row in self.rows)
         mappings = list(dict.fromkeys(row.mapping for row in self.rows))
         return "; ".join(
@@ -52,14 +53,14 @@ class Table:
 
 def load_table() -> Table:
     """The table that came with this version of the package."""
-    content = json.loads(_FILE.read_text(encoding="utf-8"))
+    content = read_json(_FILE)
     return Table(transformers=content["transformers"], rows=tuple(Architecture(**row) for row in content["rows"]))
 
 
 def save_table(table: Table) -> None:
     """Put a new table into the package's sources."""
     content = {"transformers": table.transformers, "rows": [asdict(row) for row in table.rows]}
-    _FILE.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_json(_FILE, content)
 
 
 def as_markdown(table: Table) -> str:

@@ -65,10 +65,10 @@ def attention_in(hf: nn.Module, path: str) -> Iterator[FoundAttention]:
     for name, module in hf.get_submodule(path).named_modules(prefix=path):
         if not _ATTENTION.search(type(module).__name__):
             continue
-        place = _projection_of(module, name)
-        if place is None:
+        paths = _projection_of(module, name)
+        if paths is None:
             continue
-        attention, projection = place
+        attention, projection = paths
         holder = hf.get_submodule(attention)
         width, n_heads = input_width(hf.get_submodule(projection)), _head_count(holder)
         if n_heads is None:
@@ -120,7 +120,7 @@ def _head_count(attention: nn.Module) -> int | None:
 def has_encoder(hf: Any) -> bool:
     """Whether an encoder reads the prompt, so that the heads of the decoder see only what the decoder writes.
 
-    Neither sign is enough: Whisper's decoder keeps a configuration that speaks of its encoder, and BLIP-2 takes what a decoder
+    Neither sign is enough: Whisper's decoder keeps a configuration that names its encoder, and BLIP-2 takes what a decoder
     has written for the sake of those of its language models that are split.
     """
     inner = hf.get_base_model() if hasattr(hf, "get_base_model") else hf  # an adapter's forward takes anything
@@ -140,6 +140,6 @@ def is_norm(module: nn.Module) -> bool:
 
 
 def mixer(layer: nn.Module) -> str:
-    """Class of what stands in an attention module's place."""
+    """Class of what a layer has instead of an attention module."""
     kinds = [type(child).__name__ for name, child in layer.named_children() if not _NOT_A_MIXER.search(name)]
     return next(iter(kinds), type(layer).__name__)

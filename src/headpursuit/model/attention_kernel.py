@@ -15,6 +15,8 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from headpursuit.hooks import Hooks
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -26,7 +28,7 @@ _WATCHABLE = (None, "eager", "sdpa")
 
 @dataclass
 class KernelWatch(TorchFunctionMode):
-    """What the kernels inside the watched modules did.
+    """A record of what the kernels inside the watched modules did.
 
     Attributes:
         silent: for each watched module, by path, the head whose part of the kernel's result is set to zero.
@@ -84,14 +86,9 @@ def watched(model: HeadModel, silent: Mapping[str, tuple[int, int]] | None = Non
     def leave(*_: Any) -> None:
         watch.inside.pop()
 
-    handles = []
-    for layer in model.anatomy.layers:
-        module = model.module(layer.attention)
-        handles.append(module.register_forward_pre_hook(enter(layer.attention)))
-        handles.append(module.register_forward_hook(leave))
-    try:
-        with watch:
-            yield watch
-    finally:
-        for handle in handles:
-            handle.remove()
+    with Hooks() as hooks, watch:
+        for layer in model.anatomy.layers:
+            module = model.module(layer.attention)
+            hooks.before(module, enter(layer.attention))
+            hooks.after(module, leave)
+        yield watch

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from headpursuit.errors import HeadPursuitError
+from headpursuit.files import read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,9 +85,9 @@ def checkpoint_files(folder: Path) -> tuple[Path, ...]:
     if not index.is_file():
         return ()
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise HeadPursuitError(f"{index} cannot be read ({error}): download the checkpoint again") from error
+        names = sorted(set(read_json(index)["weight_map"].values()))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise HeadPursuitError(f"{index} names no weights ({error}): download the checkpoint again") from error
     for name in names:
         if Path(name).name != name:
             raise HeadPursuitError(f"{index} names {name}, which lies outside the folder: do not trust this checkpoint")
@@ -141,7 +142,7 @@ def find_by_name(name: str, shape: Sequence[int], stored: Sequence[StoredTensor]
         None where no tensor is meant, or where several may be.
     """
     parts = name.split(".")
-    numbers = [place for place, part in enumerate(parts) if part.isdigit()]
+    numbers = [index for index, part in enumerate(parts) if part.isdigit()]
     if not numbers:
         return None
     endings = {one: _shared_ending(name, one.key) for one in stored if one.shape == tuple(shape)}

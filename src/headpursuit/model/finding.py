@@ -86,7 +86,7 @@ def find_anatomy(hf: PreTrainedModel, *, part: Part = "text") -> Anatomy:
 
 
 def how_to_say(hf: PreTrainedModel) -> str:
-    """How a user says where the heads are, filled in as far as the model tells."""
+    """Advice how to say where the heads are, filled in as far as the model tells."""
     lists = {name: module for name, module in hf.named_modules() if isinstance(module, nn.ModuleList) and len(module)}
     stack = max(lists, key=lambda name: len(lists[name]), default="model.layers")
     n_layers = len(lists[stack]) if stack in lists else 1

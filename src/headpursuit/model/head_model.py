@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast, overload
@@ -14,9 +14,9 @@ import torch
 from tqdm.auto import tqdm
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.attention import has_encoder, reads_images_only
 from headpursuit.model.identity import unembedding_fingerprint
 from headpursuit.model.inputs import Batch, Prompt, collate, make_prompt
+from headpursuit.model.loaded import LoadedModel
 from headpursuit.model.projection import weight_of
 from headpursuit.model.samples import Sample
 
@@ -24,47 +24,28 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from PIL.Image import Image
-    from torch import Tensor, nn
+    from torch import nn
     from transformers import PreTrainedModel
 
     from headpursuit.model.anatomy import Anatomy
-    from headpursuit.model.images import ImageStyle
 
 
-@dataclass(frozen=True)
-class ModelSource:
-    """Where a model came from.
+@dataclass(frozen=True, repr=False)
+class HeadModel(LoadedModel):
+    """A model, its processor and its anatomy: what `hp.load` and `hp.wrap` return.
 
-    Attributes:
-        id: Hub name, local folder, ``demo``, or the class name of a model that was built in memory.
-        revision: commit of the Hub repository, or None.
-        architecture: class name.
-        folder: local folder that holds the checkpoint's files, or None when there is none.
+    Attributes: see :class:`headpursuit.model.loaded.LoadedModel`.
     """
 
-    id: str
-    revision: str | None
-    architecture: str
-    folder: Path | None
-
-
-@dataclass(frozen=True)
-class HeadModel:
-    """A model, its processor and its anatomy.
-
-    Attributes:
-        hf: the transformers model, as it was given.
-        processor: its processor, or its tokenizer when it has no processor.
-        anatomy: where its heads are.
-        source: where it came from.
-        images: how the processor takes images, or None for a text model.
-    """
-
-    hf: PreTrainedModel
-    processor: Any
-    anatomy: Anatomy
-    source: ModelSource
-    images: ImageStyle | None = None
+    def __repr__(self) -> str:
+        anatomy, name, dtype = self.anatomy, self.source.id, str(self.hf.dtype).removeprefix("torch.")
+        of = "" if name == self.source.architecture else f"{name}: "
+        n_heads = "/".join(str(count) for count in sorted({layer.n_heads for layer in anatomy.layers}))
+        widths = "/".join(str(width) for width in sorted({layer.head_width for layer in anatomy.layers}))
+        return (
+            f"HeadModel({of}{self.source.architecture}, {anatomy.part} heads: {len(anatomy.layers)} layers × {n_heads} heads "
+            f"of width {widths}, model width {anatomy.width}, {dtype} on {self.device})"
+        )
 
     def with_anatomy(self, anatomy: Anatomy) -> HeadModel:
         """The same model seen with another anatomy."""
@@ -88,11 +69,6 @@ class HeadModel:
                 )
 
     @property
-    def tokenizer(self) -> Any:
-        """The tokenizer inside the processor."""
-        return getattr(self.processor, "tokenizer", self.processor)
-
-    @property
     def identity(self) -> dict[str, Any]:
         """Id, revision, architecture and a fingerprint of a few weights, by which a result knows its model again.
 
@@ -105,61 +81,6 @@ class HeadModel:
             **({} if self.anatomy.part == "text" else {"part": self.anatomy.part}),
             "fingerprint": unembedding_fingerprint(weight_of(self.module(self.anatomy.unembedding))),
         }
-
-    @property
-    def has_chat_template(self) -> bool:
-        """Whether the processor knows how a user's turn is written."""
-        return bool(getattr(self.processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None))
-
-    @property
-    def device(self) -> torch.device:
-        """Where inputs go; where weights are offloaded, what runs them moves them on."""
-        places = (weight.device for weight in self.hf.parameters() if not weight.is_meta)
-        return next(places, torch.device("cpu"))
-
-    @property
-    def has_encoder(self) -> bool:
-        """Whether an encoder reads the prompt, so that the heads see only what the decoder writes."""
-        return has_encoder(self.hf)
-
-    @property
-    def encodes_text(self) -> bool:
-        """Whether the encoder reads text; one that reads images alone leaves the text to the decoder, as its beginning."""
-        return self.has_encoder and not reads_images_only(self.hf)
-
-    @property
-    def attends_across(self) -> bool:
-        """Whether an image is looked at from outside the tokens that the heads see, so that none stands for a patch."""
-        return self.has_encoder or self.anatomy.across or self.anatomy.attends_across
-
-    @property
-    def start_token(self) -> int:
-        """The token that an encoder's decoder begins with.
-
-        Raises:
-            HeadPursuitError: nothing says which.
-        """
-        config = self.hf.config
-        holders = [
-            getattr(self.hf, "generation_config", None),
-            config,
-            config.get_text_config(decoder=True),
-            self.tokenizer,
-        ]
-        for name in ("decoder_start_token_id", "bos_token_id"):
-            for holder in holders:
-                if isinstance(found := getattr(holder, name, None), int):
-                    return found
-        raise HeadPursuitError(
-            f"nothing says which token the decoder of {self.source.architecture} begins with: "
-            "set model.generation_config.decoder_start_token_id"
-        )
-
-    def takes(self, name: str) -> bool:
-        """Whether the model's ``forward`` has an argument of that name, adapters around it aside."""
-        inner = cast("Any", self.hf)
-        inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
-        return name in inspect.signature(inner.forward).parameters
 
     def module(self, path: str) -> nn.Module:
         """The submodule with that path, such as an anatomy names it."""
@@ -198,6 +119,11 @@ class HeadModel:
 
         Raises:
             HeadPursuitError: a prompt is empty or longer than the context, an image cannot be read.
+
+        >>> model.generate("What is the capital of France?", max_new_tokens=8)
+        ' Paris'
+        >>> len(model.generate(["What is the capital of France?", "What is the capital of Italy?"], max_new_tokens=8))
+        2
         """
         if isinstance(prompts, str | Sample):
             return self.generate(
@@ -238,20 +164,6 @@ class HeadModel:
                     answers.update({start + row: text for row, text in zip(rows, texts, strict=True)})
                 bar.update(len(chosen))
         return [answers[row] for row in range(len(samples))]
-
-    def new_tokens(self, inputs: Mapping[str, Tensor], written: Tensor) -> Tensor:
-        """What transformers' ``generate`` added to the tokens ``(b, t)`` that it was given.
-
-        Raises:
-            HeadPursuitError: it did not go on from them (BLIP's takes the last one away), so that the new ones cannot be told.
-        """
-        given = inputs["decoder_input_ids" if self.has_encoder else "input_ids"]
-        if not torch.equal(written[:, : given.shape[1]], given):
-            raise HeadPursuitError(
-                f"{self.source.architecture} does not go on from the prompt that it is given when it generates, so what is new "
-                "cannot be told from the prompt: call the transformers model's own generate inside the edit"
-            )
-        return written[:, given.shape[1] :]
 
     def _batches(self, prompts: Sequence[Prompt]) -> Iterator[tuple[list[int], Batch]]:
         """Prompts that may be generated from together: all of them, or those of one length where padding would tell."""

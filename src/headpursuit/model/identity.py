@@ -1,4 +1,4 @@
-"""By what a model is known again: heads and edits of one model mean nothing in another."""
+"""The identity of a model, by which it is known again: heads and edits of one model mean nothing in another."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def unembedding_fingerprint(unembedding: Float[Tensor, "v d"]) -> str:
 
 
 def weights_fingerprint(hf: nn.Module) -> str:
-    """SHA-256 over names, shapes, types and a few values of all weights; it tells a finetuned layer apart."""
+    """SHA-256 over names, shapes, types and a few values of all weights, shortened to 16 digits.
+
+    Unlike :func:`unembedding_fingerprint` it sees a layer that was trained further.
+    """
     found = hashlib.sha256()
     for name, weight in sorted(hf.state_dict().items()):
         found.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())

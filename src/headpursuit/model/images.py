@@ -1,4 +1,4 @@
-"""How a processor is told of an image, and which tokens are the image's patches; found by asking the processor."""
+"""The form in which a processor takes images, and the tokens of their patches; found by asking the processor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _POSITION_MASK = "image_embeds_position_mask"  # KOSMOS-2 marks patches instead 
 
 @dataclass(frozen=True)
 class ImageStyle:
-    """How a processor takes images.
+    """The form in which a processor takes images.
 
     Attributes:
         placeholder: what stands for an image in a text; empty where the processor puts the image's tokens there itself.
@@ -75,7 +75,7 @@ def find_image_style(
 
 
 def patch_tokens(encoded: Mapping[str, Any], image_token_id: int | None) -> Bool[Tensor, "b t"]:
-    """Tokens that an image's features take the place of, in what a processor returned."""
+    """Tokens that an image's features replace, in what a processor returned."""
     if _POSITION_MASK in encoded:
         return encoded[_POSITION_MASK].bool()
     ids = encoded["input_ids"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from headpursuit.model.head_model import HeadModel
+    from headpursuit.model.loaded import LoadedModel
     from headpursuit.model.samples import Sample
 
 
@@ -56,7 +56,7 @@ class Batch:
     answer: Bool[Tensor, "b t"]
 
 
-def make_prompt(model: HeadModel, sample: Sample) -> Prompt:
+def make_prompt(model: LoadedModel, sample: Sample) -> Prompt:
     """Apply the chat template, where the model has one and the sample wants it, and open the image.
 
     Raises:
@@ -76,7 +76,7 @@ def make_prompt(model: HeadModel, sample: Sample) -> Prompt:
 
 
 def collate(
-    model: HeadModel, prompts: Sequence[Prompt], *, side: Literal["left", "right"], with_target: bool = False
+    model: LoadedModel, prompts: Sequence[Prompt], *, side: Literal["left", "right"], with_target: bool = False
 ) -> Batch:
     """Tokenize prompts together.
 
@@ -109,7 +109,7 @@ def collate(
 
 
 def _append_targets(
-    model: HeadModel, prompts: Sequence[Prompt], alone: dict[str, Tensor], *, side: Literal["left", "right"]
+    model: LoadedModel, prompts: Sequence[Prompt], alone: dict[str, Tensor], *, side: Literal["left", "right"]
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Prompts with their targets, and which tokens are the targets'.
 
@@ -139,7 +139,7 @@ def _rows(inputs: dict[str, Tensor]) -> list[list[int]]:
     return [row[kept].tolist() for row, kept in zip(inputs["input_ids"], real, strict=True)]
 
 
-def _lengthened(model: HeadModel, alone: dict[str, Tensor], rows: list[list[int]], *, side: str) -> dict[str, Tensor]:
+def _lengthened(model: LoadedModel, alone: dict[str, Tensor], rows: list[list[int]], *, side: str) -> dict[str, Tensor]:
     """The same inputs with more text behind each row; whatever else a processor says of each token goes on as at the last."""
     padded = model.tokenizer.pad({"input_ids": rows}, padding_side=side, return_tensors="pt").to(model.device)
     ids, mask = padded["input_ids"], padded["attention_mask"]
@@ -155,7 +155,7 @@ def _lengthened(model: HeadModel, alone: dict[str, Tensor], rows: list[list[int]
 
 
 def _collate_for_encoder(
-    model: HeadModel, prompts: Sequence[Prompt], *, side: Literal["left", "right"], with_target: bool
+    model: LoadedModel, prompts: Sequence[Prompt], *, side: Literal["left", "right"], with_target: bool
 ) -> Batch:
     """The encoder's inputs, and what the decoder has written so far: its start token, then the target.
 
@@ -189,15 +189,15 @@ def _collate_for_encoder(
     return Batch(inputs=inputs, real=real, image=torch.zeros_like(real), answer=answer)
 
 
-def _encode_images(model: HeadModel, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
+def _encode_images(model: LoadedModel, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
     for prompt in prompts:
         if prompt.image is None:
             raise HeadPursuitError(f"{prompt.where}: {model.source.id} reads images only; give every sample an image")
     return _asked(model, images=[prompt.image for prompt in prompts], return_tensors="pt")
 
 
-def _asked(model: HeadModel, **request: Any) -> dict[str, Tensor]:
-    """What a processor makes of a request, on the model's device, its pixels in the model's dtype."""
+def _asked(model: LoadedModel, **request: Any) -> dict[str, Tensor]:
+    """The tensors that a processor makes of a request, on the model's device, its pixels in the model's dtype."""
     try:
         encoded = model.processor(**request)
     except (TypeError, ValueError) as error:
@@ -209,7 +209,7 @@ def _asked(model: HeadModel, **request: Any) -> dict[str, Tensor]:
     return {name: value.to(model.hf.dtype) if value.is_floating_point() else value for name, value in tensors.items()}
 
 
-def _encode(model: HeadModel, prompts: Sequence[Prompt], texts: list[str], *, side: str) -> dict[str, Tensor]:
+def _encode(model: LoadedModel, prompts: Sequence[Prompt], texts: list[str], *, side: str) -> dict[str, Tensor]:
     # Chat templates often write the beginning-of-sequence token themselves; a second one changes every activation.
     start = model.tokenizer.bos_token
     options: dict[str, Any] = {
@@ -233,7 +233,7 @@ def _encode(model: HeadModel, prompts: Sequence[Prompt], texts: list[str], *, si
     return inputs
 
 
-def _check_lengths(model: HeadModel, prompts: Sequence[Prompt], lengths: list[int]) -> None:
+def _check_lengths(model: LoadedModel, prompts: Sequence[Prompt], lengths: list[int]) -> None:
     context = model.anatomy.context
     for prompt, length in zip(prompts, lengths, strict=True):
         if length == 0:
@@ -244,7 +244,7 @@ def _check_lengths(model: HeadModel, prompts: Sequence[Prompt], lengths: list[in
             )
 
 
-def _apply_template(model: HeadModel, sample: Sample) -> str:
+def _apply_template(model: LoadedModel, sample: Sample) -> str:
     content: Any = sample.text
     if model.processor is not model.tokenizer:
         content = [{"type": "text", "text": sample.text}]

@@ -26,8 +26,9 @@ from headpursuit.demo import demo_path
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.checkpoint_files import OTHER_FORMS
 from headpursuit.model.finding import find_anatomy, how_to_say
-from headpursuit.model.head_model import HeadModel, ModelSource
+from headpursuit.model.head_model import HeadModel
 from headpursuit.model.images import find_image_style
+from headpursuit.model.loaded import ModelSource
 from headpursuit.model.selfcheck import proven
 
 if TYPE_CHECKING:
@@ -68,8 +69,11 @@ def load(
 
     Raises:
         HeadPursuitError: there is no such model, it has no language-model head, or its heads do not add up.
+
+    >>> hp.load("demo", device="cpu")
+    HeadModel(demo: LlavaForConditionalGeneration, text heads: 3 layers × 17 heads of width 24, model width 136, float32 on cpu)
     """
-    path = str(demo_path()) if str(model) == "demo" else str(model)
+    path = _path_of(model)
     common = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(path, **common)
@@ -110,6 +114,9 @@ def wrap(
 
     Raises:
         HeadPursuitError: no processor was given or found, the model has no language-model head, or its heads do not add up.
+
+    >>> hp.wrap(model.hf, model.processor, part="vision").anatomy.heads()[0]
+    Head(layer=0, head=0, part='vision')
     """
     name = getattr(hf.config, "_name_or_path", "")
     if processor is None:
@@ -125,33 +132,28 @@ def wrap(
     return _attach(hf, processor, anatomy, part=part, source_id=name or type(hf).__name__, folder=folder)
 
 
-def outline(model: str | Path, *, revision: str | None = None) -> HeadModel:
-    """A checkpoint's modules and anatomy without its weights and without its processor, on the meta device.
+def outline(model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> HeadModel:
+    """A checkpoint's modules and anatomy by its configuration alone: no weights (the meta device), no processor.
 
     The anatomy is what the structure claims: nothing has been run, so nothing is proven.
 
     Raises:
         HeadPursuitError: there is no such model, or its structure is not recognised.
     """
-    path = str(demo_path()) if str(model) == "demo" else str(model)
+    path = _path_of(model)
     try:
-        config = AutoConfig.from_pretrained(path, revision=revision)
+        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
         with torch.device("meta"):
-            hf = _auto_class(config).from_config(config)
+            hf = _auto_class(config).from_config(config, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
         raise HeadPursuitError(_explain(model, error)) from error
-    source = ModelSource(
-        id=str(model),
-        revision=getattr(config, "_commit_hash", None),
-        architecture=type(hf).__name__,
-        folder=local_folder(model, revision=revision),
-    )
+    source = _source_of(hf, id=str(model), folder=local_folder(model, revision=revision))
     return HeadModel(hf=hf, processor=None, anatomy=find_anatomy(hf), source=source)
 
 
 def local_folder(model: str | Path, *, revision: str | None = None) -> Path | None:
     """The folder that holds a checkpoint's files on this machine, or None."""
-    path = demo_path() if str(model) == "demo" else Path(model)
+    path = Path(_path_of(model))
     return path if path.is_dir() else _cached_folder(str(model), revision)
 
 
@@ -171,15 +173,20 @@ def whole_folder(name: str, revision: str | None = None) -> Path:
         raise HeadPursuitError(_explain(name, error)) from error
 
 
+def _path_of(model: str | Path) -> str:
+    """The Hub name or folder that transformers is to open."""
+    return str(demo_path() if str(model) == "demo" else model)
+
+
+def _source_of(hf: PreTrainedModel, *, id: str, folder: Path | None) -> ModelSource:
+    revision = getattr(hf.config, "_commit_hash", None)
+    return ModelSource(id=id, revision=revision, architecture=type(hf).__name__, folder=folder)
+
+
 def _attach(
     hf: PreTrainedModel, processor: Any, anatomy: Anatomy | None, *, part: Part, source_id: str, folder: Path | None
 ) -> HeadModel:
-    source = ModelSource(
-        id=source_id,
-        revision=getattr(hf.config, "_commit_hash", None),
-        architecture=type(hf).__name__,
-        folder=folder,
-    )
+    source = _source_of(hf, id=source_id, folder=folder)
     if anatomy is None:
         try:
             anatomy = find_anatomy(hf, part=part)
@@ -255,29 +262,13 @@ def _explain(model: str | Path, error: Exception) -> str:
     return f"{model} could not be opened as a model ({reason}): give a Hub name, a local folder in the Hub's format, or demo"
 
 
-def load_outline(model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> Anatomy:
-    """Where the heads of a checkpoint are, by its configuration alone: the model is built without weights.
-
-    Raises:
-        HeadPursuitError: there is no such model, or its heads are not found.
-    """
-    path = str(demo_path()) if str(model) == "demo" else str(model)
-    try:
-        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
-        with torch.device("meta"):
-            hf = _auto_class(config).from_config(config, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise HeadPursuitError(_explain(model, error)) from error
-    return find_anatomy(hf)
-
-
 def load_tokenizer(model: str | Path, *, revision: str | None = None) -> Any:
     """The tokenizer of a checkpoint, without the model.
 
     Raises:
         HeadPursuitError: there is no such model.
     """
-    path = str(demo_path()) if str(model) == "demo" else str(model)
+    path = _path_of(model)
     try:
         return AutoTokenizer.from_pretrained(path, revision=revision)
     except (OSError, ValueError, KeyError) as error:

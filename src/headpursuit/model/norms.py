@@ -1,4 +1,4 @@
-"""What a norm multiplies by: its gain, which is fixed, and its scale, which is each token's own."""
+"""The two factors of a norm: its gain, which is fixed, and its scale, which is each token's own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def gain_of(norm: nn.Module, width: int, *, like: Tensor | None = None) -> Float[Tensor, " d"]:
-    """What a norm multiplies each of ``width`` numbers by, in float32.
+    """The gain of a norm: its factor on each of ``width`` numbers, in float32.
 
     It is applied to ±1, whose mean is 0 and mean square 1, so that neither kind of norm scales it; a gain that is stored as
     ``1 + γ`` comes out right without a list of models.

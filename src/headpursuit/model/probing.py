@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL import Image
 
+from headpursuit.hooks import Hooks
 from headpursuit.model.attention import CROSS
 from headpursuit.model.head_model import accepted, evaluating
 from headpursuit.model.inputs import collate, make_prompt
@@ -87,14 +88,12 @@ def prefix_sees_ahead(model: HeadModel, layer: LayerAnatomy, *, n_tokens: int) -
 
     tokens = torch.arange(1, n_tokens + 1, device=model.device)[None].repeat(2, 1)
     tokens[1, -1] += 1
-    handle = model.module(layer.projection).register_forward_pre_hook(hook)
     try:
-        with torch.no_grad(), evaluating(model.hf):
+        with Hooks() as hooks, torch.no_grad(), evaluating(model.hf):
+            hooks.before(model.module(layer.projection), hook)
             model.hf(input_ids=tokens, token_type_ids=torch.zeros_like(tokens))
     except CANNOT_RUN:
         return False
-    finally:
-        handle.remove()
     if not seen:
         return False
     first, second = seen[0]

@@ -1,4 +1,4 @@
-"""What stands between the residual stream and the logits: the norm before the unembedding, found by what passes through it.
+"""The norm between the residual stream and the unembedding, found by what passes through it.
 
 Layers have many norms, and decoders of BART's kind one behind the embedding that looks like a final one. So the whole
 model runs on a few tokens, and the final norm is the module whose output is what the unembedding reads.
@@ -15,6 +15,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from headpursuit.errors import HeadPursuitError
+from headpursuit.hooks import Hooks
 from headpursuit.model.attention import is_norm
 from headpursuit.model.head_model import accepted, evaluating
 from headpursuit.model.probing import CANNOT_RUN, made_up_states, run_on_image, tolerance
@@ -73,15 +74,12 @@ def _run(model: HeadModel, *, n_tokens: int) -> _Readout:
     def keep_readout(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         seen.read, seen.written = _last(args[0]), _last(output)
 
-    norms = [(path, module) for path, module in model.hf.named_modules() if is_norm(module)]
-    handles = [module.register_forward_hook(keep_norm(path)) for path, module in norms]
-    handles.append(model.module(model.anatomy.unembedding).register_forward_hook(keep_readout))
-    try:
-        with torch.no_grad(), evaluating(model.hf):
-            _run_whole(model, seen, n_tokens=n_tokens)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with Hooks() as hooks, torch.no_grad(), evaluating(model.hf):
+        for path, module in model.hf.named_modules():
+            if is_norm(module):
+                hooks.after(module, keep_norm(path))
+        hooks.after(model.module(model.anatomy.unembedding), keep_readout)
+        _run_whole(model, seen, n_tokens=n_tokens)
     return seen
 
 

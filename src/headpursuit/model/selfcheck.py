@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from headpursuit.errors import HeadPursuitError
+from headpursuit.hooks import Hooks
 from headpursuit.model.anatomy import Anatomy, LayerAnatomy, SkippedLayer
 from headpursuit.model.attention import is_norm
 from headpursuit.model.attention_kernel import KernelWatch, can_watch, watched
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Seen:
-    """What passed through the attention modules while a few tokens ran."""
+    """Tensors that passed through the attention modules while a few tokens ran."""
 
     z: dict[str, Tensor] = field(default_factory=dict)
     written: dict[str, Tensor] = field(default_factory=dict)
@@ -133,21 +134,17 @@ def _run(
 
         return hook
 
-    handles = [
-        module.register_forward_hook(keep_outer_norm(path))
-        for path, module in model.hf.named_modules()
-        if is_norm(module)
-    ]
-    for layer in model.anatomy.layers:
-        handles.append(model.module(layer.projection).register_forward_pre_hook(keep_input(layer.attention)))
-        handles.append(
-            model.module(layer.attention).register_forward_hook(keep_output(layer.attention), with_kwargs=True)
-        )
-        for child in model.module(layer.attention).children():
-            if is_norm(child):
-                handles.append(child.register_forward_hook(keep_norm(layer.attention)))
     try:
-        with torch.no_grad(), evaluating(model.hf), watched(model, silent) as watch:
+        with Hooks() as hooks, torch.no_grad(), evaluating(model.hf), watched(model, silent) as watch:
+            for path, module in model.hf.named_modules():
+                if is_norm(module):
+                    hooks.after(module, keep_outer_norm(path))
+            for layer in model.anatomy.layers:
+                attention = model.module(layer.attention)
+                hooks.before(model.module(layer.projection), keep_input(layer.attention))
+                hooks.after(attention, keep_output(layer.attention), with_kwargs=True)
+                for child in filter(is_norm, attention.children()):
+                    hooks.after(child, keep_norm(layer.attention))
             if model.anatomy.part == "vision":
                 run_on_image(model)
             else:
@@ -159,9 +156,6 @@ def _run(
             f"{model.source.architecture} cannot be run on {what} alone ({type(error).__name__}: {reason}), so its heads "
             "cannot be checked; this architecture is not supported"
         ) from error
-    finally:
-        for handle in handles:
-            handle.remove()
     seen.watch = watch
     return seen
 
@@ -250,7 +244,7 @@ def _norm_behind(model: HeadModel, layer: LayerAnatomy, seen: _Seen) -> str | No
 
 
 def _before_norm(layer: LayerAnatomy, seen: _Seen) -> Tensor:
-    """What the projection reads, or what a norm right before it (KOSMOS-2, BitNet) reads, since norms make silence audible."""
+    """Input of the projection, or of a norm right before it (KOSMOS-2, BitNet), behind which zeros need not be zeros."""
     z = seen.z[layer.attention]
     for given, returned in seen.normed.get(layer.attention, []):
         if returned.numel() == z.numel() and torch.equal(returned.reshape(z.shape), z):

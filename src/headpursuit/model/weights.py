@@ -36,7 +36,7 @@ _NO_UNEMBEDDING = (
 
 
 class HeadWeights(Protocol):
-    """What a pursuit needs of a model."""
+    """The weights that a pursuit needs of a model."""
 
     def projection(self, layer: int) -> Float[Tensor, "h e d"]:
         """``W_h`` of every head of a layer, float32."""
@@ -45,7 +45,7 @@ class HeadWeights(Protocol):
         """One row a token, in the checkpoint's dtype."""
 
     def final_norm_gain(self) -> Float[Tensor, " d"]:
-        """What the norm before the unembedding multiplies by, float32; ones when there is no norm."""
+        """Gain of the norm before the unembedding, float32; ones when there is no norm."""
 
 
 @dataclass(frozen=True)
@@ -172,11 +172,11 @@ def locate_weights(model: HeadModel, folder: Path, *, through_norm: bool = False
         wanted[f"L{layer.index}"] = (layer.projection, {"n_heads": layer.n_heads, "input_first": input_first})
     for name, (path, extra) in wanted.items():
         tensor = weight_of(model.module(path))
-        place = find_by_content(f"{path}.weight", tensor, shards)
-        if place is None:
+        found = find_by_content(f"{path}.weight", tensor, shards)
+        if found is None:
             stored[name] = tensor.cpu().contiguous().clone()
         else:
-            entries[name] = {"file": str(place.file.resolve()), "key": place.key, **extra}
+            entries[name] = {"file": str(found.file.resolve()), "key": found.key, **extra}
     own = folder / "weights.safetensors"
     save_file(stored, own)
     for name in stored:

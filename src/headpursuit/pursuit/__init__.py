@@ -1,4 +1,4 @@
-"""Which tokens explain a head: dictionaries and simultaneous orthogonal matching pursuit."""
+"""Simultaneous orthogonal matching pursuit: the tokens that explain a head, out of a dictionary."""
 
 # First, so that the name of this module gives way to that of the function.
 from headpursuit.pursuit.somp import somp_literal  # isort: split

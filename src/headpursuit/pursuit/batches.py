@@ -1,4 +1,4 @@
-"""From inputs to results: batches of heads that fit in memory, and which field serves them."""
+"""From inputs to results: batches of heads that fit in memory, each pursued in the way that suits its dictionaries."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch
 from headpursuit.pursuit.bounds import screening_dtype, stated_precision
 from headpursuit.pursuit.compiled import pursue_compiled, serves
 from headpursuit.pursuit.dictionary import Dictionary, rows_of
-from headpursuit.pursuit.large_dictionary import Vocabulary, WideField
+from headpursuit.pursuit.large_dictionary import LargeDictionary, Vocabulary
 from headpursuit.pursuit.screened import pursue
-from headpursuit.pursuit.small_dictionary import GramField
-from headpursuit.pursuit.whitening import Frame, frame_of_moments, frame_of_rows
+from headpursuit.pursuit.small_dictionary import SmallDictionary
+from headpursuit.pursuit.whitening import WhitenedHeads, whiten_moments, whiten_rows
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Float64, Int64
@@ -41,7 +41,7 @@ _PREPARED: WeakKeyDictionary[Dictionary, dict[torch.dtype, Vocabulary]] = WeakKe
 
 @dataclass(frozen=True)
 class Options:
-    """What a caller may choose."""
+    """Options of a caller."""
 
     n_atoms: int
     criterion: Criterion
@@ -51,17 +51,17 @@ class Options:
 
 @dataclass(frozen=True)
 class Signals:
-    """What is known of the heads: their rows ``(n, h, e)``, or only their second moments ``(h, e, e)``."""
+    """The heads by their rows ``(n, h, e)``, or only by their second moments ``(h, e, e)``."""
 
     rows: Float[Tensor, "n h e"] | None = None
     moments: Float[Tensor, "h e e"] | None = None
 
-    def frame(self, heads: slice, width: Float[Tensor, "g e e"], options: Options) -> Frame:
+    def whitened(self, heads: slice, width: Float[Tensor, "g e e"], options: Options) -> WhitenedHeads:
         """Some heads in whitened coordinates; `width` is their ``W Wᵀ``."""
         if self.rows is None:
             assert self.moments is not None
-            return frame_of_moments(self.moments[heads], width)
-        return frame_of_rows(self.rows[:, heads], width, criterion=options.criterion, center=options.center)
+            return whiten_moments(self.moments[heads], width)
+        return whiten_rows(self.rows[:, heads], width, criterion=options.criterion, center=options.center)
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,11 @@ def pursue_dictionary(
         parts = []
         for heads in _batches(h, max(1, MEMORY // per_head)):
             W = projection[heads]
-            frame = signals.frame(heads, _width(W), options)
-            field = WideField(vocabulary, W, frame, steps=steps)
+            whitened = signals.whitened(heads, _width(W), options)
+            vectors = LargeDictionary(vocabulary, W, whitened, steps=steps)
             gains = None if options.normalize else vocabulary.lengths[None]
-            support, explained = pursue(field, frame, n_atoms=steps, gains=gains)
-            parts.append(Found(support[None], explained[None], frame.silent))
+            support, explained = pursue(vectors, whitened, n_atoms=steps, gains=gains)
+            parts.append(Found(support[None], explained[None], whitened.silent))
     return _joined(parts, options.n_atoms)
 
 
@@ -146,21 +146,21 @@ def pursue_lists(
 class _Atoms:
     """Several lists of atoms, in float64: each row that one of them names once, at unit length, and where the lists name it.
 
-    `index` is as it was given and `place` ``(g, r)`` the same within `unit` ``(u, d)``, whose lengths were `lengths` ``(u,)``.
+    `index` is as it was given and `row` ``(g, r)`` the same within `unit` ``(u, d)``, whose lengths were `lengths` ``(u,)``.
     """
 
     index: Int64[Tensor, "g r"]
-    place: Int64[Tensor, "g r"]
+    row: Int64[Tensor, "g r"]
     unit: Float64[Tensor, "u d"]
     lengths: Float64[Tensor, " u"]
 
     @classmethod
     def of(cls, D: Float[Tensor, "v d"], index: Int64[Tensor, "g r"]) -> _Atoms:
-        union, place = torch.unique(index.clamp_min(0), return_inverse=True)
+        union, row = torch.unique(index.clamp_min(0), return_inverse=True)
         unit = D[union].double()
         lengths = torch.linalg.vector_norm(unit, dim=1)
         unit *= torch.where(lengths > 0, 1 / lengths, 0)[:, None]
-        return cls(index, place, unit, lengths)
+        return cls(index, row, unit, lengths)
 
     def images(self, W: Float[Tensor, "h e d"]) -> Float64[Tensor, "h u e"]:
         """The rows in head space, ``W d``."""
@@ -174,11 +174,11 @@ class _Atoms:
     def gram(self) -> Float64[Tensor, "g r r"]:
         """Inner products within each list; zero for padding."""
         real = (self.index >= 0).double()
-        products = torch.stack([rows @ rows.T for rows in (self.unit[place] for place in self.place)])
+        products = torch.stack([rows @ rows.T for rows in (self.unit[row] for row in self.row)])
         return products * real[:, :, None] * real[:, None]
 
     def named(self, local: Int64[Tensor, "g h k"]) -> Int64[Tensor, "g h k"]:
-        """Places in the lists as rows of the dictionary."""
+        """Indices into the lists as rows of the dictionary."""
         rows = self.index[:, None].expand(-1, local.shape[1], -1).gather(2, local.clamp_min(0))
         return torch.where(local >= 0, rows, -1)
 
@@ -188,16 +188,16 @@ _Solve = Callable[[_Atoms, int], "tuple[Tensor, Tensor, Tensor]"]
 
 
 def _by_bounds(signals: Signals, heads: slice, W: Float[Tensor, "h e d"], options: Options) -> _Solve:
-    frame = signals.frame(heads, _width(W), options)
+    whitened = signals.whitened(heads, _width(W), options)
 
     def solve(atoms: _Atoms, steps: int) -> tuple[Tensor, Tensor, Tensor]:
         g = len(atoms.index)
-        images = torch.bmm(atoms.images(W), frame.factor)[:, atoms.place] * (atoms.index >= 0)[:, :, None]
-        field = GramField(images.flatten(0, 1), atoms.gram(), steps=steps)
-        gains = None if options.normalize else atoms.lengths[atoms.place].repeat(len(W), 1)
-        local, explained = pursue(field, frame.repeated(g), n_atoms=steps, gains=gains)
+        images = torch.bmm(atoms.images(W), whitened.factor)[:, atoms.row] * (atoms.index >= 0)[:, :, None]
+        vectors = SmallDictionary(images.flatten(0, 1), atoms.gram(), steps=steps)
+        gains = None if options.normalize else atoms.lengths[atoms.row].repeat(len(W), 1)
+        local, explained = pursue(vectors, whitened.repeated(g), n_atoms=steps, gains=gains)
         shape = len(W), g, steps
-        return atoms.named(local.view(shape).transpose(0, 1)), explained.view(shape).transpose(0, 1), frame.silent
+        return atoms.named(local.view(shape).transpose(0, 1)), explained.view(shape).transpose(0, 1), whitened.silent
 
     return solve
 
@@ -207,10 +207,10 @@ def _by_correlations(signals: Signals, heads: slice, W: Float[Tensor, "h e d"], 
     z = signals.rows[:, heads]
 
     def solve(atoms: _Atoms, steps: int) -> tuple[Tensor, Tensor, Tensor]:
-        place = torch.where(atoms.index >= 0, atoms.place, -1)
+        rows = torch.where(atoms.index >= 0, atoms.row, -1)
         gains = None if options.normalize else atoms.lengths
         local, explained, silent = pursue_compiled(
-            z, W, atoms.unit, atoms.gram(), place, n_atoms=steps, center=options.center, gains=gains
+            z, W, atoms.unit, atoms.gram(), rows, n_atoms=steps, center=options.center, gains=gains
         )
         return atoms.named(local), explained, silent
 

@@ -1,4 +1,4 @@
-"""How far a number computed in low precision can lie from the true one: the constants and norms of the proof.
+"""Bounds on how far a number computed in low precision lies from the true one: constants and norms of the proof.
 
 `docs/pursuit.md` derives where each of these enters. All of them are upper bounds, none is an estimate.
 """

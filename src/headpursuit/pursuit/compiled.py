@@ -8,8 +8,11 @@ costs ``e`` of them. Torch has no such fused loop, numba makes one (:mod:`headpu
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib.util import find_spec
+from threading import Barrier, Lock
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 
 # Bytes of correlations that are worth keeping; where there are more, it pays to look at fewer of them.
 _KEPT = 2**26
+
+# Held while torch's number of threads, which is the process's, is another than the caller's.
+_SETTING = Lock()
 
 
 def serves(z: Float[Tensor, "n h e"], atoms: int, *, criterion: str) -> bool:
@@ -56,7 +62,7 @@ def pursue_compiled(
         gains: factors on the scores of atoms that are not to count as unit atoms.
 
     Returns:
-        Support (places in the lists), cumulative explained variance, and which heads do not vary. A problem that ends
+        Support (indices into the lists), cumulative explained variance, and which heads do not vary. A problem that ends
         early is padded by -1 and its last value.
     """
     # Compiled when it is first imported and called, which takes seconds once a machine.
@@ -90,8 +96,8 @@ def pursue_compiled(
         images = unit @ W.double().T
         floor = EXHAUSTED * squares.sqrt().sum()
         doubt = rounding * torch.linalg.vector_norm(short, dim=1).sum(dtype=torch.float64)
-        for which, places in enumerate(lists):
-            atoms = images[places]
+        for which, rows_of_list in enumerate(lists):
+            atoms = images[rows_of_list]
             pursue_correlations(
                 (atoms.float() @ short.T).numpy(),
                 rows.numpy(),
@@ -106,7 +112,30 @@ def pursue_compiled(
             )
         explained[:, head] /= energy
 
-    threads = torch.get_num_threads()
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with _single_threaded_workers() as pool:
         list(pool.map(pursue_head, range(h)))
     return support, explained, silent
+
+
+@contextmanager
+def _single_threaded_workers() -> Iterator[ThreadPoolExecutor]:
+    """As many workers as torch has threads, in each of which torch computes with one.
+
+    `torch.set_num_threads` sets the number for the thread that calls it and for all threads that start later, so it is set
+    back before any work begins.
+    """
+    with _SETTING:
+        threads = torch.get_num_threads()
+        pool, started = ThreadPoolExecutor(threads), Barrier(threads)
+
+        def compute_alone(_: int) -> None:
+            torch.get_num_threads()  # the first look at it in a thread takes over the process's number
+            torch.set_num_threads(1)
+            started.wait()  # or one worker might do this for another
+
+        try:
+            list(pool.map(compute_alone, range(threads)))
+        finally:
+            torch.set_num_threads(threads)
+    with pool:
+        yield pool

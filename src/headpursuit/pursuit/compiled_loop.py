@@ -59,7 +59,7 @@ def _lower(row, s, factor):
 
 @_jit
 def _written(samples, mean, y, out):
-    """What a direction of head space amounts to on every sample, in float64; returns the sum of its sizes."""
+    """Write a direction of head space on every sample, in float64; returns the sum of the sizes."""
     shift = _dot(mean, y)
     total = 0.0
     for i in range(len(samples)):

@@ -30,6 +30,11 @@ class Dictionary:
 
     Raises:
         HeadPursuitError: not a matrix of floating-point numbers, or not one label a row.
+
+    >>> import torch
+    >>> colours = Dictionary(torch.eye(3), ["red", "green", "blue"])
+    >>> colours.restricted([2, 0]).labels
+    ['blue', 'red']
     """
 
     atoms: Float[Tensor, "v d"]

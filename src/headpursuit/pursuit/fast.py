@@ -34,6 +34,13 @@ def somp(
     """`somp_literal`'s answer, fast. Arguments, result, warnings and errors are the same.
 
     A plain signal ``(n, d)`` is treated as one head whose width is its rank (at most ``n``, at most ``d``).
+
+    >>> signal = hp.HeadSignal(acts.z[2][:, 2], acts.weights.projection(2)[2])  # L2.H2
+    >>> found = hp.somp(signal, acts.weights.unembedding(), n_atoms=3)
+    >>> [acts.tokenizer.decode([row]) for row in found.support]
+    [' triangles', ' crosses', ' squares']
+    >>> [round(share, 2) for share in found.explained_variance.tolist()]
+    [0.13, 0.31, 0.49]
     """
     if not isinstance(signal, HeadSignal):
         signal = _factored(signal, center=center)
@@ -81,6 +88,14 @@ def somp_heads(
     Notes:
         Exact by the argument of ``docs/pursuit.md``; ties within 1e-6 of each other apart, where float64 itself may order
         them differently.
+
+    >>> support, explained = hp.somp_heads(
+    ...     acts.z[2], acts.weights.projection(2), acts.weights.unembedding(), n_atoms=3
+    ... )
+    >>> [acts.tokenizer.decode([row]) for row in support[14]]
+    [' red', ' green', ' purple']
+    >>> explained.shape
+    torch.Size([17, 3])
     """
     D = rows_of(atoms)
     _check(z, projection, D, n_atoms=n_atoms, criterion=criterion)
@@ -115,10 +130,16 @@ def somp_many(
 
     Returns:
         Support (rows of `atoms`) and cumulative explained variance, ``(g, h, k)`` each for ``g`` dictionaries, padded
-        as in `somp_heads`.
+        as in `somp_heads`. A dictionary gives the same numbers alone and among others, up to rounding.
 
     Raises:
         HeadPursuitError: as `somp_heads`, and for a dictionary that is empty or names a row that does not exist.
+
+    >>> found = hp.somp_many(
+    ...     acts.z[1], acts.weights.projection(1), acts.weights.unembedding(), [[5, 6, 7, 8], [90, 91, 92]], n_atoms=3
+    ... )
+    >>> found.explained_variance.shape  # dictionaries, heads, steps
+    torch.Size([2, 17, 3])
     """
     D = rows_of(atoms)
     _check(z, projection, D, n_atoms=n_atoms, criterion=criterion)
@@ -153,6 +174,13 @@ def somp_moments(
 
     Raises:
         HeadPursuitError: as `somp_heads`, and for moments that are not square.
+
+    >>> moments = hp.capture(model, samples, positions="all", progress=False)
+    >>> found = hp.somp_moments(
+    ...     moments.centered(1), moments.weights.projection(1), moments.weights.unembedding(), n_atoms=3
+    ... )
+    >>> found.explained_variance.shape
+    torch.Size([17, 3])
     """
     D = rows_of(atoms)
     _check_moments(second_moment, projection, D, n_atoms=n_atoms)

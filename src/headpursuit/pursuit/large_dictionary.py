@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int64
     from torch import Tensor
 
-    from headpursuit.pursuit.whitening import Frame
+    from headpursuit.pursuit.whitening import WhitenedHeads
 
 # Rows of the dictionary at a time: few where they are only read, so that a second look finds them in the cache.
 _READ = 64
@@ -53,22 +53,24 @@ class Vocabulary:
         self.faint = ((self.lengths > 0) & (self.lengths <= _FAINT)).float()
 
 
-class WideField:
+class LargeDictionary:
     """Atoms of a vocabulary as vectors ``y`` of head space, for one batch of heads (a problem is a head).
 
-    What the field knows of ``y = A (I − QQᵀ) d`` (``A = Lᵀ W``) is the low-precision image ``Ĝ ≈ A d`` of every atom
+    What is known of ``y = A (I − QQᵀ) d`` (``A = Lᵀ W``) is the low-precision image ``Ĝ ≈ A d`` of every atom
     and, for every direction ``q`` taken so far, the coefficients ``c ≈ q·d``. From these ``ŷ = Ĝ − Σ u c`` is formed anew
     for the few atoms that are asked for, so its error has no history; the squared norm alone is carried along for all.
     """
 
-    def __init__(self, vocabulary: Vocabulary, projection: Float[Tensor, "h e d"], frame: Frame, *, steps: int) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, projection: Float[Tensor, "h e d"], whitened: WhitenedHeads, *, steps: int
+    ) -> None:
         self._vocabulary = vocabulary
         v = len(vocabulary.atoms)
         h, e, d = projection.shape
         device, dtype = projection.device, vocabulary.screened.dtype
         self.shape, self.width = (h, v), e
         self._step = 0
-        self._exact = torch.bmm(frame.factor.mT, projection.double())
+        self._exact = torch.bmm(whitened.factor.mT, projection.double())
         self._gram = torch.bmm(self._exact, self._exact.mT)
         self._directions = torch.zeros(h, steps, d, dtype=torch.float64, device=device)
         self._shadows = torch.zeros(h, steps, e, dtype=torch.float64, device=device)
@@ -210,11 +212,11 @@ class WideField:
 
     @property
     def _column_error(self) -> float:
-        """What a coefficient may miss besides a relative rounding: accumulators, and the tail of q."""
+        """Error of a coefficient besides a relative rounding: accumulators, and the tail of q."""
         return (2 * self._sum + 2 * self._unit**2) * (1 + self._vocabulary.rounded) * (1 + 4 * self._unit) + 1e-6
 
     def _update_errors(self) -> None:
-        """What any ``ŷ`` may miss of its ``y`` at this step: rounding of dictionary and operator, and accumulators."""
+        """Bound the error of any ``ŷ`` at this step: rounding of dictionary and operator, and accumulators."""
         error = (self._cut + self._sum * self._size * (1 + 2 * self._unit)) * (1 + self._vocabulary.rounded)
         shadows = self._shadows[:, : self._step]
         if self._vocabulary.rounded:

@@ -1,4 +1,4 @@
-"""What a pursuit returns."""
+"""Results of pursuits."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ class Pursuit:
     Attributes:
         support: rows of the dictionary, shape ``(k,)``; shorter than asked for after an early stop.
         explained_variance: share of the centred signal's ``‖H‖²`` explained after each step, in 0..1, shape ``(k,)``.
+
+    >>> import torch
+    >>> found = hp.somp(torch.tensor([[1.0, 0, 0], [0, 2, 0]]), torch.eye(3), n_atoms=2, center=False)
+    >>> found.support, found.explained_variance
+    (tensor([1, 0]), tensor([0.8000, 1.0000], dtype=torch.float64))
     """
 
     support: Int64[Tensor, " k"]

@@ -1,9 +1,9 @@
 """The exact pursuit by lazy evaluation: bound every score, tighten only what could still win.
 
 One loop serves a whole vocabulary and a small dictionary alike; they differ in how an atom's vector of head space is had
-(`WideField`, `GramField`). The proof is short. Every atom carries an upper bound on its score. After a step the residual
-changes by ``− s qᵀ``, so a score changes by at most ``|q·d|·‖s‖``: adding that keeps the bound valid without looking at
-the atom. A step is over when the best exact score is not below any bound of an atom that was not scored exactly.
+(`LargeDictionary`, `SmallDictionary`). The proof is short. Every atom carries an upper bound on its score. After a step the
+residual changes by ``− s qᵀ``, so a score changes by at most ``|q·d|·‖s‖``: adding that keeps the bound valid without looking
+at the atom. A step is over when the best exact score is not below any bound of an atom that was not scored exactly.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Float64, Int64
     from torch import Tensor
 
-    from headpursuit.pursuit.whitening import Frame
+    from headpursuit.pursuit.whitening import WhitenedHeads
 
 _NEVER = float("-inf")
 
@@ -28,16 +28,16 @@ _NEVER = float("-inf")
 _MARGIN = 1e-4
 
 # How many atoms a round bounds anew, scores approximately, and scores exactly: in a step's first round, which only looks
-# for a good score to beat, and in the later ones. A sharp field needs no approximations.
+# for a good score to beat, and in the later ones. A small dictionary, whose vectors are exact, needs no approximations.
 _FIRST, _LATER = (32, 8, 3), (2048, 256, 16)
-_FIRST_SHARP, _LATER_SHARP = (12, 0, 12), (32, 0, 32)
+_FIRST_EXACT, _LATER_EXACT = (12, 0, 12), (32, 0, 32)
 
 
 # (problems (m,), atoms (m, c)) to ŷ (m, c, e) and its errors (m, c).
 Approximation = Callable[["Tensor", "Tensor"], tuple["Tensor", "Tensor"]]
 
 
-class Field(Protocol):
+class AtomVectors(Protocol):
     """The atoms as vectors of head space, for a batch of ``p`` problems (a problem is one head with one dictionary)."""
 
     shape: tuple[int, int]
@@ -68,25 +68,25 @@ class Field(Protocol):
 class Scorer:
     """Scores ``‖Z y‖`` in the criterion's norm: bounds on them, close values, and exact ones for what is too close."""
 
-    def __init__(self, frame: Frame) -> None:
-        self._frame = frame
-        n, h, e = frame.samples.shape if frame.samples is not None else (0, len(frame.mass), 1)
-        self._per_head = len(frame.mass) // h
+    def __init__(self, whitened: WhitenedHeads) -> None:
+        self._whitened = whitened
+        n, h, e = whitened.samples.shape if whitened.samples is not None else (0, len(whitened.mass), 1)
+        self._per_head = len(whitened.mass) // h
         # Rounding of Z and of its products, by Cauchy-Schwarz over the samples; then the sum of n terms.
-        self._relative = accumulation(e + 4, frame.mass.device) * e**0.5
-        self.inflated = 1 + accumulation(frame.metric.shape[1] + 4, frame.mass.device)
-        self._sum = accumulation(n + 4, frame.mass.device)
+        self._relative = accumulation(e + 4, whitened.mass.device) * e**0.5
+        self.inflated = 1 + accumulation(whitened.metric.shape[1] + 4, whitened.mass.device)
+        self._sum = accumulation(n + 4, whitened.mass.device)
 
     @property
     def sums_over_rows(self) -> bool:
         """Whether a score is more than a norm in head space (the L1 criterion)."""
-        return self._frame.rows is not None
+        return self._whitened.rows is not None
 
     def upper(self, problems: Int64[Tensor, " m"], y: Float[Tensor, "m c e"], error: Float[Tensor, "m c"]) -> Tensor:
         """Upper bounds on the L1 scores of vectors that lie within `error` of `y`."""
         score = self._l1(problems, y)
         slack = torch.linalg.vector_norm(y, dim=2) * self._relative + error
-        return score * (1 + self._sum) + self._frame.mass[problems].float()[:, None] * slack
+        return score * (1 + self._sum) + self._whitened.mass[problems].float()[:, None] * slack
 
     def near(
         self, problems: Int64[Tensor, " m"], y: Float64[Tensor, "m c e"]
@@ -96,32 +96,32 @@ class Scorer:
             score = self.energy(problems, y).sqrt()
             return score, torch.zeros_like(score)
         score = self._l1(problems, y.float()).double()
-        slack = torch.linalg.vector_norm(y, dim=2) * (self._relative * self._frame.mass[problems])[:, None]
+        slack = torch.linalg.vector_norm(y, dim=2) * (self._relative * self._whitened.mass[problems])[:, None]
         return score, score * self._sum + slack
 
     def exact(self, problems: Int64[Tensor, " m"], y: Float64[Tensor, "m c e"]) -> Float64[Tensor, "m c"]:
         """L1 scores in float64, from the rows as they were given."""
-        frame = self._frame
-        assert frame.samples is not None
+        whitened = self._whitened
+        assert whitened.samples is not None
         score = y.new_empty(y.shape[:2])
         for i, problem in enumerate(problems.tolist()):
             head = problem // self._per_head
-            z = frame.samples[:, head].double() - frame.mean[head]
-            raw = torch.linalg.solve_triangular(frame.factor[problem].T, y[i].T, upper=True)
+            z = whitened.samples[:, head].double() - whitened.mean[head]
+            raw = torch.linalg.solve_triangular(whitened.factor[problem].T, y[i].T, upper=True)
             score[i] = (z @ raw).abs_().sum(dim=0)
         return score
 
     def energy(self, problems: Int64[Tensor, " m"], y: Float64[Tensor, "m c e"]) -> Float64[Tensor, "m c"]:
         """``‖Z y‖²`` without weights."""
-        metric = self._frame.metric
+        metric = self._whitened.metric
         metric = metric if len(problems) == len(metric) else metric[problems]
         return (torch.bmm(y, metric) * y).sum(dim=2).clamp_min_(0)
 
     def _l1(self, problems: Tensor, y: Float[Tensor, "m c e"]) -> Float[Tensor, "m c"]:
-        rows = self._frame.rows
+        rows = self._whitened.rows
         assert rows is not None
         m, c, e = y.shape
-        if m == len(self._frame.mass):
+        if m == len(self._whitened.mass):
             y = y.reshape(len(rows), -1, e)
             return torch.bmm(y, rows.mT).abs_().sum(dim=2).view(m, c)
         score = torch.empty(m, c, dtype=y.dtype, device=y.device)
@@ -136,39 +136,39 @@ class Scorer:
 
 
 def pursue(
-    field: Field, frame: Frame, *, n_atoms: int, gains: Float64[Tensor, "_ v"] | None = None
+    vectors: AtomVectors, whitened: WhitenedHeads, *, n_atoms: int, gains: Float64[Tensor, "_ v"] | None = None
 ) -> tuple[Int64[Tensor, "p k"], Float64[Tensor, "p k"]]:
     """Run `n_atoms` steps for all problems at once.
 
     Args:
-        field: the atoms.
-        frame: the heads.
+        vectors: the atoms.
+        whitened: the heads.
         n_atoms: steps; a problem that exhausts its dictionary keeps ``-1`` from there on.
         gains: a factor on each atom's score (its length, for raw atoms).
     """
-    p, v = field.shape
-    device = frame.mass.device
-    scorer = Scorer(frame)
+    p, v = vectors.shape
+    device = whitened.mass.device
+    scorer = Scorer(whitened)
     support = torch.full((p, n_atoms), -1, dtype=torch.int64, device=device)
     explained = torch.zeros(p, n_atoms, dtype=torch.float64, device=device)
     everyone = torch.arange(p, device=device)
-    active = ~frame.silent
-    floor = frame.floor if gains is None else frame.floor * gains.amax(dim=1)
+    active = ~whitened.silent
+    floor = whitened.floor if gains is None else whitened.floor * gains.amax(dim=1)
     gains = None if gains is None else gains.expand(p, v)
-    scale = frame.mass.float()[:, None] * (1 + 1e-6)
+    scale = whitened.mass.float()[:, None] * (1 + 1e-6)
     growth: Tensor | float = 1.0
     if gains is not None:
         growth = gains.float() * (1 + 1e-6)
         scale = scale * growth
 
-    upper = field.bounds() * scale
+    upper = vectors.bounds() * scale
     energy = torch.zeros(p, dtype=torch.float64, device=device)
     for step in range(n_atoms):
-        chosen = _best(field, scorer, upper, scale=scale, gains=gains, active=active)
+        chosen = _best(vectors, scorer, upper, scale=scale, gains=gains, active=active)
         active = active & (chosen.score > floor)
         if not bool(active.any()):
             break
-        u, reach = field.commit(chosen.atom, chosen.y, chosen.component, active)
+        u, reach = vectors.commit(chosen.atom, chosen.y, chosen.component, active)
         # ‖s‖ = ‖Z u‖, and u is the chosen atom's y over the length of its new part.
         shift = (chosen.score + chosen.slack) * torch.linalg.vector_norm(u, dim=1)
         shift /= torch.linalg.vector_norm(chosen.y, dim=1).clamp_min(1e-300)
@@ -180,12 +180,12 @@ def pursue(
         reach *= (shift * (1 + 1e-6)).float()[:, None]
         reach *= growth
         upper += reach
-        torch.minimum(upper, field.bounds() * scale, out=upper)
+        torch.minimum(upper, vectors.bounds() * scale, out=upper)
         upper[everyone, chosen.atom] = _NEVER
     else:
         step = n_atoms
     explained[:, step:] = energy[:, None]
-    explained /= torch.where(frame.silent, torch.ones_like(frame.energy), frame.energy)[:, None]
+    explained /= torch.where(whitened.silent, torch.ones_like(whitened.energy), whitened.energy)[:, None]
     return support, explained
 
 
@@ -200,7 +200,7 @@ class _Chosen:
         self.component = torch.zeros(0)
 
     def low(self, problems: Int64[Tensor, " m"]) -> Float[Tensor, " m"]:
-        """What an atom's upper bound must exceed for the atom to matter."""
+        """Threshold that an atom's upper bound must exceed for the atom to matter."""
         return (self.score[problems] - self.slack[problems]).float() * (1 - _MARGIN)
 
     def offer(
@@ -247,7 +247,7 @@ def _most(mask: Bool[Tensor, "m c"]) -> int:
 
 
 def _best(
-    field: Field,
+    vectors: AtomVectors,
     scorer: Scorer,
     upper: Float[Tensor, "p v"],
     *,
@@ -257,22 +257,22 @@ def _best(
 ) -> _Chosen:
     """The atom of highest score of every active problem; tightens `upper` on the way."""
     p, v = upper.shape
-    chosen = _Chosen(p, field.width, upper.device)
+    chosen = _Chosen(p, vectors.width, upper.device)
     settled: list[tuple[Tensor, Tensor, Tensor]] = []
     problems = active.nonzero()[:, 0]
-    first, later = (_FIRST, _LATER) if field.approximate else (_FIRST_SHARP, _LATER_SHARP)
+    first, later = (_FIRST, _LATER) if vectors.approximate else (_FIRST_EXACT, _LATER_EXACT)
     widths = first
     while len(problems):
         everyone = len(problems) == p
         best = chosen.low(problems)[:, None]
         line = problems[:, None]
         bound, atoms = (upper if everyone else upper[problems]).topk(min(v, widths[0]), dim=1)
-        if field.approximate:
-            y, error = field.approximate(problems, atoms)
+        if vectors.approximate:
+            y, error = vectors.approximate(problems, atoms)
             reach = torch.linalg.vector_norm(y, dim=2) * scorer.inflated + error
             reach *= scale[problems] if gains is None else scale[line, atoms]
             bound = torch.minimum(bound, reach)
-        if field.approximate and scorer.sums_over_rows:
+        if vectors.approximate and scorer.sums_over_rows:
             width = min(widths[1], _most(bound > best))
             some_bound, some = bound.topk(width, dim=1)
             y = y.gather(1, some[:, :, None].expand(-1, -1, y.shape[2]))
@@ -283,7 +283,7 @@ def _best(
 
         few_bound, few = bound.topk(min(widths[2], _most(bound > best)), dim=1)
         few_atoms = atoms.gather(1, few)
-        y64, component = field.exact(problems, few_atoms)
+        y64, component = vectors.exact(problems, few_atoms)
         score, slack = scorer.near(problems, y64)
         if gains is not None:
             score, slack = score * gains[line, few_atoms], slack * gains[line, few_atoms]
@@ -300,8 +300,8 @@ def _best(
         left = waiting.nonzero()[:, 0]
         if len(left):
             problems = problems[left]
-            # A sharp field pays for each atom in full, so it takes a few more at a time as long as some are waiting.
-            most = max(8, int(waiting.max())) if field.approximate else 2 * widths[0]
+            # A small dictionary pays for each atom in full, so it takes a few more at a time as long as some are waiting.
+            most = max(8, int(waiting.max())) if vectors.approximate else 2 * widths[0]
             widths = (min(later[0], most), later[1], later[2])
         else:
             problems = left

@@ -1,4 +1,4 @@
-"""What a pursuit explains: the output of one head, kept as two factors."""
+"""The signal that a pursuit explains: the output of one head, kept as two factors."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ class HeadSignal:
 
     Raises:
         HeadPursuitError: the two factors do not fit together.
+
+    >>> signal = HeadSignal(acts.z[2][:, 2], acts.weights.projection(2)[2])
+    >>> signal.dense().shape
+    torch.Size([24, 136])
     """
 
     z: Float[Tensor, "n e"]

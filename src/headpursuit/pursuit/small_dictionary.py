@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _ROUNDING = 1e-4
 
 
-class GramField:
+class SmallDictionary:
     """Atoms of ``g`` small dictionaries as vectors of head space, for each of ``h`` heads (``p = h·g`` problems).
 
     A new direction's coefficients come from the dictionary's own Gram matrix by one step of a Cholesky factorisation, as

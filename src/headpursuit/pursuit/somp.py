@@ -1,6 +1,6 @@
 """Simultaneous orthogonal matching pursuit as the paper writes it (Algorithm 1): the oracle of every faster one.
 
-Nothing here is clever. Each step correlates the whole residual with the whole dictionary, takes the best atom, refits,
+Each step correlates the whole residual with the whole dictionary, takes the best atom, refits,
 and subtracts: ``2·v·n·d`` operations a step. `headpursuit.pursuit.screened` gives the same answer for far less.
 """
 
@@ -64,6 +64,12 @@ def somp_literal(
         Works in the dtype of the signal, at least float32. For one sample, not centred, this is scikit-learn's
         `orthogonal_mp`; for one step of one sample over raw atoms, not centred, it is the logit lens. The algorithm is
         due to Tropp, Gilbert and Strauss (2006).
+
+    >>> import torch
+    >>> signal = torch.tensor([[3.0, 0, 1], [-3, 0, 1], [0, 2, 1], [0, -2, 1]])
+    >>> found = hp.somp_literal(signal, torch.eye(3), n_atoms=2)
+    >>> found.support.tolist(), [round(share, 3) for share in found.explained_variance.tolist()]
+    ([0, 1], [0.692, 1.0])
     """
     H, D = _as_matrices(signal, atoms, n_atoms=n_atoms, criterion=criterion)
     scale = torch.linalg.vector_norm(H)

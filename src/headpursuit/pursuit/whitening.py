@@ -1,7 +1,7 @@
 """Head space: each head's rows and weights, whitened once, so that everything after lives in ``e`` dimensions.
 
-A frame holds a factor ``L`` with ``zᵀ diag(1/w) z ≼ L Lᵀ``. In its coordinates an atom ``d`` of unit length is the vector
-``y = Lᵀ W (I − QQᵀ) d`` of ``e`` numbers (``Q`` spans the chosen atoms), and
+`WhitenedHeads` holds a factor ``L`` with ``zᵀ diag(1/w) z ≼ L Lᵀ``. In its coordinates an atom ``d`` of unit length is the
+vector ``y = Lᵀ W (I − QQᵀ) d`` of ``e`` numbers (``Q`` spans the chosen atoms), and
 
     R d = Z y          with ``Z = z L⁻ᵀ``,
     ‖R d‖₁ ≤ mass·‖y‖  with ``mass = √Σ w`` (Cauchy-Schwarz with the weights ``w``),
@@ -34,7 +34,7 @@ _BLOCK_CUDA = 2**30
 
 
 @dataclass(frozen=True)
-class Frame:
+class WhitenedHeads:
     """The heads of one batch in whitened coordinates; ``h`` heads of width ``e``.
 
     Attributes:
@@ -59,7 +59,7 @@ class Frame:
     floor: Float[Tensor, " h"]
     silent: Bool[Tensor, " h"]
 
-    def repeated(self, times: int) -> Frame:
+    def repeated(self, times: int) -> WhitenedHeads:
         """The same heads for several dictionaries each, head by head; the rows are shared."""
         if times == 1:
             return self
@@ -70,9 +70,9 @@ class Frame:
 _PER_PROBLEM = ("factor", "metric", "mass", "energy", "floor", "silent")
 
 
-def frame_of_rows(
+def whiten_rows(
     z: Float[Tensor, "n h e"], width: Float[Tensor, "h e e"], *, criterion: Criterion, center: bool
-) -> Frame:
+) -> WhitenedHeads:
     """Whiten heads that are given by their rows; `width` is ``W Wᵀ``, so that ``‖H_i‖² = z_iᵀ width z_i``."""
     n, h, e = z.shape
     rows = None if criterion == "l2" else torch.empty(h, n, e, device=z.device)
@@ -81,7 +81,7 @@ def frame_of_rows(
     parts = [_block(z[:, heads], width[heads], criterion, center, rows, heads) for heads in blocks]
     joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     samples = None if criterion == "l2" else z
-    return Frame(samples=samples, rows=rows, **joined)
+    return WhitenedHeads(samples=samples, rows=rows, **joined)
 
 
 def _block(
@@ -92,7 +92,7 @@ def _block(
     rows: Float[Tensor, "H n e"] | None,
     heads: slice,
 ) -> dict[str, Tensor]:
-    """A few heads' part of a frame, small enough to stay in the cache; fills their part of `rows`."""
+    """A few heads' part of `WhitenedHeads`, small enough to stay in the cache; fills their part of `rows`."""
     z = z.double().transpose(0, 1)
     mean = z.mean(dim=1, keepdim=True) if center else torch.zeros_like(z[:, :1])
     z = (z - mean).contiguous()
@@ -118,12 +118,12 @@ def _block(
     }
 
 
-def frame_of_moments(second_moment: Float[Tensor, "h e e"], width: Float[Tensor, "h e e"]) -> Frame:
+def whiten_moments(second_moment: Float[Tensor, "h e e"], width: Float[Tensor, "h e e"]) -> WhitenedHeads:
     """Whiten heads that are given by ``zᵀz`` of their centred rows alone; only the L2 criterion can be asked."""
     moment = second_moment.double()
     trace = moment.diagonal(dim1=1, dim2=2).sum(1) * width.diagonal(dim1=1, dim2=2).sum(1)
     parts = _of_moment((moment + moment.mT) / 2, width, size=trace)
-    return Frame(samples=None, rows=None, mean=moment.new_zeros(moment.shape[:2]), **parts)
+    return WhitenedHeads(samples=None, rows=None, mean=moment.new_zeros(moment.shape[:2]), **parts)
 
 
 def _of_moment(

@@ -9,7 +9,7 @@ head writes; this asks what is made of it, and needs the model, answers, and mem
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from headpursuit.activations.capture import Samples
-from headpursuit.activations.teacher_forcing import concept_tokens, log_odds, read_along, require_targets
+from headpursuit.activations.teacher_forcing import concept_tokens, log_odds, require_targets, teacher_forced_logits
 from headpursuit.concepts import ConceptLike, MultiToken, as_concept, resolve
 from headpursuit.errors import HeadPursuitError
+from headpursuit.hooks import Hooks
 from headpursuit.model.anatomy import LayerAnatomy
 from headpursuit.model.head_model import HeadModel, evaluating
 from headpursuit.model.projection import weight_of
-from headpursuit.model.samples import Sample, as_samples, fingerprint
+from headpursuit.model.samples import Sample, Samples, as_samples, fingerprint
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.versions import versions
 
@@ -113,8 +113,8 @@ def scale_derivatives(
         batch_size = 1  # a tower sees images, several a sample or tiles of one, and no row of a batch is a sample's
     found = np.full((len(samples), model.anatomy.n_layers, model.anatomy.n_heads), np.nan)
     bar = tqdm(total=len(samples), desc="derivatives", unit="sample", disable=not progress, leave=False)
-    with bar, torch.enable_grad(), evaluating(model.hf), _tapped(model) as entered:
-        for rows, pieces in read_along(model, samples, batch_size=batch_size):
+    with bar, torch.enable_grad(), evaluating(model.hf), _recorded(model) as entered:
+        for rows, pieces in teacher_forced_logits(model, samples, batch_size=batch_size):
             # Rows of a batch do not see each other, so that the gradient of the sum holds every sample's own.
             total = torch.stack([log_odds(*piece, wanted) for piece in pieces]).sum()
             for layer, part in _derivatives(model, total, entered, rows=len(rows)):
@@ -124,11 +124,11 @@ def scale_derivatives(
 
 
 @contextmanager
-def _tapped(model: HeadModel) -> Iterator[dict[int, Tensor]]:
+def _recorded(model: HeadModel) -> Iterator[dict[int, Tensor]]:
     """What entered every output projection in the last pass, by layer, as tensors that gradients can be asked of."""
     entered: dict[int, Tensor] = {}
 
-    def tap(layer: LayerAnatomy) -> Any:
+    def record(layer: LayerAnatomy) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
             z = args[0] if args[0].requires_grad else args[0].detach().requires_grad_()
             entered[layer.index] = z
@@ -136,10 +136,9 @@ def _tapped(model: HeadModel) -> Iterator[dict[int, Tensor]]:
 
         return hook
 
-    with ExitStack() as stack:
+    with Hooks() as hooks:
         for layer in model.anatomy.layers:
-            handle = model.module(layer.projection).register_forward_pre_hook(tap(layer))
-            stack.callback(handle.remove)
+            hooks.before(model.module(layer.projection), record(layer))
         yield entered
 
 

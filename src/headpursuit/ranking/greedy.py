@@ -7,12 +7,12 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from headpursuit.activations.capture import Samples
 from headpursuit.concepts import ConceptLike, as_concept
 from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import Head
+from headpursuit.model.samples import Samples
 from headpursuit.ranking.attribution import attribute
 
 

@@ -139,7 +139,7 @@ def _shared_scale(space: Space, attempt: Attempt) -> Callable[[optuna.Trial], Tr
 
 
 def _scale_each(space: Space, best: Trial, attempt: Attempt) -> Callable[[optuna.Trial], Trial]:
-    heads, where = _candidates(space, best), best.edit.places[0]
+    heads, where = _candidates(space, best), best.edit.token_groups[0]
 
     def run(asked: optuna.Trial) -> Trial:
         low, high = min(space.low, 1.0), max(space.high, 1.0)

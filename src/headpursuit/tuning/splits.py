@@ -30,12 +30,11 @@ from headpursuit.evaluation.verdicts import wishes
 from headpursuit.model.samples import as_samples, fingerprint
 
 if TYPE_CHECKING:
-    from headpursuit.activations.capture import Samples
     from headpursuit.activations.positions import Positions
     from headpursuit.concepts import Concept
     from headpursuit.evaluation.cells import Scores
     from headpursuit.model.head_model import HeadModel
-    from headpursuit.model.samples import Sample
+    from headpursuit.model.samples import Sample, Samples
 
 ANSWERS = "answers"
 # The losses that an edit may bring where nothing else is said: a share of the answers' quality, and nats a token.

@@ -32,11 +32,11 @@ from headpursuit.versions import versions
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from headpursuit.activations.capture import Samples
     from headpursuit.activations.positions import Positions
     from headpursuit.concepts.concept import ConceptLike
     from headpursuit.editing.where import Where
     from headpursuit.model.head_model import HeadModel
+    from headpursuit.model.samples import Samples
     from headpursuit.ranking.ranking import HeadRanking
 
 TUNED = "tuned.json"

@@ -16,7 +16,7 @@ from model.test_contracts import prompts
 
 HEADS = ("L0.H1", "L1.H2", "L2.H3")
 SCALE = -2.0
-PLACES = ("all", "image", "text", "prompt", "generated")
+TOKEN_GROUPS = ("all", "image", "text", "prompt", "generated")
 IMAGE_TOKEN = tiny.tokenizer().convert_tokens_to_ids("<image>")
 # a random model would write image tokens, which belong to no image
 OPTIONS = {"max_new_tokens": 5, "min_new_tokens": 5, "suppress_tokens": [IMAGE_TOKEN]}
@@ -63,7 +63,7 @@ def written(model, batch, **options):
     return out.sequences, torch.stack(out.logits)
 
 
-@pytest.mark.parametrize("where", PLACES)
+@pytest.mark.parametrize("where", TOKEN_GROUPS)
 @pytest.mark.parametrize("family", ["llama", "llava", "llava-next", "qwen3"])
 @pytest.mark.parametrize("beams", [1, 3])
 def test_an_edit_at_a_place_is_what_is_scaled_by_hand(family, where, beams):
