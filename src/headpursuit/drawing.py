@@ -189,7 +189,7 @@ def heat_map(
     finite = grid[np.isfinite(grid)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     shades = (grid - low) / (high - low) if high > low else np.where(np.isfinite(grid), 0.0, np.nan)
-    _cells(axes, shades, colour=COLOURS[selection], equal=not named)
+    _cells(axes, shades, colour=COLOURS.get(selection, COLOURS["somp"]), equal=not named)
     for one in outlined:
         row, column = (one.layer, one.head) if hasattr(one, "layer") else one
         _outline(axes, row, column)
@@ -221,7 +221,7 @@ def bars(
     Raises:
         MissingExtraError: matplotlib is not installed.
 
-    >>> head = hp.describe(acts, heads=["L5.H1"])[0]
+    >>> head = hp.describe(acts, heads=["L2.H14"])[0]
     >>> save_figure(bars(head.tokens, head.explained_variance, title=str(head.head)), tmp_path / "head.png").name
     'head.png'
     """
