@@ -41,7 +41,7 @@ def percent(share: float | None) -> str:
 
 def token(text: str) -> str:
     """A token made readable: its leading space is no part of a name, and one that is only a blank is shown."""
-    return text.strip() or {"": "∅", " ": "␣", "\n": "↵", "\t": "⇥"}.get(text, repr(text))
+    return printable(text.strip()) or {"": "∅", " ": "␣", "\n": "↵", "\t": "⇥"}.get(text, repr(text))
 
 
 def marked(text: str, words: Sequence[str], *, later: str | None = None) -> list[tuple[str, str]]:
