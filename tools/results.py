@@ -6,26 +6,21 @@ Every sentence about what held is made from the numbers; by hand is only what do
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 from tools.tuned import tuned_section
 
 import headpursuit as hp
+from headpursuit.drawing import SELECTION_NAMES, save_figure, signed
 from headpursuit.editing.where import ALL
-from headpursuit.evaluation.describe import describe_heads
-from headpursuit.evaluation.evaluate import sweep
-from headpursuit.evaluation.prepare import Source, gather
-from headpursuit.evaluation.recipe import Recipe, load_recipe
 from headpursuit.evaluation.results import Comparison, Results
 from headpursuit.evaluation.teacher_forced_tasks import NEUTRAL_TASK
-from headpursuit.model.head_model import HeadModel
-from headpursuit.report.effects import SELECTION_NAMES
-from headpursuit.report.evaluation import save_evaluation
-from headpursuit.report.tables import Table, effect, number, results_tables
-from headpursuit.report.text import signed
+from headpursuit.report.figures import figures
+from headpursuit.report.tables import Table, as_table, tables, transfer
+from headpursuit.report.text import number, shown
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "results.md"
@@ -56,15 +51,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("recipes", nargs="*", default=RECIPES, help="only these, for a page of a part")
     options = parser.parse_args()
-    source = Source(limit=options.limit, seed=options.seed)
     model = hp.load("demo", device="cpu")
-    recipes = [load_recipe(name) for name in options.recipes]
-    found = [(recipe, run(recipe, model, source, options.out / recipe.name)) for recipe in recipes]
+    found = []
+    for name in options.recipes:
+        print(name, flush=True)
+        where = {"out": options.out / name, "limit": options.limit, "seed": options.seed}
+        found.append(hp.evaluate(name, model, **where))
     IMAGES.mkdir(parents=True, exist_ok=True)
     for old in IMAGES.glob("*.png"):
         old.unlink()
-    parts = [page_head(found, model, source), summary([results for _, results in found])]
-    parts += [section(recipe, results, options.out / recipe.name) for recipe, results in found]
+    parts = [page_head(found, limit=options.limit), summary(found), *map(section, found)]
     if tuple(options.recipes) == RECIPES:
         kept = {"out": options.out / "tuned", "images": IMAGES}
         parts.append(tuned_section(model, **kept, limit=options.limit, seed=options.seed))
@@ -72,30 +68,19 @@ def main() -> None:
     print(f"wrote {PAGE}")
 
 
-def run(recipe: Recipe, model: HeadModel, source: Source, out: Path) -> Results:
-    """One recipe; cells that are there already are not run again."""
-    print(recipe.name, flush=True)
-    material = gather(recipe, source)
-    if recipe.describe is not None:
-        results = describe_heads(material, model, out=out)
-    else:
-        results = sweep(material, model, out=out, seed=source.seed).results
-    save_evaluation(results, out)
-    return results
-
-
-def page_head(found: Sequence[tuple[Recipe, Results]], model: HeadModel, source: Source) -> str:
+def page_head(found: Sequence[Results], *, limit: int | None) -> str:
     """What the numbers are of and how to get them again."""
-    versions = found[0][1].versions
-    limit = "" if source.limit is None else f", at most {source.limit} samples a task and split (a shortened run)"
+    first = found[0]
+    shortened = "" if limit is None else f", at most {limit} samples a task and split (a shortened run)"
     return "\n\n".join(
         [
             "# Results",
             "Written by `python -m tools.results` from the runs themselves; do not edit. The demo model is small and its world "
             "is drawn: these numbers show that the method and its protocol work, not how well they work on a large model. The "
             "paper's own recipes have the same form and wait for its checkpoints (`headpursuit evaluate`).",
-            f"Model `{model.source.id}`, fingerprint `{model.identity['fingerprint']}`, {len(model.anatomy.heads())} heads; "
-            f"seed {source.seed}{limit}; " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+            f"Model `{first.model['id']}`, fingerprint `{first.model['fingerprint']}`; seed {first.seed}{shortened}; "
+            + ", ".join(f"{name} {version}" for name, version in first.versions.items())
+            + ".",
             "Heads are chosen on selection samples and edited on test samples that share none with them. Intervals are "
             "95 %, by a paired bootstrap over test samples (and over draws, for random heads). Random heads are as many in "
             "each layer as SOMP's and none of them; their columns give the median of the draws and its quartiles. Log-odds "
@@ -109,8 +94,8 @@ def summary(all_results: Sequence[Results]) -> str:
     lines = ["## What held, and what did not"]
     # Recipes of several concepts run the same edits again on other tasks and scales; each edit counts once.
     # Edits of chosen tokens have a table of their own.
-    everywhere = [results for results in all_results if _place(results) == ALL]
-    single = [results for results in everywhere if len(results.about["recipe"]["concepts"]) == 1]
+    everywhere = [results for results in all_results if _tokens(results) == ALL]
+    single = [results for results in everywhere if len(results.concepts) == 1]
     judged = [one for results in single for one in results.comparisons if one.wanted != "same"]
     for kind, wanted in (("suppressed", "less"), ("enhanced", "more")):
         for what, is_kind in (("generated answers", False), ("log-odds, teacher-forced", True)):
@@ -119,7 +104,7 @@ def summary(all_results: Sequence[Results]) -> str:
                 if any(one.against == against for one in of_kind):
                     lines.append(_count(of_kind, kind, what, against))
     lines += [_by_concept(judged).to_markdown().strip(), _cost(single).to_markdown().strip()]
-    lines += [table.to_markdown().strip() for table in _places(all_results)]
+    lines += [table.to_markdown().strip() for table in _restricted(all_results)]
     lost = [one for one in judged if one.verdict == "worse"]
     lines.append(
         f"SOMP's heads did less than others, with an interval away from 0, in {len(lost)} comparison(s):"
@@ -145,127 +130,99 @@ def _count(judged: Sequence[Comparison], kind: str, what: str, against: str) -> 
 
 
 def _by_concept(judged: Sequence[Comparison]) -> Table:
-    rows = []
-    for concept in dict.fromkeys(one.concept for one in judged):
-        for scale in dict.fromkeys(one.scale for one in judged if one.concept == concept):
-            cells = []
-            for forced in (False, True):
-                for against in AGAINST:
-                    own = [
-                        one.verdict
-                        for one in judged
-                        if (one.concept, one.scale, one.against) == (concept, scale, against)
-                        and ("teacher-forced" in one.task) == forced
-                    ]
-                    counts = Counter(own)
-                    cells.append(f"{counts['better']} / {counts['open']} / {counts['worse']}" if own else "–")
-            rows.append((concept, signed(scale), *cells))
-    return Table(
-        title="SOMP better / not told apart / worse, over k",
-        header=(
-            "concept",
-            "α",
-            *(f"{what}: {SELECTION_NAMES[one]}" for what in ("target", "log-odds") for one in AGAINST),
-        ),
-        rows=tuple(rows),
-    )
+    lines = []
+    for concept, scale in dict.fromkeys((one.concept, one.scale) for one in judged):
+        line = {"concept": concept, "α": signed(scale)}
+        for what, forced in (("target", False), ("log-odds", True)):
+            for against in AGAINST:
+                counts = Counter(
+                    one.verdict
+                    for one in judged
+                    if (one.concept, one.scale, one.against) == (concept, scale, against)
+                    and ("teacher-forced" in one.task) == forced
+                )
+                told = f"{counts['better']} / {counts['open']} / {counts['worse']}" if counts else ""
+                line[f"{what}: {SELECTION_NAMES[against]}"] = told
+        lines.append(line)
+    return as_table("SOMP better / not told apart / worse, over k", lines)
 
 
 def _cost(all_results: Sequence[Results]) -> Table:
     """What the most heads cost on neutral text: a choice that breaks everything lowers its target, too."""
-    rows = []
+    lines = []
     for results in all_results:
         neutral = [row for row in results.rows if row.task == NEUTRAL_TASK and row.selection != "none"]
         most = max((row.k for row in neutral), default=0)
         for concept, scale in dict.fromkeys((row.concept, row.scale) for row in neutral):
             found = {row.selection: row for row in neutral if (row.concept, row.scale, row.k) == (concept, scale, most)}
-            random = found["random"]
-            costs = [
-                number(found[one].change, found[one].low, found[one].high) if one in found else "–"
-                for one in ("somp", "logit_lens", "attribution")
-            ]
-            rows.append(
-                (
-                    results.recipe,
-                    concept,
-                    signed(scale),
-                    str(most),
-                    *costs,
-                    number(random.change, random.q25, random.q75),
-                )
-            )
-    return Table(
-        title="What the edits cost elsewhere: change of the negative log-likelihood of neutral text, nats a token",
-        header=(
-            "recipe",
-            "heads of",
-            "α",
-            "k",
-            "SOMP [95 %]",
-            "logit lens [95 %]",
-            "attribution [95 %]",
-            "random, median [quartiles]",
-        ),
-        rows=tuple(rows),
+            names = {one: SELECTION_NAMES[one] + (" [quartiles]" if one == "random" else " [95 %]") for one in found}
+            edit = {"recipe": results.recipe, "heads of": concept, "α": signed(scale), "k": str(most)}
+            lines.append(edit | {names[one]: shown(row) for one, row in found.items()})
+    return as_table(
+        "What the edits cost elsewhere: change of the negative log-likelihood of neutral text, nats a token",
+        pd.DataFrame(lines).fillna("").to_dict("records"),
     )
 
 
-def _places(all_results: Sequence[Results]) -> list[Table]:
+def _restricted(all_results: Sequence[Results]) -> list[Table]:
     """SOMP's heads edited at all tokens, at the image's, at generated ones: one table a concept that was tried at several."""
-    tables = []
-    restricted = [results for results in all_results if _place(results) != ALL]
+    found = []
+    restricted = [results for results in all_results if _tokens(results) != ALL]
     for concept in dict.fromkeys(row.concept for results in restricted for row in results.rows):
         rows = [row for results in all_results for row in results.rows if row.concept == concept]
-        found = {(row.task, row.metric, row.k, row.scale, row.selection, row.where): row for row in rows}
-        places = list(dict.fromkeys(row.where for row in rows if row.selection == "somp"))
+        by_edit = {(row.task, row.metric, row.k, row.scale, row.selection, row.where): row for row in rows}
+        tokens = list(dict.fromkeys(row.where for row in rows if row.selection == "somp"))
         lines = []
-        for task, metric, k, scale in dict.fromkeys(key[:4] for key, row in found.items() if row.where != ALL):
-            cells = []
-            for where in places:
-                own, drawn = (found.get((task, metric, k, scale, one, where)) for one in ("somp", "random"))
-                cells.append("–" if own is None else number(effect(own), own.low, own.high))
-                cells.append("–" if drawn is None else number(effect(drawn), drawn.q25, drawn.q75))
-            if any(cell != "–" for cell in cells):
-                lines.append((task, metric, str(k), signed(scale), *cells))
-        header = [f"{where}: {kind}" for where in places for kind in ("SOMP", "random")]
-        tables.append(
-            Table(
-                title=f"{concept}: SOMP's heads edited at all tokens and at chosen ones, what is left (or the change)",
-                header=("task", "metric", "k", "α", *header),
-                rows=tuple(lines),
-            )
-        )
-    return tables
+        for edit in dict.fromkeys(key[:4] for key in by_edit if key[5] != ALL and key[4] != "none"):
+            task, metric, k, scale = edit
+            cells = {
+                f"{where}: {SELECTION_NAMES[one]}": shown(by_edit.get((*edit, one, where)))
+                for where in tokens
+                for one in ("somp", "random")
+            }
+            lines.append({"task": task, "metric": metric, "k": str(k), "α": signed(scale), **cells})
+        title = f"{concept}: SOMP's heads edited at all tokens and at chosen ones, what is left (or the change)"
+        found.append(as_table(title, lines))
+    return found
 
 
-def _place(results: Results) -> str:
-    return str((results.about.get("recipe", {}).get("edit") or {}).get("where", ALL))
+def _tokens(results: Results) -> str:
+    """The tokens at which the edits held."""
+    return next((row.where for row in results.rows if row.selection != "none"), ALL)
 
 
 def _in_words(one: Comparison) -> str:
     other = SELECTION_NAMES[one.against]
-    spread = number(one.difference, one.low, one.high)
-    return f"{one.concept}, {one.task}, {one.metric}, α = {signed(one.scale)}, k = {one.k}, against {other}: {spread}"
+    spread = None if one.low is None or one.high is None else (one.low, one.high)
+    edit = f"{one.concept}, {one.task}, {one.metric}, α = {signed(one.scale)}, k = {one.k}"
+    return f"{edit}, against {other}: {number(one.difference, spread)}"
 
 
-def section(recipe: Recipe, results: Results, out: Path) -> str:
+def section(results: Results) -> str:
     """One recipe: its figures and tables, or for named heads the best of them."""
-    parts = [f"## {recipe.title}", f"`headpursuit evaluate {recipe.name}` · {recipe.paper}"]
-    for figure in sorted((out / "figures").glob("*.png")):
-        name = f"{recipe.name}-{figure.name}"
-        shutil.copyfile(figure, IMAGES / name)
-        parts.append(f"![{recipe.name}, {figure.stem}](images/results/{name})")
-    tables = results_tables(results)
-    if recipe.describe is not None:
-        best = sorted(tables[0].rows, key=lambda row: -float(row[1].removesuffix(" %")))[:DESCRIBED_SHOWN]
-        tables = [Table(f"{tables[0].title}: the {len(best)} best explained", tables[0].header, tuple(best))]
-    elif any("transfer" in path.name for path in (out / "figures").iterdir()):
-        tables = [table for table in tables if table.title.startswith(("Transfer", "Heads shared"))]
-    body = "\n".join(table.to_markdown() for table in tables)
-    heads = results.about.get("heads", {})
+    parts = [f"## {results.title}", f"`headpursuit evaluate {results.recipe}` · {results.settings.get('paper', '')}"]
+    for name, figure in figures(results).items():
+        if "-map-" in name:  # the runs' own folders hold them
+            continue
+        file = f"{results.recipe}-{name}.png"
+        save_figure(figure, IMAGES / file)
+        parts.append(f"![{results.recipe}, {name}](images/results/{file})")
+    listed = tables(results)
+    if results.descriptions:
+        frame = listed[0].frame
+        best = frame.loc[frame["explained"].str.removesuffix(" %").astype(float).nlargest(DESCRIBED_SHOWN).index]
+        listed = [Table(f"{listed[0].title}: the {len(best)} best explained", best)]
+    elif transfer(results):
+        listed = [table for table in listed if table.title.startswith(("Transfer", "Heads shared"))]
+    body = "\n".join(table.to_markdown() for table in listed)
+    k = max((row.k for row in results.rows), default=0)
     chosen = [
-        f"{name}: SOMP {', '.join(both['somp'])}; logit lens {', '.join(both['logit_lens'])}"
-        for name, both in heads.items()
+        f"{one.name}: "
+        + "; ".join(
+            f"{SELECTION_NAMES.get(method, method)} {', '.join(head.name for head in one.heads(k, method=method))}"
+            for method in one.rankings
+        )
+        for one in results.concepts
     ]
     if chosen:
         parts.append("Heads, best first. " + ". ".join(chosen) + ".")

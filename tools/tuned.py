@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import headpursuit as hp
+from headpursuit.drawing import save_figure
 from headpursuit.evaluation.results import Comparison
 from headpursuit.model.head_model import HeadModel
-from headpursuit.report.evaluation import check_folder
-from headpursuit.report.tables import number
-from headpursuit.report.tuning import save_tuning, tuning_tables
+from headpursuit.report.figures import tuning_figure
+from headpursuit.report.tables import tables
+from headpursuit.report.text import number
 from headpursuit.tuning.tune import Tuned
 
 CONCEPTS = ("colours", "quantity", "digits")
@@ -29,18 +29,15 @@ def tuned_section(model: HeadModel, *, out: Path, images: Path, limit: int | Non
     found: list[Tuned] = []
     for name in CONCEPTS:
         print(f"tune {name}", flush=True)
-        place = out / name
-        check_folder(place, f"tune {name}")
-        tuned = hp.tune(
-            model, hp.concept(name), out=place, reach="fixed", trials=TRIALS, limit=limit or LIMIT, seed=seed
-        )
-        save_tuning(tuned, place, model=model)
+        options = {"reach": "fixed", "trials": TRIALS, "limit": limit or LIMIT, "seed": seed}
+        tuned = hp.tune(model, hp.concept(name), out=out / name, **options)
         found.append(tuned)
-        shutil.copyfile(place / "figures" / "trade-off.png", images / f"tune-{name}.png")
+        save_figure(tuning_figure(tuned), images / f"tune-{name}.png")
     parts.append("\n".join(_verdict(tuned) for tuned in found))
     for tuned in found:
         name = tuned.goal.concept
-        body = "\n".join(table.to_markdown() for table in tuning_tables(tuned))
+        # Every trial is in the run's own folder.
+        body = "\n".join(table.to_markdown() for table in tables(tuned)[:2])
         parts.append(f"![tuned edits of {name}](images/results/tune-{name}.png)")
         parts.append(f"<details><summary>Tuned: {name}</summary>\n\n{body}\n</details>")
     return "\n\n".join(parts)
@@ -57,10 +54,11 @@ def _verdict(tuned: Tuned) -> str:
     strong = target.difference <= 0
     cheap = losses["tuned"] <= losses["fixed"]
     both = "at least as strong, at no more loss" if strong and cheap else "not at once as strong and as cheap"
+    spread = None if target.low is None or target.high is None else (target.low, target.high)
     return (
-        f"- {tuned.goal.concept}: {both}. Target, tuned minus fixed: "
-        f"{number(target.difference, target.low, target.high)} of the unedited value; largest loss of quality "
-        f"{100 * losses['tuned']:.1f} % tuned, {100 * losses['fixed']:.1f} % fixed (interval of single losses in the table)."
+        f"- {tuned.goal.concept}: {both}. Target, tuned minus fixed: {number(target.difference, spread)} of the unedited "
+        f"value; largest loss of quality {100 * losses['tuned']:.1f} % tuned, {100 * losses['fixed']:.1f} % fixed (interval "
+        "of single losses in the table)."
     )
 
 

@@ -1,4 +1,4 @@
-"""Tables and figures of an evaluation: every number where it belongs, the paper's beside it where they may stand."""
+"""Tables: every number where it belongs, the paper's beside it where they may stand."""
 
 from __future__ import annotations
 
@@ -7,97 +7,33 @@ import io
 import re
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from headpursuit.evaluation.published import published, published_for
 from headpursuit.evaluation.recipe import load_recipe, recipe_names
-from headpursuit.evaluation.results import Comparison, Results, Row
-from headpursuit.report.curves import render_curves
-from headpursuit.report.tables import Table, number, results_tables
-
-LLAVA = "llava-hf/llava-v1.6-mistral-7b-hf"
-
-
-def row(selection, k, normalized, *, concept="mnist", task="classification", metric="accuracy", **more):
-    spread = {"q25": normalized - 0.05, "q75": normalized + 0.05} if selection == "random" else {}
-    return Row(
-        task=task,
-        concept=concept,
-        selection=selection,
-        k=k,
-        scale=1.0 if selection == "none" else -1.0,
-        metric=metric,
-        value=normalized * 0.8,
-        normalized=normalized,
-        n=50,
-        seed=0,
-        change=(normalized - 1) * 0.8,
-        low=None if selection == "none" else normalized - 0.1,
-        high=None if selection == "none" else normalized + 0.1,
-        **{"q25": None, "q75": None, **spread, **more},
-    )
-
-
-def results(*, model=LLAVA, recipe="classify-mnist", concepts=("mnist",), task=None):
-    rows = []
-    for place, concept in enumerate(concepts):
-        for column in concepts if task is None and len(concepts) > 1 else ["classification"]:
-            own = {"concept": concept, "task": column}
-            rows.append(row("none", 0, 1.0, **own))
-            for k, somp in ((8, 0.7), (16, 0.3)):
-                rows += [
-                    row("somp", k, somp + place / 100, **own),
-                    row("logit_lens", k, 0.9, **own),
-                    row("random", k, 0.99, **own),
-                ]
-    tasks = concepts if len(concepts) > 1 else ["classification"]
-    specs = [{"task": one, "target": "accuracy"} for one in tasks]
-    heads = {
-        name: {"somp": [f"L{place}.H0", "L2.H2"], "logit_lens": ["L1.H1", "L2.H1"]}
-        for place, name in enumerate(concepts)
-    }
-    compared = Comparison(
-        task=tasks[0],
-        concept=concepts[0],
-        k=8,
-        scale=-1.0,
-        metric="accuracy",
-        against="logit_lens",
-        difference=-0.2,
-        low=-0.3,
-        high=-0.1,
-        wanted="less",
-        n=50,
-        seed=0,
-    )
-    return Results(
-        recipe=recipe,
-        model={"id": model, "architecture": "LlavaNextForConditionalGeneration"},
-        versions={},
-        rows=tuple(rows),
-        comparisons=(compared,),
-        about={"recipe": {"concepts": specs, "edit": {"k": [8, 16]}}, "heads": heads},
-    )
+from headpursuit.report import Table, tables
+from headpursuit.report.text import number
+from report import made_up
 
 
 def test_effects_stand_by_k_with_their_spreads():
-    effects, compared = results_tables(results())
+    effects, judged = tables(made_up.mnist(model="demo"))
     assert effects.title == "mnist, α = −1: what is left, unedited model = 1"
-    lens = "0.90 [0.80, 1.00]"
-    assert effects.rows == (
-        ("classification", "accuracy", "8", "0.70 [0.60, 0.80]", lens, "0.99 [0.94, 1.04]", "0.80", "50"),
-        ("classification", "accuracy", "16", "0.30 [0.20, 0.40]", lens, "0.99 [0.94, 1.04]", "0.80", "50"),
-    )
-    assert compared.rows[0][-3:] == ("−0.20 [−0.30, −0.10]", "less", "better")
+    lens, drawn = "0.90 [0.80, 1.00]", "0.99 [0.94, 1.04]"
+    assert effects.frame.to_numpy().tolist() == [
+        ["classification", "accuracy", "8", "0.70 [0.60, 0.80]", lens, drawn, "0.80", "50"],
+        ["classification", "accuracy", "16", "0.30 [0.20, 0.40]", lens, drawn, "0.80", "50"],
+    ]
+    assert judged.frame.iloc[0, -3:].tolist() == ["−0.20 [−0.30, −0.10]", "less", "better"]
 
 
 def test_published_numbers_stand_beside_those_of_the_same_checkpoint_alone():
-    ours = results()
-    table = results_tables(ours, published_for(ours))[0]
-    assert [line[-1] for line in table.rows] == ["0.69 / 1.00 / 1.00", "0.28 / 0.73 / 1.00"]
+    table = tables(made_up.mnist())[0]
+    assert table.frame.iloc[:, -1].tolist() == ["0.69 / 1.00 / 1.00", "0.28 / 0.73 / 1.00"]
     assert "arXiv 2510.21518" in table.note
-    assert published_for(results(model="demo")) == ()
-    assert published_for(results(recipe="classify-svhn"))[0].somp == (0.78, 0.25, 0.17)
+    assert published_for(made_up.mnist(model="demo")) == ()
+    assert published_for(made_up.mnist(recipe="classify-svhn"))[0].somp == (0.78, 0.25, 0.17)
 
 
 def test_every_published_series_belongs_to_a_row_of_its_recipe():
@@ -118,41 +54,78 @@ def test_every_published_series_belongs_to_a_row_of_its_recipe():
 
 
 def test_a_change_is_shown_where_a_ratio_says_nothing():
-    ours = results()
+    ours = made_up.mnist()
     odd = tuple(replace(one, normalized=None, metric="log-odds") for one in ours.rows)
-    table = results_tables(replace(ours, rows=odd))[0]
-    assert table.rows[0][1] == "log-odds (change)"
-    assert table.rows[0][3].startswith("−0.24 [")
+    frame = tables(replace(ours, rows=odd))[0].frame
+    assert frame["metric"][0] == "log-odds (change)"
+    assert frame["SOMP [95 %]"][0].startswith("−0.24 [")
+
+
+def test_verdicts_come_first_with_their_reasons():
+    first = tables(made_up.results(effect=0.41))[0].frame
+    assert first.to_dict("records") == [
+        {
+            "concept": "colours",
+            "target": "colours words, captioning",
+            "α": "−1",
+            "k": "2",
+            "wished": "at most 0.3",
+            "came to": "0.41",
+            "random heads": "1.00",
+            "kept least": "accuracy 0.95",
+            "verdict": "missed",
+            "why": "colours words came to 0.41, at most 0.3 was wanted",
+        }
+    ]
+
+
+def test_columns_in_which_nothing_stands_are_left_out():
+    rows = tuple(one for one in made_up.mnist().rows if one.selection in ("none", "somp"))
+    frame = tables(replace(made_up.mnist(model="demo"), rows=rows))[0].frame
+    assert list(frame) == ["task", "metric", "k", "SOMP [95 %]", "unedited", "n"]
 
 
 def test_transfer_is_a_matrix_of_where_heads_came_from_and_where_they_were_edited():
-    tables = results_tables(results(concepts=("a", "b")))
-    somp = next(table for table in tables if table.title.startswith("Transfer, SOMP, k = 8"))
-    assert somp.header == ("heads of", "a, accuracy", "b, accuracy")
-    assert [line[0] for line in somp.rows] == ["a", "b"]
-    assert [line[1][:4] for line in somp.rows] == ["0.70", "0.71"]
-    shared = next(table for table in tables if table.title.startswith("Heads shared"))
-    assert shared.rows == (("a", "1.00", "0.33"), ("b", "0.33", "1.00"))  # one of three heads
+    found = tables(made_up.crossed())
+    somp = next(table for table in found if table.title.startswith("Transfer, SOMP, k = 8"))
+    assert list(somp.frame) == ["heads of", "task a, accuracy", "task b, accuracy"]
+    assert somp.frame.to_numpy()[:, 0].tolist() == ["a", "b"]
+    assert [one[:4] for one in somp.frame["task a, accuracy"]] == ["0.30", "0.40"]
+    shared = next(table for table in found if table.title.startswith("Heads shared"))
+    assert shared.frame["a"][0] == "1.00"
+    assert shared.frame["a"][1] == shared.frame["b"][0] != "1.00"
+    assert not [table for table in tables(made_up.results()) if table.title.startswith("Transfer")]
 
 
 def test_described_heads():
-    heads = [
-        {
-            "name": "L1.H2",
-            "explained_variance": 0.41,
-            "tokens": [" red", "\n"],
-            "lens_tokens": ["a|b"],
-            "lens_frequency": [1],
-        }
-    ]
-    (table,) = results_tables(Results("describe-heads", {"id": "demo"}, {}, (), about={"described": heads}))
-    assert table.rows == (("L1.H2", "41.0 %", "red, '\\n'", "a|b"),)
+    table = tables(made_up.results())[-1]
+    assert table.frame.iloc[0, 1:].tolist() == ["41 %", "red, ↵, a|b"]
     assert "a\\|b" in table.to_markdown()
 
 
+def test_a_tuned_edit_stands_beside_the_fixed_one():
+    test, curve, tried, *_ = tables(made_up.tuned())
+    assert test.frame.loc[0, ["fixed (k = 1, α = −1) [95 %]", "tuned [95 %]", "wished"]].tolist() == [
+        "0.30 [0.20, 0.40]",
+        "0.10 [0.00, 0.20]",
+        "target",
+    ]
+    assert test.frame["wished"][1] == "loss ≤ 0.05"
+    assert "Missed: CIDEr lost 0.100." in test.note
+    assert curve.frame["loss, test"].tolist() == ["7.50", "8.50", "9.50"]
+    assert tried.frame["chosen"].tolist() == ["fixed", "chosen", *[""] * 6]
+
+
+def test_a_ranking_is_a_table_of_its_best_heads():
+    ranking = made_up.ranking()
+    (table,) = tables(ranking)
+    assert table.frame["head"].tolist() == [head.name for head in ranking.top(32)]
+
+
 def test_tables_in_three_formats():
-    table = Table("Heads of 5 % & α", ("k", "left_over"), (("8", "0.70 [0.60, 0.80]"), ("16", "−0.1 | x")), "A note.")
-    assert list(csv.reader(io.StringIO(table.to_csv()))) == [list(table.header), *map(list, table.rows)]
+    frame = pd.DataFrame([["8", "0.70 [0.60, 0.80]"], ["16", "−0.1 | x"]], columns=["k", "left_over"])
+    table = Table("Heads of 5 % & α", frame, "A note.")
+    assert list(csv.reader(io.StringIO(table.to_csv()))) == [list(frame), *frame.to_numpy().tolist()]
     lines = table.to_markdown().splitlines()
     assert lines[0] == "**Heads of 5 % & α**"
     assert all(len(re.findall(r"(?<!\\)\|", line)) == 3 for line in lines[2:6])
@@ -165,17 +138,7 @@ def test_tables_in_three_formats():
 
 @pytest.mark.parametrize(
     ("values", "text"),
-    [((None,), "–"), ((0.123,), "0.12"), ((-1.0, -2.0, 0.5), "−1.00 [−2.00, 0.50]"), ((1.0, None, 2.0), "1.00")],
+    [((None,), ""), ((float("nan"),), ""), ((0.123,), "0.12"), ((-1.0, (-2.0, 0.5)), "−1.00 [−2.00, 0.50]")],
 )
 def test_numbers(values, text):
     assert number(*values) == text
-
-
-@pytest.mark.parametrize("concepts", [("mnist",), ("a", "b")])
-def test_the_same_numbers_draw_the_same_figures(tmp_path, concepts):
-    drawn = [render_curves(results(concepts=concepts), tmp_path / str(place)) for place in range(2)]
-    assert {path.name for path in drawn[0]} >= {f"{concepts[0]}.svg", f"{concepts[0]}.png"}
-    assert ("transfer.svg" in {path.name for path in drawn[0]}) == (len(concepts) > 1)
-    for left, right in zip(*drawn, strict=True):
-        assert left.read_bytes() == right.read_bytes()
-        assert left.stat().st_size > 2000

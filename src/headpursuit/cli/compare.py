@@ -44,9 +44,9 @@ def compare(
         names = [str(one.path) for one in stored]
     table = head_overlap({name: one.heads[:top] for name, one in zip(names, stored, strict=True)})
     if figure is not None:
-        from headpursuit.report import render_overlap
+        from headpursuit.drawing import overlap, save_figure
 
-        note(f"wrote {render_overlap(table, figure)}")
+        note(f"wrote {save_figure(overlap(table), figure)}")
     k = top or len(stored[0].heads)
     shown = table.to_numpy().tolist()
     if json:

@@ -49,9 +49,10 @@ def concept_map(
         table.to_csv(out, index_label="concept")
         note(f"wrote {out}")
     if figure is not None:
-        from headpursuit.report import render_concept_map
+        from headpursuit.drawing import save_figure
+        from headpursuit.report.figures import concept_map_figure
 
-        note(f"wrote {render_concept_map(found, figure, values=values)}")
+        note(f"wrote {save_figure(concept_map_figure(found, z=bool(significance)), figure)}")
     if json:
         print_json(
             {

@@ -11,16 +11,16 @@ from headpursuit.cli.common import JsonOption, SeedOption, print_json
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `demo --out` wrote.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `evaluate`, `tune` or `demo` wrote.")],
     out: Annotated[Path | None, typer.Option(help="Where to write the page; report.html in DIR when left out.")] = None,
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Make the HTML page of a run again from what the run stored."""
-    from headpursuit.report import load_run, render_report
+    """Make the HTML page of results again from what was stored."""
+    from headpursuit.report import load, page
 
-    page = render_report(load_run(folder), out or folder / "report.html")
+    written = page(load(folder), out or folder / "report.html")
     if json:
-        print_json({"report": str(page), "seed": seed})
+        print_json({"report": str(written), "seed": seed})
     else:
-        typer.echo(page)
+        typer.echo(written)

@@ -111,12 +111,12 @@ def count_words(text: str, words: Collection[str]) -> int:
     >>> count_words("Two red boxes on a reddish box", ["red", "box"])
     3
     """
-    return len(_pattern(tuple(words)).findall(text))
+    return len(word_pattern(tuple(words)).findall(text))
 
 
 def without_words(text: str, words: Collection[str]) -> str:
     """A text with the words left out that :func:`count_words` counts."""
-    return _pattern(tuple(words)).sub(" ", text)
+    return word_pattern(tuple(words)).sub(" ", text)
 
 
 def cider(answers: Sequence[str], references: Sequence[Sequence[str]]) -> Float[np.ndarray, " n"]:
@@ -167,6 +167,6 @@ def _plain(text: str) -> str:
 
 
 @lru_cache(maxsize=256)
-def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
+def word_pattern(words: tuple[str, ...]) -> re.Pattern[str]:
     longest_first = sorted(words, key=len, reverse=True)
     return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?:s|es)?(?!\w)", re.IGNORECASE)

@@ -1,23 +1,9 @@
-"""Pages and pictures of a run; importing this loads neither torch nor a drawing library."""
+"""Pages, tables and figures of every result: one evaluation or several, a tuned edit, a ranking."""
 
-from headpursuit.report.across import render_concept_map, render_overlap
-from headpursuit.report.content import ConceptSection, DescribedHead, Example, RunReport, Verdict
-from headpursuit.report.figure import render_readme_figure
-from headpursuit.report.from_outcomes import outcomes_report
-from headpursuit.report.html import render_report
-from headpursuit.report.store import load_run, save_run
+from headpursuit.report.figures import figures
+from headpursuit.report.page import page
+from headpursuit.report.readme_figure import render_readme_figure
+from headpursuit.report.tables import Table, tables
+from headpursuit.report.write import load, write_report
 
-__all__ = [
-    "ConceptSection",
-    "DescribedHead",
-    "Example",
-    "RunReport",
-    "Verdict",
-    "load_run",
-    "outcomes_report",
-    "render_concept_map",
-    "render_overlap",
-    "render_readme_figure",
-    "render_report",
-    "save_run",
-]
+__all__ = ["Table", "figures", "load", "page", "render_readme_figure", "tables", "write_report"]

@@ -1,33 +1,38 @@
-"""Tables of an evaluation in the paper's layout, with our intervals and the published numbers beside ours."""
+"""Tables of a result in the paper's layout, with intervals, and with the published numbers where they may stand beside ours."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
+from headpursuit.drawing import SELECTION_NAMES, readable, signed
 from headpursuit.editing.where import ALL
-from headpursuit.model.heads import parse_heads
+from headpursuit.errors import MissingExtraError
+from headpursuit.evaluation.published import published_for
+from headpursuit.evaluation.results import Results
 from headpursuit.ranking.overlap import head_overlap
-from headpursuit.report.effects import SELECTION_NAMES, SELECTIONS
-from headpursuit.report.text import signed
+from headpursuit.ranking.ranking import HeadRanking
+from headpursuit.report.text import number, percent, shown, token
+from headpursuit.tuning.tune import Tuned
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from headpursuit.evaluation.published import Published
-    from headpursuit.evaluation.results import Comparison, Results, Row, Selection
+    from headpursuit.evaluation.results import ConceptResult, Row
 
-_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
-_LATEX |= {
+Reportable = Results | Sequence[Results] | Tuned | HeadRanking
+_HEADS_SHOWN = 32
+_LATEX = {one: f"\\{one}" for one in "&%_#${}"} | {
     "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "−": "$-$",
     "α": r"$\alpha$",
     "–": "--",
     "×": r"$\times$",
+    "≤": r"$\leq$",
 }
 
 
@@ -37,246 +42,285 @@ class Table:
 
     Attributes:
         title: the line above it.
-        header: headings.
-        rows: cells.
+        frame: cells, made fit to be read; columns in which nothing stands are left out.
         note: the line below it.
     """
 
     title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    frame: pd.DataFrame
     note: str = ""
 
     def to_markdown(self) -> str:
-        """As GitHub shows it."""
-        lines = [self.header, tuple("---" for _ in self.header), *self.rows]
+        """The table as GitHub shows it."""
+        lines: list[list[str]] = [
+            [*map(str, self.frame)],
+            ["---"] * self.frame.shape[1],
+            *self.frame.to_numpy().tolist(),
+        ]
         body = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
         return "\n\n".join(part for part in (f"**{self.title}**", body, self.note) if part) + "\n"
 
     def to_csv(self) -> str:
-        """For a spreadsheet."""
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([self.header, *self.rows])
-        return out.getvalue()
+        """The table for a spreadsheet."""
+        return self.frame.to_csv(index=False, lineterminator="\n")
 
     def to_latex(self) -> str:
-        """A ``table`` environment for booktabs."""
-        lines = [" & ".join(map(_latex, row)) + r" \\" for row in (self.header, *self.rows)]
-        caption = _latex(" ".join(part for part in (f"{self.title}.", self.note) if part))
-        return "\n".join(
-            [
-                r"\begin{table}",
-                rf"\caption{{{caption}}}",
-                rf"\begin{{tabular}}{{{'l' * len(self.header)}}}",
-                r"\toprule",
-                lines[0],
-                r"\midrule",
-                *lines[1:],
-                r"\bottomrule",
-                r"\end{tabular}",
-                r"\end{table}",
-                "",
-            ]
-        )
+        """The table as a ``table`` environment for booktabs.
+
+        Raises:
+            MissingExtraError: jinja2 is not installed.
+        """
+        caption = " ".join(part for part in (f"{self.title}.", self.note) if part)
+        frame = self.frame.map(_latex).rename(columns=_latex)
+        try:
+            return frame.to_latex(index=False, caption=_latex(caption), column_format="l" * frame.shape[1])
+        except ImportError as error:
+            raise MissingExtraError("jinja2", extra="report", purpose="a table in LaTeX") from error
 
 
-def results_tables(results: Results, published: Sequence[Published] = ()) -> list[Table]:
-    """All tables of a run.
+def tables(what: Reportable) -> list[Table]:
+    """All tables of a result: what was wished, effects for each concept and scale, comparisons, transfer, descriptions.
 
     Args:
-        results: the run.
-        published: the paper's numbers, those that may stand beside ours (see
-            :func:`headpursuit.evaluation.published.published_for`).
+        what: an evaluation, several, a tuned edit, or a ranking.
+
+    >>> tables(hp.rank(acts, hp.concept("colours")))[0].frame.columns.tolist()
+    ['rank', 'head', 'explained variance']
     """
-    if described := results.about.get("described"):
-        return [_described(described)]
-    concepts = list(dict.fromkeys(row.concept for row in results.rows))
-    scales = list(dict.fromkeys(row.scale for row in results.rows if row.selection != "none"))
-    tables = []
-    if is_transfer(results):
-        ks = sorted({row.k for row in results.rows if row.selection != "none"})
-        tables += [
-            _transfer(results, method, k, scale) for scale in scales for k in ks for method in present(results.rows)
-        ]
-        tables.append(_overlap(results))
-    tables += [_effects(results, concept, scale, published) for concept in concepts for scale in scales]
-    return [*tables, _comparisons(results.comparisons)]
+    if isinstance(what, HeadRanking):
+        return [_ranking(what)]
+    if isinstance(what, Tuned):
+        return [*_tuned(what), *_of_results(what.results, effects=False)]
+    if isinstance(what, Results):
+        return list(_of_results(what))
+    return [Table(f"{one.title}: {table.title}", table.frame, table.note) for one in what for table in _of_results(one)]
 
 
-def transfer_targets(results: Results) -> dict[str, str]:
-    """The tasks that a concept's heads were chosen on, each with the metric that they are aimed at."""
-    return {spec["task"]: spec["target"] for spec in results.about.get("recipe", {}).get("concepts", ())}
+def transfer(results: Results) -> dict[str, pd.DataFrame]:
+    """What heads that were chosen on one task do to another's target, a table a choice, k and scale.
+
+    Returns:
+        Tables of rows, concepts down and targets across; none where all heads are aimed at one target.
+    """
+    targets = list(dict.fromkeys((one.task, one.target) for one in results.concepts))
+    rows = [row for row in results.rows if (row.task, row.metric) in targets and row.selection != "none"]
+    own = {one.name: (one.task, one.target) for one in results.concepts}
+    if not any((row.task, row.metric) != own.get(row.concept) for row in rows):
+        return {}
+    found = {}
+    for selection, k, scale in dict.fromkeys((row.selection, row.k, row.scale) for row in rows):
+        here = {
+            (row.concept, f"{readable(row.task)}, {readable(row.metric)}"): row
+            for row in rows
+            if (row.selection, row.k, row.scale) == (selection, k, scale)
+        }
+        names = [f"{readable(task)}, {readable(metric)}" for task, metric in targets]
+        cells = [[here.get((concept, name)) for name in names] for concept in own]
+        title = f"{SELECTION_NAMES[selection]}, k = {k}, α = {signed(scale)}"
+        found[title] = pd.DataFrame(cells, index=list(own), columns=names, dtype=object)
+    return found
 
 
-def present(rows: Iterable[Row]) -> tuple[Selection, ...]:
-    """How heads were chosen in a run, in the order in which it is shown."""
-    found = {row.selection for row in rows}
-    return tuple(selection for selection in SELECTIONS if selection in found)
+def shared_heads(results: Results) -> pd.DataFrame | None:
+    """The Jaccard similarity of the heads that SOMP chose for each concept, at the largest k; None for a single concept."""
+    ranked = [one for one in results.concepts if "somp" in one.rankings]
+    k = largest_k(results)
+    return head_overlap({one.name: one.heads(k) for one in ranked}) if len(ranked) > 1 and k else None
 
 
-def is_transfer(results: Results) -> bool:
-    """Whether heads that were chosen on several tasks are tried on each other's."""
-    return len(transfer_targets(results)) > 1
+def largest_k(results: Results, concept: ConceptResult | None = None) -> int:
+    """The number of heads that the goals settled on for a concept, or else the largest that was tried; 0 for none."""
+    if concept is not None and concept.k:
+        return concept.k
+    return max((row.k for row in results.rows if concept is None or row.concept == concept.name), default=0)
 
 
-def number(value: float | None, low: float | None = None, high: float | None = None) -> str:
-    """A number with two decimals, and its interval or quartiles."""
-    if value is None:
-        return "–"
-    spread = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
-    return f"{value:.2f}{spread}".replace("-", "−")
-
-
-def effect(row: Row) -> float | None:
-    """What is shown of a row: relative to the unedited model where that says something, or the change."""
-    return row.change if row.normalized is None else row.normalized
-
-
-def _effects(results: Results, concept: str, scale: float, published: Sequence[Published]) -> Table:
-    rows = [row for row in results.rows if row.concept == concept and row.scale in (scale, 1.0)]
-    places = list(dict.fromkeys((row.task, row.metric) for row in rows))
-    theirs = [one for one in published if one.concept == concept and one.scale == scale]
-    methods = [one for one in present(rows) if one != "random"]
-    lines = []
-    for task, metric in places:
-        here = [row for row in rows if (row.task, row.metric) == (task, metric) and row.selection != "none"]
-        base = next(row for row in rows if (row.task, row.metric, row.selection) == (task, metric, "none"))
-        for k in sorted({row.k for row in here}):
-            found: dict[str, Row] = {row.selection: row for row in here if row.k == k}
-            paper = [
-                one.value(task, metric, selection, k)
-                for one in theirs
-                for selection in ("somp", "logit_lens", "random")
-            ]
-            unit = "" if found["somp"].normalized is not None else " (change)"
-            lines.append(
-                (
-                    task,
-                    metric + unit,
-                    str(k),
-                    *(number(effect(found[one]), found[one].low, found[one].high) for one in methods),
-                    number(effect(found["random"]), found["random"].q25, found["random"].q75),
-                    number(base.value),
-                    str(base.n),
-                    *(
-                        [" / ".join(map(number, paper)) if any(one is not None for one in paper) else ""]
-                        if theirs
-                        else []
-                    ),
-                )
-            )
-    return Table(
-        title=f"{concept}, α = {signed(scale)}{_where(rows)}: what is left, unedited model = 1",
-        header=(
-            "task",
-            "metric",
-            "k",
-            *(f"{SELECTION_NAMES[one]} [95 %]" for one in methods),
-            "random, median [quartiles]",
-            "unedited",
-            "n",
-            *(["paper: SOMP / logit lens / random"] if theirs else []),
-        ),
-        rows=tuple(lines),
-        note=_source(theirs),
-    )
-
-
-def _where(rows: Iterable[Row]) -> str:
-    places = sorted({row.where for row in rows} - {ALL})
-    return f" on {' and '.join(places)} tokens" if places else ""
-
-
-def _source(theirs: Sequence[Published]) -> str:
-    sources = dict.fromkeys(one.source for one in theirs)
-    return f"Published numbers: {'; '.join(sources)}." if sources else ""
-
-
-def _transfer(results: Results, method: str, k: int, scale: float) -> Table:
-    sources = list(dict.fromkeys(row.concept for row in results.rows))
-    targets = transfer_targets(results)
-    found = {
-        (row.concept, row.task): row
-        for row in results.rows
-        if (row.metric, row.selection, row.k, row.scale) == (targets.get(row.task), method, k, scale)
-    }
-    lines = [
-        (
-            source,
-            *(
-                "–" if row is None else number(effect(row), row.low, row.high)
-                for row in (found.get((source, task)) for task in targets)
-            ),
-        )
-        for source in sources
-    ]
-    return Table(
-        title=f"Transfer, {SELECTION_NAMES[method]}, k = {k}, α = {signed(scale)}: what is left of each task's target",
-        header=("heads of", *(f"{task}, {metric}" for task, metric in targets.items())),
-        rows=tuple(lines),
-        note="Row: where the heads were chosen; column: where they were edited; 95 % intervals.",
-    )
-
-
-def head_sets_overlap(results: Results) -> pd.DataFrame:
-    """Jaccard similarity of the heads that SOMP chose for each concept, at the largest k."""
-    chosen = results.about["heads"]
-    return head_overlap({name: parse_heads(methods["somp"]) for name, methods in chosen.items()})
-
-
-def _overlap(results: Results) -> Table:
-    table = head_sets_overlap(results)
-    k = max(results.about["recipe"]["edit"]["k"])
-    return Table(
-        title=f"Heads shared by SOMP's choices, k = {k}: Jaccard similarity",
-        header=("", *table.columns),
-        rows=tuple(
-            (str(name), *(number(value) for value in line))
-            for name, line in zip(table.index, table.to_numpy(), strict=True)
-        ),
-    )
-
-
-def _comparisons(comparisons: Iterable[Comparison]) -> Table:
-    judged = [one for one in comparisons if one.wanted != "same" and one.against != "none"]
-    return Table(
-        title="SOMP's heads beside as many others: difference of the effects, paired over samples",
-        header=("concept", "task", "metric", "α", "k", "against", "difference [95 %]", "wanted", "SOMP is"),
-        rows=tuple(
-            (
-                one.concept,
-                one.task,
-                one.metric,
-                signed(one.scale),
-                str(one.k),
-                SELECTION_NAMES[one.against],
-                number(one.difference, one.low, one.high),
-                one.wanted,
-                {"better": "better", "worse": "worse", "open": "not told apart"}[one.verdict],
-            )
+def _of_results(results: Results, *, effects: bool = True) -> Iterator[Table]:
+    if any(concept.verdicts for concept in results.concepts):
+        yield _verdicts(results.concepts)
+    for title, cells in transfer(results).items():
+        texts = cells.map(shown).rename_axis("heads of").reset_index()
+        note = "Line: where the heads were chosen; column: where they were edited; 95 % intervals, quartiles for random heads."
+        yield Table(f"Transfer, {title}: what is left of each target", texts, note)
+    if transfer(results) and (similar := shared_heads(results)) is not None:
+        title = f"Heads shared by SOMP's choices, k = {largest_k(results)}: Jaccard similarity"
+        yield Table(title, similar.map(number).rename_axis("heads of").reset_index())
+    if effects:
+        for concept in dict.fromkeys(row.concept for row in results.rows):
+            rows = [row for row in results.rows if row.concept == concept]
+            for scale in dict.fromkeys(row.scale for row in rows if row.selection != "none"):
+                yield _effects(results, rows, scale)
+    if judged := [one for one in results.comparisons if one.wanted != "same" and one.against != "none"]:
+        lines = [
+            {
+                "concept": readable(one.concept),
+                "task": readable(one.task),
+                "metric": readable(one.metric),
+                "α": signed(round(one.scale, 2)),
+                "k": str(one.k),
+                "against": SELECTION_NAMES[one.against],
+                "difference [95 %]": number(one.difference, _pair(one.low, one.high)),
+                "wanted": one.wanted,
+                "verdict": {"open": "not told apart"}.get(one.verdict, one.verdict),
+            }
             for one in judged
-        ),
+        ]
+        who = "The tuned edit" if "tuned" in results.selections else "SOMP's heads"
+        yield as_table(f"{who} beside others: difference of the effects, paired over samples", lines)
+    if results.descriptions:
+        yield _descriptions(results)
+
+
+def _effects(results: Results, rows: Sequence[Row], scale: float) -> Table:
+    concept = rows[0].concept
+    theirs = [one for one in published_for(results) if (one.concept, one.scale) == (concept, scale)]
+    unedited = {(row.task, row.metric): row for row in rows if row.selection == "none"}
+    found: dict[tuple[str, str, int], dict[str, Row]] = {}
+    for row in rows:
+        if row.selection != "none" and row.scale == scale:
+            found.setdefault((row.task, row.metric, row.k), {})[row.selection] = row
+    measures = list(dict.fromkeys((task, metric) for task, metric, _ in found))
+    lines = []
+    for (task, metric, k), by_selection in sorted(
+        found.items(), key=lambda one: (measures.index(one[0][:2]), one[0][2])
+    ):
+        first, base = next(iter(by_selection.values())), unedited.get((task, metric))
+        lines.append(
+            {
+                "task": readable(task),
+                "metric": readable(metric) + ("" if first.normalized is not None else " (change)"),
+                "k": str(k),
+                **{_heading(one): shown(by_selection.get(one)) for one in results.selections},
+                "unedited": number(None if base is None else base.value),
+                "n": str(first.n),
+                "paper: SOMP / logit lens / random": _published(theirs, task, metric, k),
+            }
+        )
+    tokens = sorted({row.where for row in rows} - {ALL})
+    where = f" on {' and '.join(tokens)} tokens" if tokens else ""
+    sources = "; ".join(dict.fromkeys(one.source for one in theirs))
+    return as_table(
+        f"{readable(concept)}, α = {signed(scale)}{where}: what is left, unedited model = 1",
+        lines,
+        f"Published numbers: {sources}." if sources else "",
     )
 
 
-def _described(described: Sequence[dict]) -> Table:
-    return Table(
-        title="Heads and the tokens that name them",
-        header=("head", "explained", "SOMP", "logit lens"),
-        rows=tuple(
-            (
-                head["name"],
-                f"{100 * head['explained_variance']:.1f} %",
-                ", ".join(map(_token, head["tokens"])),
-                ", ".join(map(_token, head["lens_tokens"])),
+def _heading(selection: str) -> str:
+    return f"{SELECTION_NAMES[selection]}{', median [quartiles]' if selection == 'random' else ' [95 %]'}"
+
+
+def _published(theirs: Sequence[Published], task: str, metric: str, k: int) -> str:
+    values = [one.value(task, metric, method, k) for one in theirs for method in ("somp", "logit_lens", "random")]
+    return " / ".join(number(value) or "–" for value in values) if any(value is not None for value in values) else ""
+
+
+def _verdicts(concepts: Iterable[ConceptResult]) -> Table:
+    lines = []
+    for concept in concepts:
+        for verdict in concept.verdicts:
+            bound = "at most" if verdict.kind == "suppress" else "at least"
+            least = min(verdict.kept, key=lambda one: (one.held, one.effect), default=None)
+            lines.append(
+                {
+                    "concept": readable(concept.name),
+                    "target": f"{readable(verdict.metric)}, {readable(verdict.task)}",
+                    "α": signed(verdict.scale),
+                    "k": str(verdict.k),
+                    "wished": f"{bound} {verdict.wanted:g}",
+                    "came to": number(verdict.effect),
+                    "random heads": number(verdict.control),
+                    "kept least": "" if least is None else f"{readable(least.metric)} {number(least.effect)}",
+                    "verdict": "reached" if verdict.reached else "missed",
+                    "why": readable("; ".join(verdict.misses)),
+                }
             )
-            for head in described
-        ),
-    )
+    return as_table("What was wished, and what came of it on the test split", lines)
 
 
-def _token(text: str) -> str:
-    return text.strip() or repr(text)
+def _descriptions(results: Results) -> Table:
+    by_head: dict[str, dict[str, str]] = {}
+    for one in results.descriptions:
+        line = by_head.setdefault(one.head.name, {"head": one.head.name, "explained": "", "SOMP": "", "logit lens": ""})
+        if one.explained_variance:
+            line["explained"] = percent(one.explained_variance[-1])
+        line["SOMP" if one.method == "somp" else "logit lens"] = ", ".join(map(token, one.tokens))
+    return as_table("Heads and the tokens that name them", list(by_head.values()))
+
+
+def _ranking(ranking: HeadRanking) -> Table:
+    measured = {"somp": "explained variance", "logit_lens": "mean logit", "attribution": "derivative of log-odds"}
+    lines = [
+        {
+            "rank": str(place),
+            "head": head.name,
+            measured[ranking.method]: f"{ranking.score(head):.3f}".replace("-", "−"),
+        }
+        for place, head in enumerate(ranking.order()[:_HEADS_SHOWN], start=1)
+    ]
+    note = f"Of {len(ranking.order())} heads; {ranking.n} samples, positions: {ranking.positions}."
+    return as_table(f"The heads that write {readable(ranking.concept)}, best first", lines, note)
+
+
+def _tuned(tuned: Tuned) -> Iterator[Table]:
+    goal, rows = tuned.goal, tuned.results.rows
+    lines = []
+    for measure in goal.measures:
+        found = {row.selection: row for row in rows if (row.task, row.metric) == (measure.task, measure.metric)}
+        limit = next((one.at_most for one in goal.limits if one.measure == measure), None)
+        lines.append(
+            {
+                "task": readable(measure.task),
+                "metric": readable(measure.metric) + ("" if found["tuned"].normalized is not None else " (change)"),
+                f"fixed (k = {len(tuned.fixed.heads)}, α = {signed(tuned.fixed.scale)}) [95 %]": shown(
+                    found.get("somp")
+                ),
+                "tuned [95 %]": shown(found["tuned"]),
+                _heading("random"): shown(found.get("random")),
+                "wished": "target" if limit is None else f"loss ≤ {limit:g}",
+                "unedited": number(found["none"].value),
+                "n": str(found["none"].n),
+            }
+        )
+    name = f"{'enhance' if goal.rises else 'suppress'} {readable(goal.concept)}"
+    note = f"Tuned: {tuned.edit}. Fixed: {tuned.fixed}."
+    if tuned.misses:
+        note += f" Missed: {'; '.join(tuned.misses)}."
+    yield as_table(f"{name}: what is left on the test split", lines, note)
+    curve = [
+        {
+            "edit": str(one.trial.edit),
+            "target, tuning": number(one.trial.effect),
+            "loss, tuning": number(one.trial.cost),
+            "target, test": number(one.effect),
+            "loss, test": number(one.cost),
+        }
+        for one in tuned.front
+    ]
+    yield as_table(f"{name}: the trade-off, cheapest first (1 = all of the allowed loss)", curve)
+    tried = [
+        {
+            "trial": str(one.number),
+            "order": SELECTION_NAMES.get(one.method, one.method),
+            "k": str(len(one.edit.heads)),
+            "target": number(one.effect),
+            "loss": number(one.cost),
+            "chosen": "chosen" if one.edit == tuned.edit else "fixed" if one.edit == tuned.fixed else "",
+            "edit": str(one.edit),
+        }
+        for one in tuned.trials
+    ]
+    yield as_table(f"{name}: every edit that was tried, on the tuning split", tried)
+
+
+def as_table(title: str, lines: Sequence[dict[str, str]], note: str = "") -> Table:
+    """A table of lines that name their cells; columns in which nothing stands are left out."""
+    frame = pd.DataFrame(lines, dtype=object)
+    return Table(title, frame.loc[:, [bool((frame[name] != "").any()) for name in frame]], note)
+
+
+def _pair(low: float | None, high: float | None) -> tuple[float, float] | None:
+    return None if low is None or high is None else (low, high)
 
 
 def _latex(text: str) -> str:

@@ -1,51 +1,74 @@
-"""Generated text made fit to be shown: readable tokens, no control characters, the concept's words found."""
+"""Numbers and generated texts as a reader sees them: rounded, and with the words of a concept found."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Callable, Sequence
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from headpursuit.drawing import printable
+from headpursuit.evaluation.metrics import exact_match, word_pattern
+
+if TYPE_CHECKING:
+    from headpursuit.evaluation.results import Example, Row
+
+# A longer reference, such as a caption, is one of many right answers.
+_SHORT_ANSWER = 4
 
 
-def printable(text: str) -> str:
-    """Replace control characters and lone surrogates, which no page may hold, even escaped."""
-    return "".join(c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") else "\ufffd" for c in text)
+def number(value: float | None, spread: tuple[float, float] | None = None) -> str:
+    """A number with two decimals, and its interval or quartiles; empty where there is none.
+
+    >>> number(0.061, (0.0, 0.132))
+    '0.06 [0.00, 0.13]'
+    """
+    if value is None or not math.isfinite(value):
+        return ""
+    beside = "" if spread is None else f" [{spread[0]:.2f}, {spread[1]:.2f}]"
+    return f"{value:.2f}{beside}".replace("-", "−")
+
+
+def shown(row: Row | None) -> str:
+    """The effect of a row with its spread; empty where nothing was measured."""
+    return "" if row is None else number(row.effect, row.spread)
+
+
+def percent(share: float | None) -> str:
+    """A share as a percentage, rounded to one; empty where there is none."""
+    return "" if share is None or not math.isfinite(share) else f"{100 * share:.0f} %".replace("-", "−")
 
 
 def token(text: str) -> str:
-    """Make a token readable: its leading space is no part of a name, a token that is only a blank is shown."""
-    return text.strip() or {"": "∅", " ": "␣", "\n": "↵", "\t": "⇥"}.get(text, repr(text))
+    """A token made readable: its leading space is no part of a name, and one that is only a blank is shown."""
+    return printable(text.strip()) or {"": "∅", " ": "␣", "\n": "↵", "\t": "⇥"}.get(text, repr(text))
 
 
-def readable(name: str) -> str:
-    """Turn the key of a metric, task or concept into words."""
-    return name.replace("_", " ").strip()
+def marked(text: str, words: Sequence[str], *, later: str | None = None) -> list[tuple[str, str]]:
+    """A text in pieces, each with ``word`` for a word that is counted, ``gone`` for one that a later text lost, or nothing.
 
-
-def signed(number: float) -> str:
-    """Write a number with a real minus sign and without idle decimals."""
-    return f"{number:g}".replace("-", "−")
-
-
-def word_finder(words: Sequence[str]) -> Callable[[str], list[tuple[str, bool]]]:
-    """Make a function that splits a text at a concept's words.
-
-    Args:
-        words: the words, or labels of tokens; one with a capital counts only as it is written (May, Turkey), any other
-            in every case; a plural in -s counts.
-
-    Returns:
-        From a text to its pieces in order, each with whether it is one of the words.
+    >>> marked("a red dog", ["red"], later="a dog")
+    [('a ', ''), ('red', 'gone'), (' dog', '')]
     """
-    cleaned = sorted({word.strip() for word in words if word.strip()}, key=lambda word: (-len(word), word))
-    if not cleaned:
-        return lambda text: [(printable(text), False)]
-    choices = "|".join(re.escape(w) if w != w.lower() else f"(?i:{re.escape(w)})" for w in cleaned)
-    pattern = re.compile(rf"(?<!\w)((?:{choices})(?:e?s)?)(?!\w)")
+    text = printable(text)
+    if not words:
+        return [(text, "")]
+    pattern = word_pattern(tuple(words))
+    left = None if later is None else Counter(found.lower() for found in pattern.findall(later))
+    pieces, end = [], 0
+    for match in pattern.finditer(text):
+        kind = "word"
+        if left is not None:
+            kind = "word" if left[match.group().lower()] > 0 else "gone"
+            left[match.group().lower()] -= 1
+        pieces += [(text[end : match.start()], ""), (match.group(), kind)]
+        end = match.end()
+    return [piece for piece in (*pieces, (text[end:], "")) if piece[0]]
 
-    def find(text: str) -> list[tuple[str, bool]]:
-        # A split at one group alternates: what lies between, what matched.
-        pieces = pattern.split(printable(text))
-        return [(piece, bool(i % 2)) for i, piece in enumerate(pieces) if piece]
 
-    return find
+def is_right(answer: str, example: Example) -> bool | None:
+    """Whether an answer is the expected one; None where there is none, or one that can be said in many ways."""
+    reference = example.reference
+    if reference is None or not 0 < len(reference.split()) <= _SHORT_ANSWER:
+        return None
+    return bool(exact_match(answer, reference))

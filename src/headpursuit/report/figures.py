@@ -1,0 +1,173 @@
+"""Figures of a result: maps of heads, effects beside their controls, transfer, shared heads, trade-offs, named heads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from headpursuit.drawing import bars, effects, heat_map, matrices, overlap, readable, signed, sweep, trade_off
+from headpursuit.evaluation.results import Results
+from headpursuit.ranking.ranking import HeadRanking
+from headpursuit.report.tables import Reportable, largest_k, shared_heads, transfer
+from headpursuit.report.text import token
+from headpursuit.tuning.tune import Tuned
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from headpursuit.evaluation.results import ConceptResult
+    from headpursuit.ranking.overlap import ConceptMap
+
+MEASURED = {"somp": "explained variance", "logit_lens": "mean logit", "attribution": "derivative of the log-odds"}
+_DESCRIBED_SHOWN = 16
+
+
+def figures(what: Reportable) -> dict[str, Figure]:
+    """All figures of a result, by the names of their files.
+
+    Args:
+        what: an evaluation, several, a tuned edit, or a ranking.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+
+    >>> list(figures(hp.rank(acts, hp.concept("colours"))))
+    ['colours-map']
+    """
+    if isinstance(what, HeadRanking):
+        return {f"{_plain(what.concept)}-map": ranking_map(what)}
+    if isinstance(what, Tuned):
+        return {"trade-off": tuning_figure(what), **_of_results(what.results)}
+    if isinstance(what, Results):
+        return _of_results(what)
+    return {f"{_plain(one.recipe)}-{name}": figure for one in what for name, figure in _of_results(one).items()}
+
+
+def ranking_map(ranking: HeadRanking, *, k: int = 0) -> Figure:
+    """The score of every head, the best ``k`` outlined."""
+    return heat_map(
+        ranking.scores,
+        title=readable(ranking.concept),
+        label=MEASURED.get(ranking.method, ranking.method),
+        outlined=ranking.top(k) if k else (),
+        selection=ranking.method,
+    )
+
+
+def sweeps(results: Results, concept: ConceptResult) -> dict[str, Figure]:
+    """A concept's effects over k, a figure a scale; or over the scale, a figure a k, where more scales were tried than numbers
+    of heads (the paper's Figure 10); a chart of the effects where neither was varied.
+    """
+    rows = [row for row in results.rows if row.concept == concept.name and row.selection != "none"]
+    if not rows:
+        return {}
+    target, name = (concept.task, concept.target), readable(concept.name)
+    if any(row.selection == "tuned" for row in rows):
+        return {"effects": effects(rows, title=name)}
+    ks, scales = (sorted({getattr(row, key) for row in rows}) for key in ("k", "scale"))
+    found = {}
+    if len(scales) > len(ks):
+        for k in ks:
+            own = [row for row in rows if row.k == k]
+            found[f"k{k}"] = sweep(own, over="scale", target=target, title=f"{name}, k = {k}")
+        return found
+    for scale in scales:
+        own = [row for row in rows if row.scale == scale]
+        title, key = f"{name}, α = {signed(scale)}", f"alpha{scale:g}"
+        # The same concept can be the target in another task, where captions are drawn and not greedy.
+        aimed = next(((row.task, row.metric) for row in own if row.metric == concept.target), target)
+        aimed = target if any((row.task, row.metric) == target for row in own) else aimed
+        found[key] = sweep(own, over="k", target=aimed, title=title) if len(ks) > 1 else effects(own, title=title)
+    return found
+
+
+def transfer_figures(results: Results) -> dict[str, Figure]:
+    """The transfer matrices of every choice of heads, at the largest k, and the heads that the choices share."""
+    k = f"k = {largest_k(results)},"
+    by_scale: dict[str, dict[str, pd.DataFrame]] = {}
+    for title, cells in transfer(results).items():
+        if k in title:
+            values = cells.map(lambda row: None if row is None else row.effect).astype(float)
+            by_scale.setdefault(title.rpartition("α = ")[2], {})[title] = values
+    found = {}
+    for scale, shown in by_scale.items():
+        name = "transfer" if len(by_scale) == 1 else f"transfer-alpha{scale}"
+        found[name] = matrices(shown, title="What is left of each target", strongest=0.0)
+    if found and (similar := shared_heads(results)) is not None:
+        found["overlap"] = overlap(similar)
+    return found
+
+
+def described_figure(results: Results) -> Figure | None:
+    """The heads that their tokens explain best, with those tokens; None where no head was described."""
+    named = [one for one in results.descriptions if one.explained_variance]
+    named.sort(key=lambda one: -one.explained_variance[-1])  # type: ignore[index]
+    best = named[:_DESCRIBED_SHOWN]
+    if not best:
+        return None
+    labels = [f"{one.head.name}  {', '.join(map(token, one.tokens))}" for one in best]
+    shares = [one.explained_variance[-1] for one in best if one.explained_variance]
+    return bars(labels, shares, title="Heads that a few tokens explain best", label="share of variance explained")
+
+
+def tuning_figure(tuned: Tuned) -> Figure:
+    """What every edit does to the target over what it costs."""
+    trials, goal = tuned.trials, tuned.goal
+    chosen = {
+        name: next(one for one in trials if one.edit == edit)
+        for name, edit in (("tuned", tuned.edit), ("fixed", tuned.fixed))
+    }
+    return trade_off(
+        {
+            "tried, tuning split": [(one.cost, one.effect) for one in trials],
+            "best, tuning split": [(one.trial.cost, one.trial.effect) for one in tuned.front],
+            "the same, test split": [(one.cost, one.effect) for one in tuned.front],
+        },
+        marked=[(f"{name}, tuning split", one.cost, one.effect) for name, one in chosen.items()],
+        reach=goal.reach,
+        title=f"{'Enhance' if goal.rises else 'Suppress'} {readable(goal.concept)}",
+        xlabel="largest loss, 1 = all that is allowed",
+        ylabel=f"{readable(goal.target.metric)}, unedited = 1",
+    )
+
+
+def concept_map_figure(found: ConceptMap, *, z: bool = False) -> Figure:
+    """A line a concept over all heads of the model, layers marked off.
+
+    Scores are shaded from 0 to each concept's highest, since explained variances of concepts of different sizes do not compare;
+    z is shaded on one scale from 0.
+
+    Args:
+        found: what :func:`headpursuit.concept_map` gives.
+        z: draw z, and not the scores.
+
+    Raises:
+        HeadPursuitError: z asked for, and the map has none.
+        MissingExtraError: matplotlib is not installed.
+    """
+    table = found.to_frame("z" if z else "scores").clip(lower=0)
+    measured = MEASURED[found.method]
+    label = f"z of {measured} against random token sets"
+    if not z:
+        highest = table.max(axis=1)
+        table = table.div(highest.where(highest > 0, 1.0), axis=0)
+        label = f"{measured}, each concept's highest = 1"
+    return heat_map(table, title=f"{len(table)} concepts over all heads, {found.n} samples", label=label)
+
+
+def _of_results(results: Results) -> dict[str, Figure]:
+    found: dict[str, Figure] = {}
+    for concept in results.concepts:
+        name = _plain(concept.name)
+        for method, ranking in concept.rankings.items():
+            own = min(largest_k(results, concept), len(ranking.order()))
+            found[f"{name}-map-{_plain(method)}"] = ranking_map(ranking, k=own)
+        found |= {f"{name}-{key}": figure for key, figure in sweeps(results, concept).items()}
+    found |= transfer_figures(results)
+    described = described_figure(results)
+    return found if described is None else {**found, "described": described}
+
+
+def _plain(name: str) -> str:
+    return "".join(character if character.isalnum() or character in "-_." else "-" for character in name)
