@@ -303,7 +303,7 @@ def test_help_loads_no_torch():
 
 def test_the_installed_command_runs():
     done = subprocess.run(
-        [sys.executable, "-m", "headpursuit.cli", "--version"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "headpursuit", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("headpursuit ")
 

@@ -146,7 +146,7 @@ def test_a_dry_run_counts_and_runs_nothing(recipe, tmp_path, capsys):
 
 
 def start(recipe: Path, out: Path) -> subprocess.Popen[str]:
-    words = [sys.executable, "-m", "headpursuit.cli", "evaluate", str(recipe), "--out", str(out), "--json"]
+    words = [sys.executable, "-m", "headpursuit", "evaluate", str(recipe), "--out", str(out), "--json"]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ})
 
 

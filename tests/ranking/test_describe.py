@@ -23,8 +23,8 @@ def acts():
 def test_tokens_are_the_literal_pursuits(acts):
     for description in hp.describe(acts, n_atoms=4, progress=False):
         head = description.head
-        signal = hp.HeadSignal(acts.z[head.layer][:, head.head], acts.weights.projection(head.layer)[head.head])
-        literal = hp.somp_literal(signal, acts.weights.unembedding(), n_atoms=4)
+        signal = hp.pursuit.HeadSignal(acts.z[head.layer][:, head.head], acts.weights.projection(head.layer)[head.head])
+        literal = hp.pursuit.somp_literal(signal, acts.weights.unembedding(), n_atoms=4)
         assert list(description.token_ids) == literal.support.tolist()
         assert description.explained_variance == pytest.approx(literal.explained_variance.tolist(), abs=1e-5)
         assert description.tokens == tuple(acts.tokenizer.decode([token]) for token in description.token_ids)
@@ -74,7 +74,7 @@ def test_descriptions_are_a_sequence_that_shows_itself(acts, method):
 def test_what_is_no_description_is_refused(acts):
     stored = hp.describe(acts, heads="L0.H0", n_atoms=1, progress=False)[0].to_dict()
     del stored["tokens"]
-    with pytest.raises(hp.HeadPursuitError, match="no description of a head .*tokens"):
+    with pytest.raises(hp.HeadPursuitError, match=r"no description of a head .*tokens"):
         HeadDescription.from_dict(stored)
 
 

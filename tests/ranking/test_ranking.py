@@ -30,8 +30,8 @@ def test_somp_score_is_the_literal_pursuits_explained_variance(acts):
     atoms = acts.weights.unembedding()[[ids[0] for ids in rows]]
     assert all(len(ids) == 1 for ids in rows)
     for head in acts.heads():
-        signal = hp.HeadSignal(acts.z[head.layer][:, head.head], acts.weights.projection(head.layer)[head.head])
-        expected = hp.somp_literal(signal, atoms, n_atoms=3).explained_variance[-1]
+        signal = hp.pursuit.HeadSignal(acts.z[head.layer][:, head.head], acts.weights.projection(head.layer)[head.head])
+        expected = hp.pursuit.somp_literal(signal, atoms, n_atoms=3).explained_variance[-1]
         assert ranking.score(head) == pytest.approx(float(expected), abs=1e-5)
 
 

@@ -19,6 +19,8 @@ from headpursuit.files import parse_json, read_text
 _REMARK = re.compile(r"(^|\s)#.*$")
 # A longer one is a sentence; the longest name of a country has 47 characters.
 _LONGEST = 60
+# A longer text is nobody's file.
+_LONGEST_NAME = 255
 # So many words name a concept that has no other name.
 _IN_A_NAME = 3
 _CSV_HEADERS = frozenset({"word", "words", "concept", "token", "name"})
@@ -123,7 +125,7 @@ def _from_text(text: str) -> Concept:
     if key := canonical_name(text):
         entry = BUILTIN[key]
         return Concept(key, built_in_words(key), entry.description, entry.source, entry.plurals)
-    short = textwrap.shorten(text, 60, placeholder=" …")
+    short = " ".join(text[:_LONGEST].split()) + (" …" if len(text) > _LONGEST else "")
     if text.strip() and "\n" not in text:
         path = Path(text).expanduser()
         if _exists(path):
@@ -131,9 +133,9 @@ def _from_text(text: str) -> Concept:
         if "," in text:
             words = [word.strip() for word in text.split(",") if word.strip()]
             return Concept(_name_of(words), tuple(words))
-        if len(short) == len(text) and (path.suffix or len(path.parts) > 1):
+        if len(text) <= _LONGEST_NAME and (path.suffix or len(path.parts) > 1):
             raise HeadPursuitError(
-                f"no concept file {short}: give a .txt, .csv or .json file, or one of {', '.join(BUILTIN)}"
+                f"no concept file {path}: give a .txt, .csv or .json file, or one of {', '.join(BUILTIN)}"
             )
     near = difflib.get_close_matches(text.lower()[:_LONGEST], BUILTIN, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
