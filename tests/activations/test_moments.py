@@ -8,6 +8,7 @@ import torch
 import headpursuit as hp
 import tiny
 from activations.test_capture import cut_off, tokens_of
+from headpursuit.activations.moments import HeadMoments, merge_moments
 from model.test_contracts import prompts
 
 TEXTS = [f"{text} {number}" for number in ("red", "two", "tea", "on Monday") for text in tiny.TEXTS]
@@ -36,7 +37,7 @@ def test_every_token_is_a_row(family):
 def test_four_parts_are_one_pass(llama):
     whole = hp.capture(llama, TEXTS, positions="all", progress=False)
     parts = [hp.capture(llama, TEXTS[start::4], positions="all", progress=False) for start in range(4)]
-    same(hp.merge_moments(parts), whole, tolerance=1e-3)  # batches of other lengths round otherwise
+    same(merge_moments(parts), whole, tolerance=1e-3)  # batches of other lengths round otherwise
 
 
 def test_on_disk_and_after_a_cut(llama, tmp_path, monkeypatch):
@@ -54,7 +55,7 @@ def test_on_disk_and_after_a_cut(llama, tmp_path, monkeypatch):
 def test_the_pursuit_of_moments_is_the_l2_pursuit_of_rows(llama):
     acts = hp.capture(llama, TEXTS, positions="mean", progress=False)
     z = {layer: rows.double() for layer, rows in acts.z.items()}
-    moments = hp.HeadMoments(
+    moments = HeadMoments(
         count=acts.n,
         total={layer: rows.sum(dim=0) for layer, rows in z.items()},
         second={layer: torch.einsum("nhe,nhf->hef", rows, rows) for layer, rows in z.items()},
@@ -66,8 +67,8 @@ def test_the_pursuit_of_moments_is_the_l2_pursuit_of_rows(llama):
     )
     for layer in acts.layers:
         projection, atoms = acts.weights.projection(layer), acts.weights.unembedding()
-        rows = hp.somp_heads(acts.z[layer], projection, atoms, n_atoms=5, criterion="l2")
-        found = hp.somp_moments(moments.centered(layer), projection, atoms, n_atoms=5)
+        rows = hp.pursuit.somp_heads(acts.z[layer], projection, atoms, n_atoms=5, criterion="l2")
+        found = hp.pursuit.somp_moments(moments.centered(layer), projection, atoms, n_atoms=5)
         assert found.support.equal(rows.support)
         torch.testing.assert_close(found.explained_variance, rows.explained_variance, rtol=0, atol=1e-5)
 
@@ -88,6 +89,6 @@ def test_other_models_moments_do_not_add_up(llama):
     one = hp.capture(llama, TEXTS[:3], positions="all", progress=False)
     other = hp.capture(tiny.tiny("mistral"), TEXTS[:3], positions="all", progress=False)
     with pytest.raises(hp.HeadPursuitError, match="do not add up"):
-        hp.merge_moments([one, other])
+        merge_moments([one, other])
     with pytest.raises(hp.HeadPursuitError, match="no moments"):
-        hp.merge_moments([])
+        merge_moments([])

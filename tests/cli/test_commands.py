@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -82,7 +84,7 @@ def test_another_part_is_captured_and_edited(folder, capsys, tmp_path):
 
 
 def test_describe_names_heads(acts, capsys):
-    told = call_json(capsys, "describe", acts, "--head", "L2.H1", "--head", "L0.H0", "--atoms", 3)
+    told = call_json(capsys, "describe", acts, "--head", "L2.H1", "--head", "L0.H0", "--n-atoms", 3)
     assert [head["name"] for head in told["heads"]] == ["L2.H1", "L0.H0"]
     assert all(len(head["tokens"]) == 3 for head in told["heads"])
     assert call("describe", acts) == 0
@@ -216,6 +218,31 @@ def test_map(folder, acts, capsys):
     assert "best heads" in capsys.readouterr().out
 
 
+def test_words_on_the_command_line_are_a_concept(acts, capsys, tmp_path):
+    out = tmp_path / "sub" / "folder" / "heads.json"
+    told = call_json(capsys, "rank", acts, "--concept", "red,blue", "--top", 2, "--out", out)
+    assert told["concept"] == "red, blue"
+    assert [head["name"] for head in told["heads"]] == [head.name for head in hp.HeadRanking.load(out).top(2)]
+    told = call_json(
+        capsys, "map", acts, "--concept", "red,blue", "--concept", "cats,dog", "--out", tmp_path / "a/b.csv"
+    )
+    assert told["concepts"] == ["red, blue", "cats, dog"]
+    assert call_json(capsys, "concepts", "tea,cups")["words"] == ["tea", "cups"]
+
+
+def test_the_first_samples_or_drawn_ones(folder, capsys, tmp_path):
+    capture = ("capture", folder / "model", "--samples", folder / "samples.jsonl")
+    told = call_json(capsys, *capture, "--out", tmp_path / "first", "--limit", 5)
+    model = tiny.tiny("llava")
+    first = hp.capture(model, folder / "samples.jsonl", limit=5, progress=False)
+    assert told["data"] == first.about["data"]
+    if "sample" not in inspect.signature(hp.capture).parameters:
+        pytest.skip("a capture draws no samples yet")
+    told = call_json(capsys, *capture, "--out", tmp_path / "drawn", "--sample", 5, "--seed", 3)
+    drawn = hp.capture(model, folder / "samples.jsonl", sample=5, seed=3, progress=False)
+    assert told["data"] == drawn.about["data"] != first.about["data"]
+
+
 def test_concepts(capsys):
     names = {one["name"] for one in call_json(capsys, "concepts")["concepts"]}
     assert {
@@ -248,6 +275,10 @@ def test_concepts(capsys):
         (["rank", "{acts}", "--concept", "colours", "--method", "magic"], "choose one of somp"),
         (["rank", "{acts}", "--concept", "colours", "--frequencies", "{samples}"], "give --significance N, too"),
         (["rank", "{acts}", "--concept", "colours", "--significance", "9", "--tail", "long"], "choose one of fitted"),
+        (["rank", "{acts}", "--concept", "colours", "--out", "{acts}"], "is a folder: choose another name"),
+        (["rank", "{acts}", "--concept", "colours", "--out", "{heads}/x.json"], "heads.json is a file: choose another"),
+        (["map", "{acts}", "--concept", "colours", "--figure", "map.gif"], "ends in .png or .svg"),
+        (["capture", "{model}", "--samples", "{samples}", "--out", "{samples}"], "samples.jsonl is a file: choose"),
         (["compare", "/no/heads.json", "{heads}"], "there is no file /no/heads.json"),
         (["compare", "{heads}"], "give at least two"),
         (["compare", "{heads}", "{heads}", "--top", "4"], "holds 3 heads, --top asks for 4"),
@@ -283,7 +314,44 @@ def test_a_mistake_is_one_line_and_exit_1(folder, acts, heads, capsys, monkeypat
     assert not (folder / "new").exists()
 
 
-@pytest.mark.parametrize("words", [["rank"], ["describe", "x", "--atoms", "0"], ["nonsense"]])
+WRONG = [
+    ["capture", "demo", "--samples", "no.txt", "--out", "x"],
+    ["capture", "demo", "--samples", __file__, "--out", f"{__file__}/x"],
+    ["describe", "no-acts"],
+    ["describe", ".", "--head", "first"],
+    ["rank", "no-acts", "--concept", "red,blue"],
+    ["rank", ".", "--concept", "no.txt"],
+    ["rank", ".", "--concept", "red,blue", "--method", "magic"],
+    ["map", ".", "--concept", "red,blue", "--figure", "map.gif"],
+    ["compare", "no.json", "no.json"],
+    ["attribute", "demo", "--samples", "no.txt", "--concept", "red,blue"],
+    ["generate", "demo", "--prompt", "a", "--heads", "no.json"],
+    ["generate", "demo", "--prompt", "a", "--edit", "no.json"],
+    ["generate", "demo", "--prompt", "a", "--image", "no.png"],
+    ["export", "demo", "--head", "L0.H0", "--out", f"{__file__}/x"],
+    ["concepts", "zebras"],
+]
+
+
+def test_a_wrong_name_is_told_before_torch_is_imported(tmp_path):
+    """In a process in which importing torch fails."""
+    code = "import json, sys; sys.modules['torch'] = None; from command import call\n"
+    code += "for words in json.loads(sys.argv[1]): assert call(*words) == 1, words\n"
+    tests = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(WRONG)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tests), *sys.path])},
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(WRONG), lines
+    assert all(line.startswith("headpursuit: ") for line in lines)
+
+
+@pytest.mark.parametrize("words", [["rank"], ["describe", "x", "--n-atoms", "0"], ["nonsense"]])
 def test_wrong_usage_is_exit_2(words):
     assert call(*words) == 2
 
@@ -303,7 +371,7 @@ def test_help_loads_no_torch():
 
 def test_the_installed_command_runs():
     done = subprocess.run(
-        [sys.executable, "-m", "headpursuit.cli", "--version"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "headpursuit", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("headpursuit ")
 

@@ -157,7 +157,7 @@ def test_a_recipe_is_shown_with_what_was_set(recipe, capsys):
 
 
 def start(recipe: Path, out: Path) -> subprocess.Popen[str]:
-    words = [sys.executable, "-m", "headpursuit.cli", "evaluate", str(recipe), "--out", str(out), "--json"]
+    words = [sys.executable, "-m", "headpursuit", "evaluate", str(recipe), "--out", str(out), "--json"]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ})
 
 

@@ -105,6 +105,46 @@ def test_files(tmp_path, name, content, words, mark):
     assert as_concept(str(path)) == made
 
 
+def test_words_are_a_concept_too():
+    made = as_concept(["red", "green"])
+    assert (made.name, made.words) == ("red, green", ("red", "green"))
+    assert as_concept(word for word in "abcd").name == "a, b, c, …"
+    assert as_concept("red, green,,blue ") == as_concept(("red", "green", "blue"))
+    assert as_concept(made) is made
+
+
+STORY = "Once upon a time there was a red house by the sea, and in it lived a cat. " * 40
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (STORY, "is a text of"),
+        (STORY.replace(",", ""), "no built-in concept 'Once upon a time"),
+        ([STORY], "is a text of"),
+        ("one line\nand another", "no built-in concept 'one line and another'"),
+        ("x" * 5000, "no built-in concept"),
+        ("", "no built-in concept"),
+        (7, "7 is no concept"),
+        ({"red": 1}, "is no concept"),
+        ([], "is empty"),
+        (["red", None], "None is a NoneType"),
+    ],
+)
+def test_what_is_no_concept_is_refused_in_one_short_line(given, message):
+    with pytest.raises(HeadPursuitError, match=message) as refused:
+        as_concept(given)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 400
+
+
+def test_a_file_of_stories_is_refused_in_one_short_line(tmp_path):
+    (tmp_path / "stories.txt").write_text(f"{STORY}\n{STORY}\n")
+    with pytest.raises(HeadPursuitError, match=r"stories\.txt: .* is a text of") as refused:
+        as_concept(tmp_path / "stories.txt")
+    assert len(str(refused.value)) < 400 + len(str(tmp_path))
+
+
 BAD_FILES = [
     ("a.txt", b"red\ngr\xfcn\n", r"a\.txt line 2: not UTF-8"),
     ("a.txt", b"# nothing\n\n", r"a\.txt: no words"),

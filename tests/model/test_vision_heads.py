@@ -88,12 +88,12 @@ def test_a_tower_is_named_by_a_dictionary(tmp_path):
     outputs = acts.z[0][:, 1] @ acts.weights.projection(0)[1]
     noise = torch.randn(6, outputs.shape[1], generator=torch.Generator().manual_seed(0))
     atoms = torch.cat([noise, outputs - outputs.mean(0)])
-    given = hp.Dictionary(atoms, [f"noise {i}" for i in range(6)] + [f"sample {i}" for i in range(3)])
+    given = hp.pursuit.Dictionary(atoms, [f"noise {i}" for i in range(6)] + [f"sample {i}" for i in range(3)])
     described = hp.describe(acts, heads=["L0.V1"], n_atoms=2, dictionary=given, progress=False)[0]
     assert all(label.startswith("sample") for label in described.tokens)
     assert described.explained_variance[-1] == pytest.approx(1, abs=1e-4)
     with pytest.raises(hp.HeadPursuitError, match="the dictionary has atoms of width 7, the heads write 64"):
-        hp.describe(acts, dictionary=hp.Dictionary(torch.ones(2, 7), ["a", "b"]), progress=False)
+        hp.describe(acts, dictionary=hp.pursuit.Dictionary(torch.ones(2, 7), ["a", "b"]), progress=False)
 
 
 def test_a_lone_linear_projector_takes_the_unembedding_to_the_tower(tmp_path):

@@ -36,5 +36,5 @@ def test_every_head_of_the_demo(name: str, activations: hp.HeadActivations, monk
     atoms = activations.weights.unembedding()
     for layer, z in activations.z.items():
         projection = activations.weights.projection(layer)
-        found = hp.somp_heads(z, projection, atoms, n_atoms=12)
+        found = hp.pursuit.somp_heads(z, projection, atoms, n_atoms=12)
         assert_same_as_literal(found, z, projection, atoms, n_atoms=12)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,8 +30,8 @@ def test_somp_score_is_the_literal_pursuits_explained_variance(acts):
     atoms = acts.weights.unembedding()[[ids[0] for ids in rows]]
     assert all(len(ids) == 1 for ids in rows)
     for head in acts.heads():
-        signal = hp.HeadSignal(acts.z[head.layer][:, head.head], acts.weights.projection(head.layer)[head.head])
-        expected = hp.somp_literal(signal, atoms, n_atoms=3).explained_variance[-1]
+        signal = hp.pursuit.HeadSignal(acts.z[head.layer][:, head.head], acts.weights.projection(head.layer)[head.head])
+        expected = hp.pursuit.somp_literal(signal, atoms, n_atoms=3).explained_variance[-1]
         assert ranking.score(head) == pytest.approx(float(expected), abs=1e-5)
 
 
@@ -51,9 +52,89 @@ def test_order_frame_and_file_agree(acts, tmp_path):
     assert len(frame) == 12
     ranking.save(tmp_path / "heads.json", top=5)
     stored = json.loads((tmp_path / "heads.json").read_text())
-    assert {"model", "concept", "method", "heads"} <= set(stored)
+    assert {"model", "concept", "method", "heads", "scores"} <= set(stored)
+    assert len(stored["heads"]) == 5
     assert set(stored["heads"][0]) == {"layer", "head", "name", "score"}
     assert hp.load_heads(tmp_path / "heads.json", model=tiny.tiny("llama")) == ranking.top(5)
+
+
+@pytest.mark.parametrize("made_by", ["rank", "lens", "attribute", "uneven"])
+def test_a_whole_ranking_comes_back(acts, tmp_path, made_by):
+    if made_by == "attribute":
+        samples = [hp.Sample(text, target="red") for text in tiny.TEXTS]
+        ranking = hp.attribute(tiny.tiny("llama"), samples, COLOURS, progress=False)
+    else:
+        ranking = hp.rank(acts, COLOURS, method="logit-lens" if made_by == "lens" else "somp", progress=False)
+    if made_by == "uneven":
+        ranking = replace(ranking, scores=np.where(np.arange(4) == 3, np.nan, ranking.scores))
+    path = ranking.save(tmp_path / "new folder" / "heads.json", top=2)
+    assert "NaN" not in path.read_text()
+    found = hp.HeadRanking.load(path)
+    assert found == ranking
+    assert hash(found) == hash(ranking)
+    np.testing.assert_array_equal(found.scores, ranking.scores)
+    assert found.order() == ranking.order()
+    assert hp.HeadRanking.from_dict(json.loads(json.dumps(ranking.to_dict()))) == ranking
+
+
+def test_rankings_differ_by_what_they_say(acts):
+    ranking = hp.rank(acts, COLOURS, progress=False)
+    assert ranking != replace(ranking, scores=ranking.scores + 1e-9)
+    assert ranking != replace(ranking, about={**ranking.about, "n_atoms": 3})
+    assert ranking != "a ranking"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no file"),
+        ("[1]", "is no heads file"),
+        ("{", "not valid JSON"),
+        ('{"model": {}, "heads": []}', "no whole ranking"),
+        ('{"model": {}, "scores": [1, 2]}', "no whole ranking"),
+    ],
+)
+def test_what_is_no_whole_ranking_is_refused(tmp_path, content, message):
+    path = tmp_path / "heads.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(hp.HeadPursuitError, match=message) as refused:
+        hp.HeadRanking.load(path)
+    assert str(path) in str(refused.value) or path.name in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_ranking_shows_its_best_heads(acts):
+    ranking = hp.rank(acts, COLOURS, progress=False)
+    shown = repr(ranking)
+    assert shown.startswith(f"HeadRanking(colours by somp: {ranking.top(1)[0]} {ranking.scores.max():.2f}, ")
+    assert shown.endswith("; 12 heads, 20 samples)")
+    page = replace(ranking, concept="<b>")._repr_html_()
+    assert "&lt;b&gt;" in page
+    assert page.count("<tr") == 13
+
+
+def test_a_ranking_is_drawn(acts):
+    pytest.importorskip("headpursuit.drawing")
+    assert hp.rank(acts, COLOURS, progress=False).plot().axes
+
+
+def test_a_concept_is_taken_in_every_form(acts, tmp_path):
+    words = ["red", "blue", "yellow"]
+    (tmp_path / "shades.txt").write_text("\n".join(words))
+    named = hp.rank(acts, hp.Concept("shades", words), progress=False)
+    assert hp.rank(acts, tmp_path / "shades.txt", progress=False) == named
+    assert hp.rank(acts, str(tmp_path / "shades.txt"), progress=False) == named
+    assert replace(hp.rank(acts, words, progress=False), concept="shades") == named
+    assert replace(hp.rank(acts, "red,blue, yellow", progress=False), concept="shades") == named
+    assert hp.rank(acts, "colours", progress=False).concept == "colours"
+    tested = hp.significance(acts, words, draws=2, progress=False).ranking
+    assert (tested.concept, tested.words) == ("red, blue, yellow", named.words)
+    assert hp.stability(acts, words, k=2, draws=1, progress=False).ranking.words == named.words
+    assert hp.concept_map(acts, ["colours", words], progress=False).concepts == ("colours", "red, blue, yellow")
+    model, samples = tiny.tiny("llama"), [hp.Sample("a", target="red")]
+    assert hp.attribute(model, samples, words, progress=False).words == named.words
+    assert len(hp.greedy_heads(model, samples, words, k=1, progress=False)) == 1
 
 
 def test_heads_of_another_model_are_refused(acts, tmp_path):
@@ -100,6 +181,15 @@ def test_controls_match_the_layers_and_avoid_the_chosen():
     assert len(set(draws)) > 1
     assert draws == hp.random_controls(chosen, heads, draws=25, seed=3)
     assert draws != hp.random_controls(chosen, heads, draws=25, seed=4)
+
+
+def test_controls_know_the_heads_of_whatever_has_some(acts):
+    ranking = hp.rank(acts, COLOURS, progress=False)
+    chosen = ranking.top(2)
+    expected = hp.random_controls(chosen, tiny.tiny("llama").anatomy.heads(), seed=5)
+    names = [head.name for head in chosen]
+    for among in (tiny.tiny("llama"), acts, ranking, [head.name for head in acts.heads()]):
+        assert hp.random_controls(names, among, seed=5) == expected
 
 
 def test_controls_need_room():

@@ -44,12 +44,12 @@ def demo_acts(demo):
 
 
 def score_by_hand(acts, rows, head, method):
-    signal = hp.HeadSignal(acts.z[head.layer][:, head.head], acts.weights.projection(head.layer)[head.head])
+    signal = hp.pursuit.HeadSignal(acts.z[head.layer][:, head.head], acts.weights.projection(head.layer)[head.head])
     unembedding = acts.weights.unembedding().float()
     atoms = torch.stack([unembedding[list(row)].mean(dim=0) for row in rows])
     if method == "logit_lens":
         return float((signal.dense() @ atoms.T).mean())
-    return float(hp.somp_literal(signal, atoms, n_atoms=3).explained_variance[-1])
+    return float(hp.pursuit.somp_literal(signal, atoms, n_atoms=3).explained_variance[-1])
 
 
 @pytest.mark.parametrize("method", ["somp", "logit_lens"])
@@ -161,7 +161,7 @@ def test_moments_are_tested_too(llama):
     sets = random_token_sets(rows, unembedding, moments.tokenizer, draws=8).sets
     for layer in moments.layers:
         alone = [
-            hp.somp_moments(
+            hp.pursuit.somp_moments(
                 moments.centered(layer),
                 moments.weights.projection(layer),
                 unembedding[[row[0] for row in one]],

@@ -69,7 +69,7 @@ class HeadMoments(Captured):
             raise HeadPursuitError("one token has no variance, so there is nothing to explain: give more text")
 
     def centered(self, layer: int) -> Float[Tensor, "h e e"]:
-        """``Σ (z − z̄)ᵀ(z − z̄)``, what :func:`headpursuit.somp_moments` takes."""
+        """``Σ (z − z̄)ᵀ(z − z̄)``, what :func:`headpursuit.pursuit.somp_moments` takes."""
         total = self.total[layer]
         return self.second[layer] - total[:, :, None] * total[:, None, :] / self.count
 

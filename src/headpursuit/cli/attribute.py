@@ -8,13 +8,16 @@ from typing import Annotated
 import typer
 
 from headpursuit.cli.common import (
+    ConceptOption,
     DeviceOption,
     DtypeOption,
     JsonOption,
     ModelArgument,
+    MultiTokenOption,
     RevisionOption,
     SeedOption,
     TrustOption,
+    check_out,
     note,
     print_json,
     print_table,
@@ -23,10 +26,10 @@ from headpursuit.cli.common import (
 
 def attribute(
     model: ModelArgument,
-    concept: Annotated[str, typer.Option(metavar="NAME|FILE", help="A built-in concept or a file of words.")],
-    samples: Annotated[Path, typer.Option(help="Samples with targets that speak of the concept.")],
+    samples: Annotated[str, typer.Option(help="Samples with targets that speak of the concept.")],
+    concept: ConceptOption,
     top: Annotated[int, typer.Option(min=1, help="How many heads to show and to write.")] = 16,
-    multi_token: Annotated[str, typer.Option(help="Words of several tokens: skip, first or mean.")] = "skip",
+    multi_token: MultiTokenOption = "skip",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many samples.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples that run together; fewer need less memory.")] = 8,
     out: Annotated[Path | None, typer.Option(help="Write the heads here, for `generate --heads`.")] = None,
@@ -39,14 +42,18 @@ def attribute(
 ) -> None:
     """Order all heads by how the concept's log-odds change with their scale: one forward and one backward pass."""
     from headpursuit.concepts import as_concept
+    from headpursuit.model.samples import as_samples
+
+    check_out(out)
+    words, given = as_concept(concept), as_samples(samples)
+
     from headpursuit.model.load import load
     from headpursuit.ranking.attribution import attribute as attribute_heads
 
-    words = as_concept(concept)
     loaded = load(model, revision=revision, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     ranking = attribute_heads(
         loaded,
-        samples,
+        given,
         words,
         multi_token=multi_token,  # type: ignore[arg-type]
         batch_size=batch_size,

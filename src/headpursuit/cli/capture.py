@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from headpursuit.cli.common import (
     RevisionOption,
     SeedOption,
     TrustOption,
+    check_out,
     note,
     print_json,
 )
@@ -22,7 +23,7 @@ from headpursuit.cli.common import (
 
 def capture(
     model: ModelArgument,
-    samples: Annotated[Path, typer.Option(help="A .txt, .jsonl, .csv or .parquet file, or a folder of images.")],
+    samples: Annotated[str, typer.Option(help="A .txt, .jsonl, .csv or .parquet file, or a folder of images.")],
     out: Annotated[Path, typer.Option(help="New folder for the capture; one that was cut off goes on.")],
     positions: Annotated[
         str, typer.Option(help="Tokens that make a sample's row: mean, last, image, answer or all.")
@@ -34,7 +35,10 @@ def capture(
         bool,
         typer.Option("--through-norm", help="Read heads behind the norm that follows their projection (Gemma 2, …)."),
     ] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only so many samples, drawn with --seed.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many samples.")] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Only N samples, drawn at random with --seed.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples run together.")] = 16,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on past samples that cannot be used.")] = False,
     revision: RevisionOption = None,
@@ -45,18 +49,17 @@ def capture(
     json: JsonOption = False,
 ) -> None:
     """Read what every head writes for every sample, into a folder that `describe` and `rank` take."""
-    import random
-
-    from headpursuit.activations.capture import capture as capture_heads
     from headpursuit.activations.positions import check_positions
-    from headpursuit.model.load import load
     from headpursuit.model.samples import as_samples
 
+    check_out(out, folder=True)
     check_positions(positions, part=part)  # type: ignore[arg-type]
-    chosen = as_samples(samples)
-    if limit is not None and limit < len(chosen):
-        kept = sorted(random.Random(seed).sample(range(len(chosen)), limit))
-        chosen = [chosen[index] for index in kept]
+    given = as_samples(samples)
+
+    from headpursuit.activations.capture import capture as capture_heads
+    from headpursuit.model.load import load
+
+    drawn: dict[str, Any] = {} if sample is None else {"sample": sample, "seed": seed}
     loaded = load(
         model,
         revision=revision,
@@ -67,12 +70,14 @@ def capture(
     )
     acts = capture_heads(
         loaded,
-        chosen,
+        given,
         positions=positions,  # type: ignore[arg-type]
         through_norm=through_norm,
         out=out,
         batch_size=batch_size,
+        limit=limit,
         skip_bad=skip_bad,
+        **drawn,
     )
     skipped = acts.about["skipped"]
     for line in skipped:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from headpursuit.errors import HeadPursuitError
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of whatever is drawn at random.")]
@@ -17,7 +21,49 @@ ModelArgument = Annotated[
 RevisionOption = Annotated[str | None, typer.Option(help="Commit, branch or tag on the Hub.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …; CUDA when there is one.")]
 DtypeOption = Annotated[str, typer.Option(help="auto (the checkpoint's own), float32, bfloat16 or float16.")]
+ActsArgument = Annotated[Path, typer.Argument(metavar="ACTS", help="A folder that `headpursuit capture` wrote.")]
+ConceptOption = Annotated[
+    str,
+    typer.Option(metavar="NAME|FILE|WORDS", help="A built-in concept, a file of words, or words (red,green,blue)."),
+]
+MethodOption = Annotated[str, typer.Option(help="somp (share of variance explained) or logit-lens (mean logit).")]
+AtomsOption = Annotated[int, typer.Option(min=1, help="Pursuit steps at most.")]
+MultiTokenOption = Annotated[str, typer.Option(help="Words of several tokens: skip, first or mean.")]
+FoldNormOption = Annotated[bool, typer.Option("--fold-norm", help="Fold the final norm's gain into the dictionary.")]
 TrustOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the checkpoint.")]
+
+
+def check_out(path: Path | None, *, folder: bool = False, suffixes: Sequence[str] = ()) -> None:
+    """Check that something can be written, before any work is done for it; folders on the way are made later.
+
+    Args:
+        path: where; None where nothing is to be written.
+        folder: whether it will be a folder, and not a file.
+        suffixes: endings that a file may have; any when empty.
+
+    Raises:
+        HeadPursuitError: naming the path that cannot be written, or has another ending.
+    """
+    if path is None:
+        return
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise HeadPursuitError(f"{path}: choose a name that ends in {' or '.join(suffixes)}")
+    if path.exists() and path.is_dir() != folder:
+        raise HeadPursuitError(f"{path} is a {'file' if folder else 'folder'}: choose another name")
+    parent = next(parent for parent in path.absolute().parents if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        reason = "is read-only" if parent.is_dir() else "is a file"
+        raise HeadPursuitError(f"{path} cannot be written, since {parent} {reason}: choose another folder")
+
+
+def check_capture(path: Path) -> None:
+    """Check that a capture's folder is there, before anything is imported to read it.
+
+    Raises:
+        HeadPursuitError: there is no such folder.
+    """
+    if not path.is_dir():
+        raise HeadPursuitError(f"{path} is no capture, there is no such folder: `headpursuit capture --out` writes one")
 
 
 def print_json(content: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from headpursuit.cli.common import JsonOption, SeedOption, note, print_json, print_table
+from headpursuit.cli.common import JsonOption, SeedOption, check_out, note, print_json, print_table
 from headpursuit.errors import HeadPursuitError
 
 
@@ -19,9 +19,9 @@ def compare(
     json: JsonOption = False,
 ) -> None:
     """Show how many heads the rankings of several concepts or data sets share (Jaccard similarity)."""
-    from headpursuit.ranking.overlap import head_overlap
     from headpursuit.ranking.ranking import read_heads
 
+    check_out(figure, suffixes=[".png", ".svg"])
     stored = [read_heads(file) for file in files]
     for one in stored[1:]:
         if one.model.get("fingerprint") != stored[0].model.get("fingerprint"):
@@ -38,6 +38,8 @@ def compare(
             raise HeadPursuitError(
                 f"{one.path} holds {len(one.heads)} heads, --top asks for {top}: rank with --top {top}"
             )
+    from headpursuit.ranking.overlap import head_overlap
+
     names = [one.concept or one.path.stem for one in stored]
     if len(set(names)) < len(names):
         # One concept on several data sets: the files tell them apart.

@@ -7,15 +7,30 @@ from typing import Annotated, Literal
 
 import typer
 
-from headpursuit.cli.common import JsonOption, SeedOption, note, print_json, print_table
+from headpursuit.cli.common import (
+    ActsArgument,
+    AtomsOption,
+    JsonOption,
+    MethodOption,
+    MultiTokenOption,
+    SeedOption,
+    check_capture,
+    check_out,
+    note,
+    print_json,
+    print_table,
+)
+from headpursuit.files import write_text
 
 
 def concept_map(
-    acts: Annotated[Path, typer.Argument(metavar="ACTS", help="A folder that `headpursuit capture` wrote.")],
-    concept: Annotated[list[str], typer.Option(metavar="NAME|FILE", help="A concept; give the option several times.")],
-    method: Annotated[str, typer.Option(help="somp or logit-lens.")] = "somp",
-    atoms: Annotated[int, typer.Option(min=1, help="Pursuit steps at most.")] = 50,
-    multi_token: Annotated[str, typer.Option(help="Words of several tokens: skip, first or mean.")] = "skip",
+    acts: ActsArgument,
+    concept: Annotated[
+        list[str], typer.Option(metavar="NAME|FILE|WORDS", help="A concept; give the option several times.")
+    ],
+    method: MethodOption = "somp",
+    n_atoms: AtomsOption = 50,
+    multi_token: MultiTokenOption = "skip",
     significance: Annotated[
         int, typer.Option(min=0, metavar="N", help="Show z against N random token sets and not the score.")
     ] = 0,
@@ -25,19 +40,24 @@ def concept_map(
     json: JsonOption = False,
 ) -> None:
     """Score every head for several concepts, and show the best heads of each."""
-    import numpy as np
+    from headpursuit.concepts import as_concept
+    from headpursuit.ranking.methods import as_method
+
+    check_out(out)
+    check_out(figure, suffixes=[".png", ".svg"])
+    check_capture(acts)
+    as_method(method)
+    words = [as_concept(one) for one in concept]
 
     from headpursuit.activations.store import open_capture
-    from headpursuit.concepts import as_concept
     from headpursuit.ranking.overlap import concept_map as map_concepts
 
-    words = [as_concept(one) for one in concept]
     opened = open_capture(acts)
     found = map_concepts(
         opened,
         words,
-        method=method.replace("-", "_"),  # type: ignore[arg-type]
-        n_atoms=atoms,
+        method=method,
+        n_atoms=n_atoms,
         multi_token=multi_token,  # type: ignore[arg-type]
         draws=significance,
         seed=seed,
@@ -45,9 +65,7 @@ def concept_map(
     values: Literal["scores", "z"] = "z" if significance else "scores"
     table = found.to_frame(values)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(out, index_label="concept")
-        note(f"wrote {out}")
+        note(f"wrote {write_text(out, table.to_csv(index_label='concept'))}")
     if figure is not None:
         from headpursuit.drawing import save_figure
         from headpursuit.report.figures import concept_map_figure
@@ -70,8 +88,8 @@ def concept_map(
         )
         return
     rows = []
-    for name, row in zip(found.concepts, table.to_numpy(), strict=True):
-        best = np.argsort(-row, kind="stable")[:5]
-        rows.append([name, "  ".join(f"{table.columns[index]} {row[index]:.2f}" for index in best)])
+    for name, row in table.iterrows():
+        best = row.sort_values(ascending=False, kind="stable").head(5)
+        rows.append([str(name), "  ".join(f"{head} {value:.2f}" for head, value in best.items())])
     measure = "z" if significance else {"somp": "explained variance", "logit_lens": "mean logit"}[found.method]
     print_table(f"{opened.model['id']}, {found.n} samples, {measure}", ["concept", "best heads"], rows)

@@ -6,15 +6,15 @@ from typing import Annotated
 
 import typer
 
-from headpursuit.cli.common import JsonOption, SeedOption, print_json, print_table
+from headpursuit.cli.common import JsonOption, MultiTokenOption, SeedOption, print_json, print_table
 
 
 def concepts(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME|FILE]", help="Show the words of one.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME|FILE|WORDS]", help="Show the words of one.")] = None,
     model: Annotated[
         str | None, typer.Option(help="Also show which tokens of this model's vocabulary they are.")
     ] = None,
-    multi_token: Annotated[str, typer.Option(help="Words of several tokens: skip, first or mean.")] = "skip",
+    multi_token: MultiTokenOption = "skip",
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:

@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from headpursuit.cli.common import JsonOption, SeedOption, print_json, print_table
+from headpursuit.cli.common import (
+    ActsArgument,
+    FoldNormOption,
+    JsonOption,
+    SeedOption,
+    check_capture,
+    print_json,
+    print_table,
+)
 
 
 def describe(
-    acts: Annotated[Path, typer.Argument(metavar="ACTS", help="A folder that `headpursuit capture` wrote.")],
+    acts: ActsArgument,
     head: Annotated[list[str] | None, typer.Option(help="Such as L18.H27; all heads when left out.")] = None,
-    atoms: Annotated[int, typer.Option(min=1, help="Tokens a head.")] = 5,
+    n_atoms: Annotated[int, typer.Option(min=1, help="Tokens a head.")] = 5,
     method: Annotated[str, typer.Option(help="somp (Table 1) or logit-lens (Table 6).")] = "somp",
-    fold_norm: Annotated[
-        bool, typer.Option("--fold-norm", help="Fold the final norm's gain into the dictionary.")
-    ] = False,
+    fold_norm: FoldNormOption = False,
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
     """Name heads by the tokens that explain what they write; needs no model in memory."""
+    from headpursuit.model.heads import parse_heads
+    from headpursuit.ranking.methods import as_method
+
+    check_capture(acts)
+    chosen, wanted = as_method(method), parse_heads(head) if head else None
+
     from headpursuit.activations.store import open_capture
     from headpursuit.ranking.describe import describe as describe_heads
 
     opened = open_capture(acts)
-    described = describe_heads(
-        opened,
-        heads=head or None,
-        n_atoms=atoms,
-        method=method,  # type: ignore[arg-type]
-        fold_norm=fold_norm,
-    )
+    described = describe_heads(opened, heads=wanted, n_atoms=n_atoms, method=chosen, fold_norm=fold_norm)
     if json:
         print_json(
             {
                 "model": dict(opened.model),
-                "method": method,
+                "method": chosen,
                 "positions": opened.positions,
                 "n": opened.n,
                 "seed": seed,
@@ -45,17 +50,10 @@ def describe(
             }
         )
         return
-    measure = "explained" if method == "somp" else "of samples"
+    measure = "explained" if chosen == "somp" else "of samples"
     print_table(
-        f"{opened.model['id']}, {opened.n} samples, positions {opened.positions}, {method}",
+        f"{opened.model['id']}, {opened.n} samples, positions {opened.positions}, {chosen}",
         ["head", measure, "tokens"],
-        [
-            [
-                one.head.name,
-                f"{(one.explained_variance or one.frequency or (0,))[-1]:.1%}",
-                "  ".join(map(repr, one.tokens)),
-            ]
-            for one in described
-        ],
+        [[one.head.name, f"{one.share:.1%}", "  ".join(map(repr, one.tokens))] for one in described],
         right=[measure],
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from headpursuit.editing.edit import HeadEdit
 
 HeadsOption = Annotated[Path | None, typer.Option(help="A heads.json that `rank --out` wrote.")]
-HeadOption = Annotated[list[str] | None, typer.Option(help="Heads by name, such as L18.H27.")]
+HeadOption = Annotated[list[str] | None, typer.Option(help="Heads by name, such as L18.H27, or several with commas.")]
 ScaleOption = Annotated[
     float | None,
     typer.Option(help="Factor of their contribution: −1 suppresses, 5 enhances.", show_default="-1"),
@@ -42,20 +42,24 @@ def read_edit(
     Raises:
         HeadPursuitError: the options contradict each other, or a file cannot be read.
     """
-    from headpursuit.editing.edit import HeadEdit, read_edit_file
-    from headpursuit.editing.where import ALL, as_where
+    from headpursuit.model.heads import parse_heads
     from headpursuit.ranking.ranking import read_heads
 
     if sum((heads is not None, bool(head), edit is not None)) > 1:
         raise HeadPursuitError("give only one of --heads FILE, --head NAME and --edit FILE")
     if heads is None and not head and (scale is not None or where is not None):
         raise HeadPursuitError("--scale and --where speak of heads: name them with --heads FILE or --head NAME")
+    if edit is not None and not edit.is_file():
+        raise HeadPursuitError(f"there is no file {edit}: `HeadEdit.save` and `headpursuit tune` write one")
+    stored = None if heads is None else read_heads(heads)
+    chosen = parse_heads(head or ()) if stored is None else stored.heads
+
+    from headpursuit.editing.edit import HeadEdit, read_edit_file
+    from headpursuit.editing.where import ALL, as_where
+
     if edit is not None:
         return read_edit_file(edit)
-    scale, place = -1.0 if scale is None else scale, as_where(where or ALL)
-    if head:
-        return HeadEdit(head, scale=scale, where=place), None
-    if heads is None:
+    if not chosen:
         return None, None
-    stored = read_heads(heads)
-    return HeadEdit(stored.heads, scale=scale, where=place), stored.model
+    made = HeadEdit(chosen, scale=-1.0 if scale is None else scale, where=as_where(where or ALL))
+    return made, None if stored is None else stored.model

@@ -13,6 +13,7 @@ from headpursuit.cli.common import (
     RevisionOption,
     SeedOption,
     TrustOption,
+    check_out,
     note,
     print_json,
 )
@@ -38,11 +39,13 @@ def export(
     json: JsonOption = False,
 ) -> None:
     """Write an edit into a checkpoint's weights, or into an adapter, for use without this package."""
-    from headpursuit.exporting.export import export as export_edit
-
+    check_out(out, folder=True)
     chosen, origin = read_edit(heads=heads, head=head, edit=edit, scale=scale)
     if chosen is None:
         raise HeadPursuitError("nothing to export: name heads with --heads FILE or --head NAME, or give --edit FILE")
+
+    from headpursuit.exporting.export import export as export_edit
+
     done = export_edit(
         model,
         chosen,

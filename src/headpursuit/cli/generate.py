@@ -45,12 +45,15 @@ def generate(
     json: JsonOption = False,
 ) -> None:
     """Write on from a prompt; with heads, once unedited and once with the heads scaled."""
-    from headpursuit.model.identity import require_same_model
-    from headpursuit.model.load import load
     from headpursuit.model.samples import Sample
 
-    chosen, origin = read_edit(heads=heads, head=head, edit=edit, scale=scale, where=where)
     samples = [Sample(text=text, image=image, chat=not no_chat, where=f"--prompt {text!r}") for text in prompt]
+    samples[0].open_image()
+    chosen, origin = read_edit(heads=heads, head=head, edit=edit, scale=scale, where=where)
+
+    from headpursuit.model.identity import require_same_model
+    from headpursuit.model.load import load
+
     loaded = load(
         model,
         revision=revision,

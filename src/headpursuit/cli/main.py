@@ -72,6 +72,6 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"headpursuit: {place}{error.strerror or error}\n")
+        file = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"headpursuit: {file}{error.strerror or error}\n")
         sys.exit(1)

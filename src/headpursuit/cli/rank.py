@@ -7,7 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headpursuit.cli.common import JsonOption, SeedOption, note, print_json, print_table
+from headpursuit.cli.common import (
+    ActsArgument,
+    AtomsOption,
+    ConceptOption,
+    FoldNormOption,
+    JsonOption,
+    MethodOption,
+    MultiTokenOption,
+    SeedOption,
+    check_capture,
+    check_out,
+    note,
+    print_json,
+    print_table,
+)
 from headpursuit.errors import HeadPursuitError
 
 if TYPE_CHECKING:
@@ -17,15 +31,13 @@ if TYPE_CHECKING:
 
 
 def rank(
-    acts: Annotated[Path, typer.Argument(metavar="ACTS", help="A folder that `headpursuit capture` wrote.")],
-    concept: Annotated[str, typer.Option(metavar="NAME|FILE", help="A built-in concept or a file of words.")],
-    method: Annotated[str, typer.Option(help="somp or logit-lens.")] = "somp",
+    acts: ActsArgument,
+    concept: ConceptOption,
+    method: MethodOption = "somp",
     top: Annotated[int, typer.Option(min=1, help="How many heads to show and to write.")] = 16,
-    atoms: Annotated[int, typer.Option(min=1, help="Pursuit steps at most.")] = 50,
-    multi_token: Annotated[str, typer.Option(help="Words of several tokens: skip, first or mean.")] = "skip",
-    fold_norm: Annotated[
-        bool, typer.Option("--fold-norm", help="Fold the final norm's gain into the dictionary.")
-    ] = False,
+    n_atoms: AtomsOption = 50,
+    multi_token: MultiTokenOption = "skip",
+    fold_norm: FoldNormOption = False,
     significance: Annotated[
         int, typer.Option(min=0, metavar="N", help="Test every head against N random token sets (z, p, q).")
     ] = 0,
@@ -43,19 +55,24 @@ def rank(
     json: JsonOption = False,
 ) -> None:
     """Order all heads by how much a concept explains of what they write; needs no model in memory."""
-    from headpursuit.activations.store import open_capture
     from headpursuit.concepts import as_concept
+    from headpursuit.ranking.methods import as_method
+
+    if frequencies is not None and not significance:
+        raise HeadPursuitError("--frequencies are for random token sets: give --significance N, too")
+    check_out(out)
+    check_capture(acts)
+    view, words = as_method(method), as_concept(concept)
+
+    from headpursuit.activations.store import open_capture
     from headpursuit.ranking.rank import rank as rank_heads
     from headpursuit.ranking.significance import significance as test_heads
     from headpursuit.ranking.stability import stability as disturb
 
-    if frequencies is not None and not significance:
-        raise HeadPursuitError("--frequencies are for random token sets: give --significance N, too")
-    words = as_concept(concept)
     opened = open_capture(acts)
     options = {
-        "method": method.replace("-", "_"),
-        "n_atoms": atoms,
+        "method": view,
+        "n_atoms": n_atoms,
         "multi_token": multi_token,
         "fold_norm": fold_norm,
     }

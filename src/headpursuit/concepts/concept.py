@@ -18,9 +18,9 @@ from headpursuit.files import parse_json, read_text
 # "C#" is a word and "red # warm" is a word with a remark, so a remark needs a blank before it.
 _REMARK = re.compile(r"(^|\s)#.*$")
 # A longer one is a sentence; the longest name of a country has 47 characters.
-_LONGEST = 80
-# No system opens a longer one.
-_LONGEST_PATH = 4000
+_LONGEST = 60
+# A longer text is nobody's file.
+_LONGEST_NAME = 255
 # So many words name a concept that has no other name.
 _IN_A_NAME = 3
 _CSV_HEADERS = frozenset({"word", "words", "concept", "token", "name"})
@@ -125,17 +125,17 @@ def _from_text(text: str) -> Concept:
     if key := canonical_name(text):
         entry = BUILTIN[key]
         return Concept(key, built_in_words(key), entry.description, entry.source, entry.plurals)
-    short = textwrap.shorten(text, 60, placeholder=" …")
-    if len(text) <= _LONGEST_PATH and "\n" not in text:
+    short = " ".join(text[:_LONGEST].split()) + (" …" if len(text) > _LONGEST else "")
+    if text.strip() and "\n" not in text:
         path = Path(text).expanduser()
-        if path.exists():
+        if _exists(path):
             return _read(path)
         if "," in text:
             words = [word.strip() for word in text.split(",") if word.strip()]
             return Concept(_name_of(words), tuple(words))
-        if path.suffix or len(path.parts) > 1:
+        if len(text) <= _LONGEST_NAME and (path.suffix or len(path.parts) > 1):
             raise HeadPursuitError(
-                f"no concept file {short}: give a .txt, .csv or .json file, or one of {', '.join(BUILTIN)}"
+                f"no concept file {path}: give a .txt, .csv or .json file, or one of {', '.join(BUILTIN)}"
             )
     near = difflib.get_close_matches(text.lower()[:_LONGEST], BUILTIN, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
@@ -143,6 +143,13 @@ def _from_text(text: str) -> Concept:
         f"no built-in concept {short!r}: {hint}there are {', '.join(BUILTIN)}; "
         "or give words (red,green,blue) or a file of words"
     )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long for a file's name, or with a zero byte in it
+        return False
 
 
 def _name_of(words: Sequence[object]) -> str:

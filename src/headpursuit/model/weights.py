@@ -31,7 +31,7 @@ UNEMBEDDING = "unembedding"
 FINAL_NORM_GAIN = "final_norm_gain"
 _NO_UNEMBEDDING = (
     "these heads stand in a vision tower, and no single linear map leads from there to the text, so that no token names what "
-    "they write: give a dictionary of the tower's width, hp.describe(acts, dictionary=hp.Dictionary(atoms, labels))"
+    "they write: give a dictionary of the tower's width, hp.describe(acts, dictionary=hp.pursuit.Dictionary(atoms, labels))"
 )
 
 

@@ -58,7 +58,7 @@ class ConceptMap:
     Attributes:
         concepts: names, in the order given.
         scores: shape ``(c, l, h)``; NaN where a layer has no such head.
-        z: the same against random token sets, see :class:`headpursuit.Significance`; None if none were drawn.
+        z: the same against random token sets, see :func:`headpursuit.significance`; None if none were drawn.
         method: ``somp`` (share of variance explained) or ``logit_lens`` (mean logit).
         n: number of samples.
         positions: which tokens each sample was the mean of.

@@ -1,0 +1,65 @@
+from . import data, pursuit, report
+from .activations.capture import capture
+from .activations.head_activations import HeadActivations
+from .activations.store import open_capture
+from .concepts import Concept, concept
+from .editing.edit import HeadEdit, load_edit
+from .errors import HeadPursuitError
+from .evaluation.evaluate import evaluate
+from .evaluation.results import Results
+from .exporting.export import export
+from .exporting.verify import verify
+from .model.anatomy import Anatomy
+from .model.head_model import HeadModel
+from .model.heads import Head
+from .model.load import load, wrap
+from .model.samples import Sample
+from .ranking.attribution import attribute
+from .ranking.controls import random_controls
+from .ranking.describe import describe
+from .ranking.greedy import greedy_heads
+from .ranking.load_heads import load_heads
+from .ranking.overlap import concept_map, head_overlap
+from .ranking.rank import rank
+from .ranking.ranking import HeadRanking
+from .ranking.significance import significance
+from .ranking.stability import stability
+from .tuning.tune import tune
+from .versions import __version__
+
+__all__ = [
+    "Anatomy",
+    "Concept",
+    "Head",
+    "HeadActivations",
+    "HeadEdit",
+    "HeadModel",
+    "HeadPursuitError",
+    "HeadRanking",
+    "Results",
+    "Sample",
+    "__version__",
+    "attribute",
+    "capture",
+    "concept",
+    "concept_map",
+    "data",
+    "describe",
+    "evaluate",
+    "export",
+    "greedy_heads",
+    "head_overlap",
+    "load",
+    "load_edit",
+    "load_heads",
+    "open_capture",
+    "pursuit",
+    "random_controls",
+    "rank",
+    "report",
+    "significance",
+    "stability",
+    "tune",
+    "verify",
+    "wrap",
+]

@@ -1,5 +1,0 @@
-"""``python -m headpursuit.cli``."""
-
-from headpursuit.cli.main import main
-
-main()
