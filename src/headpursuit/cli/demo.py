@@ -27,8 +27,7 @@ def demo(
 
     results = run_demo(out=out, limit=limit, seed=seed)
     if out is not None:
-        from headpursuit.report import write_report
-        from headpursuit.report.figures import render_readme_figure
+        from headpursuit.report import render_readme_figure, write_report
 
         write_report(results, out)
         render_readme_figure(results, out / "figure.png")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,11 @@ def own_entries(rows: Rows, *, fields: Mapping[str, str]) -> Iterator[Entry]:
     folder = Path(rows).expanduser().parent if isinstance(rows, str | Path) else None
     for where, row in _numbered(rows):
         record = _record(row, fields, folder=folder, where=where)
-        yield Entry(key=repr(content_key(record)), part=None, make=lambda record=record: record)
+        yield Entry(key=repr(content_key(record)), part=None, make=partial(_same, record))
+
+
+def _same(record: Record) -> Record:
+    return record
 
 
 def _numbered(rows: Rows) -> Iterator[tuple[str, Any]]:

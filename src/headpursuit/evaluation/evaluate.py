@@ -238,7 +238,7 @@ def run(prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progr
     for concept in tqdm(prepared.concepts, desc="goals", disable=not (progress and any(wished.values())), leave=False):
         own = [one for one in rows if one.concept == concept.name]
         somp = rankings[concept.name]["somp"]
-        verdicts = []
+        verdicts: list[Verdict] = []
         for wish in wished[concept.name]:
             # One number of heads serves a concept: what suppresses it is what is raised.
             k = verdicts[0].k if verdicts else settle(wish, somp, recipe.edit.k, selection, where=recipe.edit.where)

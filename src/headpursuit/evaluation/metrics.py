@@ -168,5 +168,6 @@ def _plain(text: str) -> str:
 
 @lru_cache(maxsize=256)
 def word_pattern(words: tuple[str, ...]) -> re.Pattern[str]:
+    """The pattern of the words that :func:`count_words` counts."""
     longest_first = sorted(words, key=len, reverse=True)
     return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?:s|es)?(?!\w)", re.IGNORECASE)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from headpursuit.drawing import bars, effects, heat_map, matrices, overlap, readable, signed, sweep, trade_off
+from headpursuit.drawing import bars, effects, heat_map, matrices, overlap, readable, signed, sweep
 from headpursuit.evaluation.results import Results
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.report.tables import Reportable, largest_k, shared_heads, transfer
@@ -38,7 +38,7 @@ def figures(what: Reportable) -> dict[str, Figure]:
     if isinstance(what, HeadRanking):
         return {f"{_plain(what.concept)}-map": ranking_map(what)}
     if isinstance(what, Tuned):
-        return {"trade-off": tuning_figure(what), **_of_results(what.results)}
+        return {"trade-off": what.plot(), **_of_results(what.results)}
     if isinstance(what, Results):
         return _of_results(what)
     return {f"{_plain(one.recipe)}-{name}": figure for one in what for name, figure in _of_results(one).items()}
@@ -109,27 +109,6 @@ def described_figure(results: Results) -> Figure | None:
     labels = [f"{one.head.name}  {', '.join(map(token, one.tokens))}" for one in best]
     shares = [one.explained_variance[-1] for one in best if one.explained_variance]
     return bars(labels, shares, title="Heads that a few tokens explain best", label="share of variance explained")
-
-
-def tuning_figure(tuned: Tuned) -> Figure:
-    """What every edit does to the target over what it costs."""
-    trials, goal = tuned.trials, tuned.goal
-    chosen = {
-        name: next(one for one in trials if one.edit == edit)
-        for name, edit in (("tuned", tuned.edit), ("fixed", tuned.fixed))
-    }
-    return trade_off(
-        {
-            "tried, tuning split": [(one.cost, one.effect) for one in trials],
-            "best, tuning split": [(one.trial.cost, one.trial.effect) for one in tuned.front],
-            "the same, test split": [(one.cost, one.effect) for one in tuned.front],
-        },
-        marked=[(f"{name}, tuning split", one.cost, one.effect) for name, one in chosen.items()],
-        reach=goal.reach,
-        title=f"{'Enhance' if goal.rises else 'Suppress'} {readable(goal.concept)}",
-        xlabel="largest loss, 1 = all that is allowed",
-        ylabel=f"{readable(goal.target.metric)}, unedited = 1",
-    )
 
 
 def concept_map_figure(found: ConceptMap, *, z: bool = False) -> Figure:

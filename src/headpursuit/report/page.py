@@ -16,7 +16,7 @@ from headpursuit.drawing import SELECTION_NAMES, effects, printable, readable, s
 from headpursuit.errors import HeadPursuitError, MissingExtraError
 from headpursuit.evaluation.results import Results
 from headpursuit.ranking.ranking import HeadRanking
-from headpursuit.report.figures import described_figure, ranking_map, sweeps, transfer_figures, tuning_figure
+from headpursuit.report.figures import described_figure, ranking_map, sweeps, transfer_figures
 from headpursuit.report.summary import EditSummary, edits
 from headpursuit.report.tables import Reportable, Table, as_table, largest_k, tables
 from headpursuit.report.text import is_right, marked, percent, shown, token
@@ -114,7 +114,7 @@ def _view(what: Reportable) -> dict[str, Any]:
     blocks = []
     if isinstance(what, Tuned):
         own = tables(what)
-        figure = _svg(tuning_figure(what), "Every edit that was tried: effect over cost")
+        figure = _svg(what.plot(), "Every edit that was tried: effect over cost")
         misses = [f"missed: {miss}" for miss in what.misses]
         blocks.append(
             _block(
@@ -125,8 +125,8 @@ def _view(what: Reportable) -> dict[str, Any]:
                 tables=[_html_table(one) for one in own],
             )
         )
-    for place, (results, concept, told) in enumerate(concepts):
-        unfolded = place == 0 or len(concepts) <= _UNFOLDED
+    for number, (results, concept, told) in enumerate(concepts):
+        unfolded = number == 0 or len(concepts) <= _UNFOLDED
         blocks.append(_concept_block(results, concept, told, names, unfolded=unfolded))
     for results in several:
         blocks += _results_blocks(results, alone=alone, with_tables=not isinstance(what, Tuned))
@@ -301,8 +301,8 @@ def _indexed(blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
     indexed = [not block["title"].startswith(_TABLES) or block["title"] == first for block in blocks]
     return {
         "blocks": [
-            {**block, "id": f"part-{place}", "indexed": listed}
-            for place, (block, listed) in enumerate(zip(blocks, indexed, strict=True), start=1)
+            {**block, "id": f"part-{number}", "indexed": listed}
+            for number, (block, listed) in enumerate(zip(blocks, indexed, strict=True), start=1)
         ]
     }
 
@@ -310,7 +310,7 @@ def _indexed(blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _example(example: Example, words: Sequence[str]) -> dict[str, Any]:
     texts = [
         ("unedited", "before", example.before, marked(example.before, words, later=example.after)),
-        ("suppressed", "after", example.after, marked(example.after, words)),
+        ("suppressed", "after", example.after, marked(example.after or "", words)),
         ("enhanced", "enhanced", example.enhanced, marked(example.enhanced or "", words)),
     ]
     image = example.image

@@ -138,7 +138,7 @@ def _draw_examples(
             y = _Pen(figure, left, y, right).write([(printable(example.prompt), "")], colour=QUIET) - 0.05
         texts = [
             ("before", marked(example.before, concept.counted)),
-            ("suppressed", marked(example.after, concept.counted)),
+            ("suppressed", marked(example.after or "", concept.counted)),
         ]
         if example.enhanced is not None:
             texts.append(("enhanced", marked(example.enhanced, concept.counted)))

@@ -252,11 +252,11 @@ def _ranking(ranking: HeadRanking) -> Table:
     measured = {"somp": "explained variance", "logit_lens": "mean logit", "attribution": "derivative of log-odds"}
     lines = [
         {
-            "rank": str(place),
+            "rank": str(rank),
             "head": head.name,
             measured[ranking.method]: f"{ranking.score(head):.3f}".replace("-", "−"),
         }
-        for place, head in enumerate(ranking.order()[:_HEADS_SHOWN], start=1)
+        for rank, head in enumerate(ranking.order()[:_HEADS_SHOWN], start=1)
     ]
     note = f"Of {len(ranking.order())} heads; {ranking.n} samples, positions: {ranking.positions}."
     return as_table(f"The heads that write {readable(ranking.concept)}, best first", lines, note)
@@ -265,13 +265,13 @@ def _ranking(ranking: HeadRanking) -> Table:
 def _tuned(tuned: Tuned) -> Iterator[Table]:
     goal, rows = tuned.goal, tuned.results.rows
     lines = []
-    for measure in goal.measures:
-        found = {row.selection: row for row in rows if (row.task, row.metric) == (measure.task, measure.metric)}
-        limit = next((one.at_most for one in goal.limits if one.measure == measure), None)
+    for metric in goal.metrics:
+        found = {row.selection: row for row in rows if (row.task, row.metric) == (metric.task, metric.name)}
+        limit = next((one.at_most for one in goal.limits if one.metric == metric), None)
         lines.append(
             {
-                "task": readable(measure.task),
-                "metric": readable(measure.metric) + ("" if found["tuned"].normalized is not None else " (change)"),
+                "task": readable(metric.task),
+                "metric": readable(metric.name) + ("" if found["tuned"].normalized is not None else " (change)"),
                 f"fixed (k = {len(tuned.fixed.heads)}, α = {signed(tuned.fixed.scale)}) [95 %]": shown(
                     found.get("somp")
                 ),

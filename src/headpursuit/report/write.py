@@ -59,7 +59,7 @@ def load(folder: str | Path) -> Results | list[Results] | Tuned:
     if (folder / RESULTS).is_file():
         stored = read_json(folder / RESULTS)
         if isinstance(stored, dict) and str(stored.get("recipe", "")).startswith("tune "):
-            return Tuned.load(folder)  # type: ignore[attr-defined]
+            return Tuned.load(folder)
         return Results.load(folder)
     if not folder.is_dir():
         raise HeadPursuitError(

@@ -132,7 +132,7 @@ def _shared_scale(space: Space, attempt: Attempt) -> Callable[[optuna.Trial], Tr
         method = asked.suggest_categorical("method", list(space.orders))
         k = asked.suggest_int("k", 1, space.k)
         scale = asked.suggest_float("scale", space.low, space.high, step=space.step)
-        where = asked.suggest_categorical("where", list(space.where))
+        where = asked.suggest_categorical("where", list(space.where))  # type: ignore[arg-type]
         return attempt(HeadEdit(space.orders[method][:k], scale=scale, where=as_where(where)), method)
 
     return run

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from headpursuit.activations.positions import Positions
     from headpursuit.concepts.concept import ConceptLike
     from headpursuit.editing.where import Where
+    from headpursuit.evaluation.effects import Wanted
     from headpursuit.model.head_model import HeadModel
+    from headpursuit.model.heads import Head
     from headpursuit.model.samples import Samples
     from headpursuit.ranking.ranking import HeadRanking
 
@@ -327,7 +329,7 @@ def run_tuning(
         folder=out,
         progress=progress,
     )
-    orders = {method: rankings[method].order() for method in options.methods}
+    orders: dict[str, Sequence[Head]] = {method: rankings[method].order() for method in options.methods}
     most = min(options.k, *map(len, orders.values()))
     low, high = options.scales or _SCALES[rises]
     space = Space(orders, most, low, high, where=options.where, per_head=options.per_head)
@@ -455,7 +457,7 @@ def _table(
         if metric.task == goal.target.task:  # every other task would be as many runs again
             rows.append(row(test, metric, controls, selection="random", scale=_mean_scale(edit), **named))
             others["random"] = controls
-        wanted = "same" if metric != goal.target else "more" if goal.rises else "less"
+        wanted: Wanted = "same" if metric != goal.target else "more" if goal.rises else "less"
         comparisons += [
             comparison(
                 test,
@@ -465,7 +467,7 @@ def _table(
                 against=other,
                 scale=_mean_scale(edit),
                 wanted=wanted,
-                **named,  # type: ignore[arg-type]
+                **named,
             )
             for other, edits in others.items()
         ]
