@@ -18,8 +18,7 @@ def _demo() -> dict[str, Any]:
 
     model = hp.load("demo")
     samples = [
-        hp.Sample(text=one.text, image=one.image, target=one.target)
-        for one in demo_samples("caption", "selection", limit=24)
+        hp.Sample(text=one.text, image=one.image, target=one.target) for one in demo_samples("caption", "selection", limit=24)
     ]
     return {
         "hp": hp,

@@ -135,11 +135,7 @@ def table(rows: list[Row]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        ratio = (
-            ""
-            if row.ratio is None
-            else f"{row.ratio:{'.3f' if row.ratio < 2 else '.2f' if row.ratio < 10 else '.0f'}}×"
-        )
+        ratio = "" if row.ratio is None else f"{row.ratio:{'.3f' if row.ratio < 2 else '.2f' if row.ratio < 10 else '.0f'}}×"
         base = "" if row.baseline_seconds is None else _brief(row.baseline_seconds)
         memory = "" if row.extra_gib is None else f"{row.extra_gib:.3f}"
         cells = [row.case, _brief(row.seconds), row.baseline, base, ratio, memory, row.target, row.note]

@@ -75,9 +75,7 @@ def layer_case(bench: Bench, n: int) -> list[Row]:
     ]
     if n == 1000:
         double = float64_step_seconds(bench, layer) * 50 * layer.z.shape[1]
-        rows.append(
-            Row(f"layer, n={n}, L1", seconds, "ResiDual-style float64", double, None, "", "1 step of 1 head", shape)
-        )
+        rows.append(Row(f"layer, n={n}, L1", seconds, "ResiDual-style float64", double, None, "", "1 step of 1 head", shape))
         l2 = bench.time(lambda: hp.somp_heads(layer.z, layer.projection, layer.atoms, n_atoms=50, criterion="l2"))
         centred = layer.z.double() - layer.z.double().mean(dim=0)
         moment = torch.bmm(centred.permute(1, 2, 0), centred.transpose(0, 1))
@@ -102,9 +100,7 @@ def no_topic_case(bench: Bench) -> list[Row]:
     flat = layer.projection.reshape(-1, layer.projection.shape[2])
     seconds = bench.time(lambda: hp.somp_heads(layer.z, layer.projection, layer.atoms, n_atoms=50), repeats=1)
     product = bench.time(lambda: layer.atoms @ flat.T)
-    return [
-        Row("layer, n=1000, no topics", seconds, "product D Wₒᵀ", product, note="hardest input: no atom stands out")
-    ]
+    return [Row("layer, n=1000, no topics", seconds, "product D Wₒᵀ", product, note="hardest input: no atom stands out")]
 
 
 def ranking_case(bench: Bench) -> list[Row]:
@@ -126,9 +122,7 @@ def ranking_case(bench: Bench) -> list[Row]:
     some = [hp.HeadSignal(z[:, i].contiguous(), projection[i]) for i in range(2)]
     literal = statistics.mean(bench.time(lambda s=s: hp.somp_literal(s, concept, n_atoms=50), repeats=1) for s in some)
     note = f"literal: 2 heads whole, × {heads // 2}"
-    return [
-        Row(f"ranking {heads} heads", seconds, "literal float32", literal * heads, memory, "≥ 100×, < 5 s", note, shape)
-    ]
+    return [Row(f"ranking {heads} heads", seconds, "literal float32", literal * heads, memory, "≥ 100×, < 5 s", note, shape)]
 
 
 def null_case(bench: Bench) -> list[Row]:

@@ -36,8 +36,7 @@ def test_every_room_is_on_the_map():
     rooms = {
         path.name if path.suffix else f"{path.name}/"
         for path in (ROOT / "src" / "headpursuit").iterdir()
-        if (path.is_dir() and (path / "__init__.py").is_file())
-        or (path.suffix == ".py" and path.stem.strip("_") == path.stem)
+        if (path.is_dir() and (path / "__init__.py").is_file()) or (path.suffix == ".py" and path.stem.strip("_") == path.stem)
     }
     named = set(NAMED.findall((ROOT / "docs" / "architecture.md").read_text()))
     assert rooms - named == set()

@@ -27,17 +27,13 @@ def drawn():
     points = {"tried": [(0.1, 1.0), (2.0, 0.4)], "best": [(0.1, 0.9), (2.0, 0.4)]}
     odd = "$\\frac{1}{0$ \x00 \ud800"
     return {
-        "heat map": drawing.heat_map(
-            np.random.default_rng(0).random((4, 6)), title=odd, outlined=[hp.Head(1, 2), (0, 0)]
-        ),
+        "heat map": drawing.heat_map(np.random.default_rng(0).random((4, 6)), title=odd, outlined=[hp.Head(1, 2), (0, 0)]),
         "named heat map": drawing.heat_map(table, title="named"),
         "bars": drawing.bars([odd, "b"], [0.4, -0.1], title="bars", label=odd),
         "effects": drawing.effects(results.rows, title=odd),
         "sweep over k": drawing.sweep(results.rows, over="k", target=("captioning", "colours words"), title=odd),
         "sweep over the scale": drawing.sweep(made_up.mnist().rows, over="scale"),
-        "trade-off": drawing.trade_off(
-            points, marked=[("tuned", 2.0, 0.4)], reach=0.5, title=odd, xlabel="x", ylabel="y"
-        ),
+        "trade-off": drawing.trade_off(points, marked=[("tuned", 2.0, 0.4)], reach=0.5, title=odd, xlabel="x", ylabel="y"),
         "overlap": drawing.overlap(table),
         "wide overlap": drawing.overlap(pd.DataFrame(np.eye(15), index=range(15), columns=range(15))),
     }
@@ -122,9 +118,7 @@ def test_a_trade_off_shows_most_points_and_says_what_lies_beyond(costs):
 
 def test_the_target_has_the_largest_panel():
     figure = drawing.sweep(made_up.results().rows, over="k", target=("digits", "accuracy"))
-    areas = {
-        axes.get_title().split("\n")[0]: axes.get_position().width * axes.get_position().height for axes in figure.axes
-    }
+    areas = {axes.get_title().split("\n")[0]: axes.get_position().width * axes.get_position().height for axes in figure.axes}
     assert max(areas, key=areas.get) == "accuracy"
 
 

@@ -107,9 +107,7 @@ def processor(family: str) -> Any:
         images.image_seq_length = 16
         return transformers.PaliGemmaProcessor(images, tokenizer(image_token="<image>"))
     if family == "idefics2":
-        images = _images(
-            "Idefics2ImageProcessorPil", size={"shortest_edge": 16, "longest_edge": 32}, do_image_splitting=False
-        )
+        images = _images("Idefics2ImageProcessorPil", size={"shortest_edge": 16, "longest_edge": 32}, do_image_splitting=False)
         return transformers.Idefics2Processor(images, tokenizer(), image_seq_len=3)
     if family == "idefics3":
         images = _images("Idefics3ImageProcessorPil", size={"longest_edge": 64}, max_image_size={"longest_edge": 32})

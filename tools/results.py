@@ -107,9 +107,7 @@ def summary(all_results: Sequence[Results]) -> str:
     lines += [table.to_markdown().strip() for table in _restricted(all_results)]
     lost = [one for one in judged if one.verdict == "worse"]
     lines.append(
-        f"SOMP's heads did less than others, with an interval away from 0, in {len(lost)} comparison(s):"
-        if lost
-        else ""
+        f"SOMP's heads did less than others, with an interval away from 0, in {len(lost)} comparison(s):" if lost else ""
     )
     lines.append("\n".join(f"- {_in_words(one)}" for one in lost))
     return "\n\n".join(line for line in lines if line)

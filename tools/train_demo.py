@@ -354,9 +354,7 @@ def train(
     """Minimise the losses of pictures and of texts together; returns the log, one entry every hundred steps."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     # No weight decay: it is cheapest when a function is spread over many heads.
-    optimizer = torch.optim.AdamW(
-        parameters, lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
-    )
+    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=settings.learning_rate, total_steps=steps, pct_start=0.06, final_div_factor=100
     )

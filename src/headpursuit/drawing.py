@@ -307,12 +307,7 @@ def sweep(
     lines = max(2, 2 + math.ceil((small - 4) / columns)) if large else max(1, math.ceil(small / columns))
     figure = new_figure(width=9.6 if large or small > 2 else 3.4 * max(small, 1), height=2.0 * lines + 0.9)
     spec = figure.add_gridspec(lines, columns if large or small > 2 else max(small, 1))
-    free = [
-        (line, column)
-        for line in range(lines)
-        for column in range(spec.ncols)
-        if not (large and line < 2 and column < 2)
-    ]
+    free = [(line, column) for line in range(lines) for column in range(spec.ncols) if not (large and line < 2 and column < 2)]
     for measure in measures:
         big = large and measure == target
         axes = figure.add_subplot(spec[:2, :2] if big else spec[free.pop(0)])
@@ -362,9 +357,7 @@ def trade_off(
     for (name, cost, effect), (colour, marker) in zip(
         marked, (("tuned", "*"), ("somp", "D"), ("logit_lens", "s")), strict=False
     ):
-        axes.plot(
-            cost, effect, marker, color=COLOURS[colour], markersize=9, label=printable(name), linestyle="none", zorder=5
-        )
+        axes.plot(cost, effect, marker, color=COLOURS[colour], markersize=9, label=printable(name), linestyle="none", zorder=5)
     costs = [pair[0] for pairs in points.values() for pair in pairs if math.isfinite(pair[0])]
     right = max([limit * 1.2, *([float(np.quantile(costs, 0.9))] if costs else []), *(cost for _, cost, _ in marked)])
     left = min([0.0, *costs])
@@ -436,9 +429,7 @@ def matrices(tables: Mapping[str, pd.DataFrame], *, title: str = "", strongest: 
             for (row, column), value in np.ndenumerate(values):
                 ink = PAPER if shades[row, column] > 0.55 else INK
                 if math.isfinite(value):
-                    axes.text(
-                        column, row, f"{value:.2f}".replace("-", "−"), ha="center", va="center", fontsize=8, color=ink
-                    )
+                    axes.text(column, row, f"{value:.2f}".replace("-", "−"), ha="center", va="center", fontsize=8, color=ink)
         names = [readable(str(one)) for one in table.columns]
         axes.set_xticks(range(columns), names, rotation=40, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(rows), [readable(str(one)) for one in table.index] if place == 0 else [""] * rows)
@@ -454,9 +445,7 @@ def _write(figure: Figure, out: Path | io.BytesIO, *, vector: bool) -> None:
     metadata = {"Creator": "headpursuit", "Date": None} if vector else {"Software": "headpursuit"}
     with mpl.rc_context({"svg.hashsalt": "headpursuit", "svg.fonttype": "none"}):
         clear: Any = {"facecolor": "none"} if isinstance(out, io.BytesIO) else {}
-        figure.savefig(
-            out, format="svg" if vector else "png", bbox_inches="tight", pad_inches=0.1, metadata=metadata, **clear
-        )
+        figure.savefig(out, format="svg" if vector else "png", bbox_inches="tight", pad_inches=0.1, metadata=metadata, **clear)
 
 
 def _name_cells(root: ElementTree.Element, names: Sequence[str]) -> None:

@@ -161,9 +161,7 @@ def test_rank_by_logit_lens(acts, capsys):
 
 def test_rank_beside_chance_and_disturbed_data(folder, acts, capsys):
     words = ["rank", acts, "--concept", folder / "words.txt", "--top", 4, "--significance", 20, "--stability", 3]
-    told = call_json(
-        capsys, *words, "--out", folder / "tested.json", "--frequencies", folder / "words.txt", "--seed", 2
-    )
+    told = call_json(capsys, *words, "--out", folder / "tested.json", "--frequencies", folder / "words.txt", "--seed", 2)
     assert told["significance"]["draws"] == 20
     assert told["significance"]["matched"] == ["norm", "frequency"]
     assert told["stability"]["k"] == 4
@@ -223,9 +221,7 @@ def test_words_on_the_command_line_are_a_concept(acts, capsys, tmp_path):
     told = call_json(capsys, "rank", acts, "--concept", "red,blue", "--top", 2, "--out", out)
     assert told["concept"] == "red, blue"
     assert [head["name"] for head in told["heads"]] == [head.name for head in hp.HeadRanking.load(out).top(2)]
-    told = call_json(
-        capsys, "map", acts, "--concept", "red,blue", "--concept", "cats,dog", "--out", tmp_path / "a/b.csv"
-    )
+    told = call_json(capsys, "map", acts, "--concept", "red,blue", "--concept", "cats,dog", "--out", tmp_path / "a/b.csv")
     assert told["concepts"] == ["red, blue", "cats, dog"]
     assert call_json(capsys, "concepts", "tea,cups")["words"] == ["tea", "cups"]
 
@@ -370,9 +366,7 @@ def test_help_loads_no_torch():
 
 
 def test_the_installed_command_runs():
-    done = subprocess.run(
-        [sys.executable, "-m", "headpursuit", "--version"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-m", "headpursuit", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("headpursuit ")
 
 

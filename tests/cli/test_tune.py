@@ -76,8 +76,7 @@ def test_attribute_writes_heads(tmp_path, capsys):
     assert content["method"] == "attribution"
     model = hp.load("demo", device="cpu")
     samples = [
-        hp.Sample(text=one.text, image=one.image, target=one.target)
-        for one in demo_samples("caption", "selection", limit=6)
+        hp.Sample(text=one.text, image=one.image, target=one.target) for one in demo_samples("caption", "selection", limit=6)
     ]
     expected = hp.attribute(model, samples, hp.concept("colours"), progress=False)
     assert hp.load_heads(heads, model=model) == expected.top(2)

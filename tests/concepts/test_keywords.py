@@ -20,9 +20,7 @@ from headpursuit.concepts.keywords import keywords
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.samples import Sample
 
-ANSWERS = [
-    Sample(text=text, where=f"line {number}") for number, text in enumerate(["You Clown, you fool", "clown!", "hi"])
-]
+ANSWERS = [Sample(text=text, where=f"line {number}") for number, text in enumerate(["You Clown, you fool", "clown!", "hi"])]
 
 
 class Asked:
@@ -110,9 +108,7 @@ def test_images_are_sent_whole_and_class_names_are_dropped():
     data = base64.b64decode(picture["image_url"]["url"].removeprefix("data:image/png;base64,"))
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), np.asarray(image))
     assert "zebra" not in text["text"].lower()
-    plural = keywords(
-        [Sample(image=image)], Asked(*asked.script), kind="image", avoid=["Zebras"], held_out=0, progress=False
-    )
+    plural = keywords([Sample(image=image)], Asked(*asked.script), kind="image", avoid=["Zebras"], held_out=0, progress=False)
     assert plural.words == found.words
 
 

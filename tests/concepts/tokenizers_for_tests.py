@@ -38,9 +38,7 @@ def byte_level(more: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=450, initial_alphabet=alphabet, special_tokens=["<|end|>"], show_progress=False
-    )
+    trainer = trainers.BpeTrainer(vocab_size=450, initial_alphabet=alphabet, special_tokens=["<|end|>"], show_progress=False)
     tokenizer.train_from_iterator([*CORPUS, *more], trainer)
     return _wrapped(tokenizer, eos_token="<|end|>")
 
@@ -94,7 +92,5 @@ def forgetful() -> PreTrainedTokenizerFast:
 def uncased() -> PreTrainedTokenizerFast:
     """Everything is lower-cased before it is split."""
     tokenizer = _trained_bpe(unk_token="<unk>")
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()]
-    )
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()])
     return _wrapped(tokenizer, unk_token="<unk>")

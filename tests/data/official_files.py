@@ -69,9 +69,7 @@ def _mnist(folder: Path) -> None:
     for prefix in ("train", "t10k"):
         pixels = rng.integers(0, 255, (12, 28, 28), dtype=np.uint8)
         labels = bytes(range(10)) + b"\0\1"
-        (folder / f"{prefix}-images-idx3-ubyte").write_bytes(
-            struct.pack(">BBBBIII", 0, 0, 8, 3, 12, 28, 28) + pixels.tobytes()
-        )
+        (folder / f"{prefix}-images-idx3-ubyte").write_bytes(struct.pack(">BBBBIII", 0, 0, 8, 3, 12, 28, 28) + pixels.tobytes())
         (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(struct.pack(">BBBBI", 0, 0, 8, 1, 12) + labels)
 
 

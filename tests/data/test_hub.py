@@ -90,9 +90,7 @@ def test_captions_and_their_images(tmp_path):
             "filename": datasets.Value("string"),
         }
     )
-    rows = [
-        {"image": Image.new("RGB", (3, 3)), "caption": ["A dog.", "One dog."], "filename": f"{n}.jpg"} for n in range(8)
-    ]
+    rows = [{"image": Image.new("RGB", (3, 3)), "caption": ["A dog.", "One dog."], "filename": f"{n}.jpg"} for n in range(8)]
     write(tmp_path / "data", "test", rows, features)
     found = load_records("flickr30k", path=tmp_path, split="all")
     assert len(found) == 8

@@ -79,9 +79,7 @@ def test_a_missing_mnist_file_is_named(tmp_path):
 def test_a_folder_a_class_with_and_without_parts(tmp_path):
     for part in ("train", "test", "val"):
         picture(tmp_path / "divided" / part / "AnnualCrop" / "1.png")
-    divided = {
-        part: load_records("eurosat", path=tmp_path / "divided", split=part) for part in ("selection", "test", "all")
-    }
+    divided = {part: load_records("eurosat", path=tmp_path / "divided", split=part) for part in ("selection", "test", "all")}
     assert [record.where for record in divided["test"]] == ["test/AnnualCrop/1.png"]
     assert [record.label for record in divided["selection"]] == ["annual crop"]
     assert len(divided["all"]) == 3

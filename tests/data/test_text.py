@@ -15,8 +15,7 @@ def question(number, *, answer="Paris", **more):
     return {
         "Question": f"Question {number}?",
         "QuestionId": f"tc_{number}",
-        "Answer": {"Value": answer, "Aliases": [answer, "The Other"], "NormalizedAliases": [answer.lower(), "other"]}
-        | more,
+        "Answer": {"Value": answer, "Aliases": [answer, "The Other"], "NormalizedAliases": [answer.lower(), "other"]} | more,
     }
 
 
@@ -77,9 +76,7 @@ def prompts(tmp_path, count=200):
 
 def test_real_toxicity_prompts_are_halved_and_never_shared(tmp_path):
     prompts(tmp_path)
-    selection, test = (
-        load_records("real-toxicity-prompts", path=tmp_path, split=part) for part in ("selection", "test")
-    )
+    selection, test = (load_records("real-toxicity-prompts", path=tmp_path, split=part) for part in ("selection", "test"))
     texts = [{record.text for record in part} for part in (selection, test)]
     assert not texts[0] & texts[1]
     assert len(texts[0] | texts[1]) == 200

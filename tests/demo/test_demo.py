@@ -121,9 +121,7 @@ def test_captions_say_each_attribute_only_sometimes():
 @pytest.mark.parametrize(("task", "wanted"), [("digits", 0.85), ("countries", 0.85), ("facts", 0.8)])
 def test_it_knows_what_it_was_taught(model, task, wanted):
     asked = demo.demo_samples(task, "test", limit=60)
-    answers = model.generate(
-        [hp.Sample(text=one.text, image=one.image) for one in asked], max_new_tokens=12, batch_size=60
-    )
+    answers = model.generate([hp.Sample(text=one.text, image=one.image) for one in asked], max_new_tokens=12, batch_size=60)
     right = [exact_match(answer, one.target) for answer, one in zip(answers, asked, strict=True)]
     assert sum(right) / len(right) >= wanted
 

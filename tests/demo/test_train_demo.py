@@ -22,9 +22,7 @@ def test_words_that_are_known_push_nothing():
 
 
 def test_the_script_trains_and_saves_a_model_that_opens(tmp_path, monkeypatch):
-    settings = train_demo.Settings(
-        steps=2, tower_steps=2, pool=12, shapes=2, faces=2, digits=2, facts=2, continuations=2
-    )
+    settings = train_demo.Settings(steps=2, tower_steps=2, pool=12, shapes=2, faces=2, digits=2, facts=2, continuations=2)
     monkeypatch.setattr(train_demo.digits, "digit_indices", lambda split: (0, 1, 2))
     monkeypatch.setattr(train_demo, "measure", lambda folder: {"a figure": (0.5, 2)})
     train_demo.train_demo(settings, tmp_path)

@@ -94,8 +94,7 @@ def test_two_edits_do_together_what_they_do_inside_each_other(llama):
 EDITS = (
     hp.HeadEdit(["L0.H1", "L2.H3"], scale=-1),
     hp.HeadEdit(["L0.H1", "L2.H3"], scale=[0.1, 1 / 3], where="generated"),
-    hp.HeadEdit(["L0.H1"], scale=2, where=torch.tensor([[True, False], [False, True]]))
-    + hp.HeadEdit(["L0.H1"], scale=0),
+    hp.HeadEdit(["L0.H1"], scale=2, where=torch.tensor([[True, False], [False, True]])) + hp.HeadEdit(["L0.H1"], scale=0),
 )
 
 

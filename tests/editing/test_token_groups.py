@@ -206,9 +206,7 @@ def test_one_row_of_a_mask_holds_for_texts_of_one_length(llama):
             return llama.hf(input_ids=ids).logits
 
     assert torch.equal(logits(mask), logits(mask.expand(2, -1)))
-    assert torch.equal(
-        logits(mask)[:, :1], logits("generated")[:, :1]
-    )  # a causal model: nothing before the mask changes
+    assert torch.equal(logits(mask)[:, :1], logits("generated")[:, :1])  # a causal model: nothing before the mask changes
 
 
 @pytest.mark.parametrize(

@@ -265,9 +265,7 @@ def test_held_out_words_are_counted_and_never_ranked_with():
 def test_country_questions_and_the_others_are_apart(tmp_path):
     write_data("trivia-qa", tmp_path)
     found = prepare(load_recipe("qa-countries"), Source(path=tmp_path, limit=5))
-    about, others = (
-        {record.answers[0] for record in found.records[name]} for name in ("country questions", "other questions")
-    )
+    about, others = ({record.answers[0] for record in found.records[name]} for name in ("country questions", "other questions"))
     assert about <= {"France", "Spain", "Japan", "Peru"}
     assert all(answer.startswith("a thing") for answer in others)
     assert len(found.records["country questions"]) == 5

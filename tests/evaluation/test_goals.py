@@ -87,9 +87,7 @@ def test_limits_come_before_the_target():
     assert choose(wished, [tries[0], tries[3]]).number == 0
     assert choose(wished, [trial(0, 0.1, 3.0), trial(1, 0.7, 1.2)]).number == 1
     rising = Goal("c", WORDS, goal.limits, rises=True, reach=1.3)
-    raised = [
-        Trial(n, EDIT, "somp", effect, cost, -effect, cost) for n, (effect, cost) in enumerate([(1.2, 0.2), (1.4, 0.9)])
-    ]
+    raised = [Trial(n, EDIT, "somp", effect, cost, -effect, cost) for n, (effect, cost) in enumerate([(1.2, 0.2), (1.4, 0.9)])]
     assert choose(rising, raised).effect == 1.4
 
 

@@ -48,9 +48,7 @@ def model_like(checkpoint):
 def shrunk(name, folder):
     """The recipe with everything that costs time made small."""
     recipe = load_recipe(name)
-    classifier = (
-        str(save_classifier(folder / "classifier", ["neutral", "toxic"])) if name.startswith("toxicity") else ""
-    )
+    classifier = str(save_classifier(folder / "classifier", ["neutral", "toxic"])) if name.startswith("toxicity") else ""
     tasks = [task.model_copy(update={"max_new_tokens": 2, "classifier": classifier}) for task in recipe.tasks]
     concepts = [
         spec.model_copy(update={"multi_token": "first" if spec.multi_token == "skip" else spec.multi_token})

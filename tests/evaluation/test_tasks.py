@@ -16,9 +16,7 @@ QUESTIONS = [
     Record("Capital of France?", answers=("Paris", "paris", "city of light"), where="q 1"),
     Record("Who {wrote} it?", answers=("Jane Austen",), where="q 2"),
 ]
-IMAGES = [
-    Record(image=Image.new("RGB", (16, 16), (shade, 0, 0)), label=name) for shade, name in ((9, "dog"), (99, "cat"))
-]
+IMAGES = [Record(image=Image.new("RGB", (16, 16), (shade, 0, 0)), label=name) for shade, name in ((9, "dog"), (99, "cat"))]
 PICTURES = [
     Record(image=Image.new("RGB", (16, 16), (9, 0, 0)), references=("a red dog runs", "one dog")),
     Record(image=Image.new("RGB", (16, 16), (0, 9, 0)), references=("two blue cats sleep", "cats")),
@@ -88,9 +86,7 @@ def test_everything_that_a_number_depends_on_is_its_identity():
         tasks.question_answering([QUESTIONS[0], Record("Who {wrote} it?", answers=("Austen",))]).identity,
     ]
     assert all(other != base for other in others)
-    words = [
-        tasks.captioning(PICTURES, concepts=[concept]).identity for concept in (COLOURS, hp.Concept("colours", ["red"]))
-    ]
+    words = [tasks.captioning(PICTURES, concepts=[concept]).identity for concept in (COLOURS, hp.Concept("colours", ["red"]))]
     assert words[0] != words[1]
     other = [Record(image=Image.new("RGB", (16, 16), (8, 0, 0)), label="dog"), IMAGES[1]]
     assert tasks.classification(IMAGES).identity != tasks.classification(other).identity

@@ -59,9 +59,7 @@ def test_the_rank_is_what_the_heads_need(tmp_path):
     done = hp.export(model, edit, tmp_path / "two", format="lora", progress=False)
     assert done.rank == 32
     assert json.loads((tmp_path / "two" / "adapter_config.json").read_text())["r"] == 32
-    with pytest.raises(
-        hp.HeadPursuitError, match=r"L0 needs a LoRA of rank 32 \(2 heads × width 16\), above the limit of 31"
-    ):
+    with pytest.raises(hp.HeadPursuitError, match=r"L0 needs a LoRA of rank 32 \(2 heads × width 16\), above the limit of 31"):
         hp.export(model, edit, tmp_path / "few", format="lora", max_rank=31, progress=False)
     assert not (tmp_path / "few").exists()
     hp.export(model, edit, tmp_path / "ia3", format="ia3", progress=False)

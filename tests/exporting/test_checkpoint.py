@@ -81,9 +81,7 @@ def only_heads_changed(model, edit, folder, out, *, changed):
     for key in differing:
         index = int(next(part for part in key.split(".") if part.isdigit()))
         layer = model.anatomy.layer(index)
-        rows = [
-            one if stores_input_first(model.module(layer.projection)) else one.T for one in (before[key], after[key])
-        ]
+        rows = [one if stores_input_first(model.module(layer.projection)) else one.T for one in (before[key], after[key])]
         expected, found = (one.unflatten(0, (layer.n_heads, layer.head_width)) for one in rows)
         for head in range(layer.n_heads):
             factors = [factor.scale for factor in edit.factors if factor.head == hp.Head(index, head)]

@@ -53,9 +53,7 @@ def test_what_is_no_export_is_refused(model, edit, options, message, tmp_path):
 
 def test_scales_that_the_dtype_cannot_hold_are_refused(tmp_path):
     folder = saved.save("llama", tmp_path / "model", torch.float16)
-    with pytest.raises(
-        hp.HeadPursuitError, match=r"layers\.0\.self_attn\.o_proj\.weight: the scaled weights do not fit F16"
-    ):
+    with pytest.raises(hp.HeadPursuitError, match=r"layers\.0\.self_attn\.o_proj\.weight: the scaled weights do not fit F16"):
         hp.export(folder, hp.HeadEdit(["L0.H0"], scale=1e6), tmp_path / "out", progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
@@ -136,9 +134,7 @@ def broken_off(folder, tmp_path_factory):
 @pytest.mark.parametrize("format", ["checkpoint", "lora"])
 def test_killing_an_export_anywhere_leaves_nothing(broken_off, model, format, tmp_path):
     told, root = broken_off
-    assert (
-        told["killed"][format] > {"checkpoint": 25, "lora": 5}[format]
-    )  # so often it was killed, a step later each time
+    assert told["killed"][format] > {"checkpoint": 25, "lora": 5}[format]  # so often it was killed, a step later each time
     hp.export(model, EDIT, tmp_path / "whole", format=format, progress=False)
     assert saved.contents(root / format) == saved.contents(tmp_path / "whole")
     assert {path.name for path in root.iterdir()} == {"checkpoint", "lora"}

@@ -69,9 +69,7 @@ def test_a_changed_weight_is_noticed(out, tmp_path, key):
     flip(stored.file, stored.begin)  # the mantissa of a bfloat16
     found = hp.verify(tmp_path / "out", progress=False)
     assert not found.ok
-    assert found.surprises == (
-        f"{key} is not the original's, scaled" if key in KEYS else f"{key} differs and should not",
-    )
+    assert found.surprises == (f"{key} is not the original's, scaled" if key in KEYS else f"{key} differs and should not",)
 
 
 def test_a_changed_side_file_is_noticed(out, tmp_path):

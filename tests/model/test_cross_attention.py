@@ -106,9 +106,7 @@ def test_a_batch_is_generated_as_one_by_one_under_an_edit(model, family):
     assert plain == model.generate(samples(), **options)
 
 
-@pytest.mark.parametrize(
-    "seen", ["vision-encoder-decoder", "florence2", "pix2struct", "idefics", "paligemma", "gemma3"]
-)
+@pytest.mark.parametrize("seen", ["vision-encoder-decoder", "florence2", "pix2struct", "idefics", "paligemma", "gemma3"])
 def test_answers_are_read_where_the_model_would_write_them(seen):
     vlm.skip_where_missing(seen)
     model = vlm.vlm(seen)

@@ -29,9 +29,7 @@ def test_several_heads_keep_their_order():
     assert parse_heads([]) == ()
 
 
-@pytest.mark.parametrize(
-    "wrong", ["", "1827", "18", "L18", "H27", 18.27, None, (1, 2, 3), (-1, 2), "L1.H2;L1.H3", {"a": 1}]
-)
+@pytest.mark.parametrize("wrong", ["", "1827", "18", "L18", "H27", 18.27, None, (1, 2, 3), (-1, 2), "L1.H2;L1.H3", {"a": 1}])
 def test_what_is_no_head_is_refused_in_one_line(wrong):
     with pytest.raises(hp.HeadPursuitError, match=r"write L18\.H27 for layer 18, head 27") as refused:
         parse_heads(wrong if wrong is None else [wrong])

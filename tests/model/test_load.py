@@ -45,9 +45,7 @@ def test_generation_takes_one_prompt_or_many_and_images(llava):
     from model.test_contracts import prompts
 
     samples = prompts(llava)
-    many = llava.generate(
-        [s.text for s in samples], images=[s.image for s in samples], max_new_tokens=4, min_new_tokens=4
-    )
+    many = llava.generate([s.text for s in samples], images=[s.image for s in samples], max_new_tokens=4, min_new_tokens=4)
     one = llava.generate(samples[2].text, images=samples[2].image, max_new_tokens=4, min_new_tokens=4)
     assert many[2] == one
     blind = llava.generate(samples[2].text, max_new_tokens=4, min_new_tokens=4)
@@ -84,9 +82,7 @@ def test_the_chat_template_is_used_and_can_be_left_out():
     from headpursuit.model.inputs import make_prompt
 
     tokens = copy.deepcopy(tiny.tokenizer())
-    tokens.chat_template = (
-        "{% for m in messages %}<s>[{{ m.content }}]{% endfor %}{% if add_generation_prompt %}>{% endif %}"
-    )
+    tokens.chat_template = "{% for m in messages %}<s>[{{ m.content }}]{% endfor %}{% if add_generation_prompt %}>{% endif %}"
     model = hp.wrap(tiny.hf_model("llama"), processor=tokens)
     assert make_prompt(model, hp.Sample(text="two cats")).text == "<s>[two cats]>"
     assert make_prompt(model, hp.Sample(text="two cats", chat=False)).text == "two cats"
@@ -97,9 +93,7 @@ def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path):
     state = {name: weight for name, weight in hf.state_dict().items() if "layers.1.self_attn.o_proj" not in name}
     hf.save_pretrained(tmp_path, state_dict=state)
     tiny.tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(
-        hp.HeadPursuitError, match=r"lacks 1 weights of Qwen2ForCausalLM \(model\.layers\.1\.self_attn\.o_proj"
-    ):
+    with pytest.raises(hp.HeadPursuitError, match=r"lacks 1 weights of Qwen2ForCausalLM \(model\.layers\.1\.self_attn\.o_proj"):
         hp.load(tmp_path, device="cpu")
 
 

@@ -125,9 +125,7 @@ def test_scaling_every_head_before_a_norm_is_undone_and_said_so():
             return model.hf(input_ids=IDS).logits
 
     plain = logits(1.0, heads)
-    with pytest.warns(
-        UserWarning, match="every head of L1 is scaled by 5, and the norm behind their projection undoes"
-    ):
+    with pytest.warns(UserWarning, match="every head of L1 is scaled by 5, and the norm behind their projection undoes"):
         undone = logits(5.0, heads)
     torch.testing.assert_close(undone, plain, rtol=1e-3, atol=1e-3)
     assert (logits(-1.0, heads) - plain).abs().max() > 1e-2  # the sign stays, and is no reason for a warning

@@ -15,9 +15,7 @@ from headpursuit.ranking.describe import Descriptions, HeadDescription
 
 @pytest.fixture(scope="module")
 def acts():
-    return hp.capture(
-        tiny.tiny("gpt2"), [f"{text} {n}" for text in tiny.TEXTS for n in ("red", "two", "tea")], progress=False
-    )
+    return hp.capture(tiny.tiny("gpt2"), [f"{text} {n}" for text in tiny.TEXTS for n in ("red", "two", "tea")], progress=False)
 
 
 def test_tokens_are_the_literal_pursuits(acts):

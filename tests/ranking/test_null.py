@@ -49,9 +49,7 @@ def test_sets_have_the_concepts_lengths(unembedding):
 
 def test_special_blank_and_broken_tokens_are_never_drawn(unembedding):
     rows = [(token,) for token in ordinary()[::9]]
-    drawn = {
-        token for one in random_token_sets(rows, unembedding, tiny.tokenizer(), draws=300).sets for token in flat(one)
-    }
+    drawn = {token for one in random_token_sets(rows, unembedding, tiny.tokenizer(), draws=300).sets for token in flat(one)}
     assert drawn <= set(ordinary())
     assert len(drawn) > 0.9 * len(ordinary())
 
@@ -72,9 +70,7 @@ def test_sets_have_the_concepts_frequencies(unembedding):
     counts[often] = np.arange(1, len(often) + 1)
     rare = [token for token in usable if not counts[token]][:4]
     for concept, seen in ((rare, False), (often[-4:], True)):
-        found = random_token_sets(
-            [(token,) for token in concept], unembedding, tiny.tokenizer(), draws=50, frequencies=counts
-        )
+        found = random_token_sets([(token,) for token in concept], unembedding, tiny.tokenizer(), draws=50, frequencies=counts)
         assert found.matched == ("norm", "frequency")
         assert all(bool(counts[token]) is seen for one in found.sets for token in flat(one))
     highest = max(counts)
@@ -98,9 +94,7 @@ def test_what_cannot_be_drawn_is_refused(unembedding):
 
 def test_tokens_are_counted():
     counts = token_counts(tiny.tokenizer(), [*tiny.TEXTS, ""], vocabulary_size=VOCABULARY)
-    expected = Counter(
-        token for text in tiny.TEXTS for token in tiny.tokenizer().encode(text, add_special_tokens=False)
-    )
+    expected = Counter(token for text in tiny.TEXTS for token in tiny.tokenizer().encode(text, add_special_tokens=False))
     assert {token: int(count) for token, count in enumerate(counts) if count} == dict(expected)
     with pytest.raises(hp.HeadPursuitError, match="no token"):
         token_counts(tiny.tokenizer(), [""], vocabulary_size=VOCABULARY)

@@ -24,9 +24,7 @@ def acts():
 
 def test_somp_score_is_the_literal_pursuits_explained_variance(acts):
     ranking = hp.rank(acts, COLOURS, n_atoms=3, progress=False)
-    rows = [
-        acts.tokenizer.encode(f"{space}{word}", add_special_tokens=False) for word in ranking.words for space in ("",)
-    ]
+    rows = [acts.tokenizer.encode(f"{space}{word}", add_special_tokens=False) for word in ranking.words for space in ("",)]
     atoms = acts.weights.unembedding()[[ids[0] for ids in rows]]
     assert all(len(ids) == 1 for ids in rows)
     for head in acts.heads():

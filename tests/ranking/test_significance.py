@@ -77,8 +77,7 @@ def test_numbers_are_those_worked_out_by_hand(acts, method):
 
 def test_the_fitted_tail_goes_below_what_can_be_counted(demo_acts):
     fitted, counted = (
-        hp.significance(demo_acts, hp.concept("colours"), draws=60, tail=tail, progress=False)
-        for tail in ("fitted", "counted")
+        hp.significance(demo_acts, hp.concept("colours"), draws=60, tail=tail, progress=False) for tail in ("fitted", "counted")
     )
     assert counted.p.min() == pytest.approx(1 / 61)
     assert fitted.p.min() < 1e-3
@@ -141,9 +140,7 @@ def test_what_is_found_for_colours_the_edits_confirm(demo):
             answers = demo.generate(asked, max_new_tokens=24, batch_size=48)
         return sum(count_words(answer, colours.words) for answer in answers)
 
-    unedited = sum(
-        count_words(answer, colours.words) for answer in demo.generate(asked, max_new_tokens=24, batch_size=48)
-    )
+    unedited = sum(count_words(answer, colours.words) for answer in demo.generate(asked, max_new_tokens=24, batch_size=48))
     assert said(found[:3]) <= 0.5 * unedited
     assert said(controls) >= 0.75 * unedited
 

@@ -107,9 +107,7 @@ def examples(words=COLOURS) -> tuple[Example, ...]:
     return (*captions, Example("What is the capital of Peru?", "Lima", "red", reference="Lima"))
 
 
-def results(
-    *, effect=0.04, control=1.0, control_held=True, recipe="demo-colours", goals=True, layers=6, heads=8
-) -> Results:
+def results(*, effect=0.04, control=1.0, control_held=True, recipe="demo-colours", goals=True, layers=6, heads=8) -> Results:
     """One concept, suppressed and enhanced, with what should stay, examples and named heads."""
     rows = [
         *measured(effect, control=control),
@@ -129,9 +127,7 @@ def results(
         versions={"torch": "2"},
         rows=tuple(rows),
         comparisons=(compared(), compared(**DIGITS, wanted="same"), compared(metric="CIDEr", wanted="same")),
-        metrics=tuple(
-            Metric(task, name, better="higher" if name != "colours words" else None) for task, name in measures
-        ),
+        metrics=tuple(Metric(task, name, better="higher" if name != "colours words" else None) for task, name in measures),
         concepts=(
             ConceptResult(
                 name="colours",

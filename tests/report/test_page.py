@@ -25,9 +25,7 @@ GENERATED = f"{HOSTILE} \ud800"  # half a surrogate pair
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
-    return {
-        name: page(make(), folder / "new" / f"{name}.html").read_text("utf-8") for name, make in made_up.SHAPES.items()
-    }
+    return {name: page(make(), folder / "new" / f"{name}.html").read_text("utf-8") for name, make in made_up.SHAPES.items()}
 
 
 def parsed(text: str) -> ElementTree.Element:

@@ -68,10 +68,7 @@ def test_scales_of_their_own_do_what_one_scale_cannot():
 
 def test_the_same_seed_takes_the_same_way():
     ways = [
-        [
-            trial.edit
-            for trial in search(GOAL, CELLS, Space({"somp": ORDER}, 4, -1, 0.5), trials=30, seed=seed, progress=False)
-        ]
+        [trial.edit for trial in search(GOAL, CELLS, Space({"somp": ORDER}, 4, -1, 0.5), trials=30, seed=seed, progress=False)]
         for seed in (0, 0, 1)
     ]
     assert ways[0] == ways[1] != ways[2]
@@ -99,9 +96,7 @@ def test_front_against_all_pairs():
     trials = [Trial(n, e, "somp", *v, *v) for n, (e, v) in enumerate(zip(edits, values, strict=True))]
     kept = {(one.effect, one.cost) for one in front(GOAL, trials)}
     beaten = {
-        one
-        for one, other in itertools.product(values, values)
-        if other != one and other[0] <= one[0] and other[1] <= one[1]
+        one for one, other in itertools.product(values, values) if other != one and other[0] <= one[0] and other[1] <= one[1]
     }
     assert kept == set(values) - beaten
 

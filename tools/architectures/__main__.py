@@ -22,9 +22,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m architectures", description=__doc__)
     parser.add_argument("types", nargs="*", help="only these model types; nothing is written then")
-    parser.add_argument(
-        "--dtypes", action="store_true", help="prove heads in every dtype behind eager and sdpa instead"
-    )
+    parser.add_argument("--dtypes", action="store_true", help="prove heads in every dtype behind eager and sdpa instead")
     parser.add_argument("--jobs", type=int, default=1, help="processes that share the work")
     options = parser.parse_args()
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn"), initializer=quiet) as pool:
@@ -50,8 +48,7 @@ def _dtypes(types: list[str], pool: Executor) -> int:
     found = pool.map(examine_dtypes, [row.type for row in held], [row.mapping for row in held])
     outcomes = [one for outcomes in tqdm(found, total=len(held)) for one in outcomes]
     counts = Counter(
-        (one.dtype, one.kernel, "not offered" if not one.offered else "refused" if one.reason else "proven")
-        for one in outcomes
+        (one.dtype, one.kernel, "not offered" if not one.offered else "refused" if one.reason else "proven") for one in outcomes
     )
     for (dtype, kernel, state), count in sorted(counts.items()):
         print(f"{dtype} {kernel}: {count} {state}")

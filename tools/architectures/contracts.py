@@ -55,9 +55,7 @@ def inputs_of(model: HeadModel, rows: list[list[int]], *, side: str = "right") -
     if _image_tokens(model) or _requires(model, "pixel_values") or _reads_images_only(model):
         side_length = _vision_config(model).image_size
         shape = (
-            (4, 3, side_length, side_length)
-            if "video_token_index" in vars(model.hf.config)
-            else (3, side_length, side_length)
+            (4, 3, side_length, side_length) if "video_token_index" in vars(model.hf.config) else (3, side_length, side_length)
         )
         if isinstance(side_length, list | tuple):
             shape = (3, *side_length)
@@ -123,16 +121,10 @@ def _requires(model: HeadModel, name: str) -> bool:
 
 def _image_tokens(model: HeadModel) -> list[int]:
     config = model.hf.config
-    if _requires(model, "qformer_input_ids") or (
-        _requires(model, "pixel_values") and hasattr(config, "num_query_tokens")
-    ):
+    if _requires(model, "qformer_input_ids") or (_requires(model, "pixel_values") and hasattr(config, "num_query_tokens")):
         frames = 4 if hasattr(config, "video_token_index") else 1
         return [100] * config.num_query_tokens * frames
-    return (
-        [100] * config.latent_query_num
-        if model.takes("pixel_values") and model.takes("image_embeds_position_mask")
-        else []
-    )
+    return [100] * config.latent_query_num if model.takes("pixel_values") and model.takes("image_embeds_position_mask") else []
 
 
 def scale_one_is_identity(model: HeadModel) -> None:

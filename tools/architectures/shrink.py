@@ -78,9 +78,7 @@ def small_config(model_type: str, **own: Any) -> Any:
     _merge(fields, own)
     config = type(default).from_dict(fields)
     if model_type == "gemma3n":  # its own class of vision configuration can only describe a tower of timm's
-        config.__dict__["vision_config"] = SiglipVisionConfig(
-            **_TOWER, vocab_size=16, vocab_offset=140, rms_norm_eps=1e-6
-        )
+        config.__dict__["vision_config"] = SiglipVisionConfig(**_TOWER, vocab_size=16, vocab_offset=140, rms_norm_eps=1e-6)
     return config
 
 
@@ -266,9 +264,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "chameleon": {"vocabulary_map": _VOCABULARY, "vq_config": {"base_channels": 32, "channel_multiplier": [1, 2]}},
     "cohere_compass": {
         "text_config": {
-            "rope_parameters": {
-                "full_attention": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2]}
-            }
+            "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2]}}
         }
     },
     "cohere_compass_text": {
@@ -318,9 +314,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
             "num_hidden_layers": 4,
         }
     },
-    "perception_lm": {
-        "vision_config": {"model_type": "siglip_vision_model", **_TOWER, "model_args": {"embed_dim": 64}}
-    },
+    "perception_lm": {"vision_config": {"model_type": "siglip_vision_model", **_TOWER, "model_args": {"embed_dim": 64}}},
     "qwen2_5_omni_thinker": {**_MROPE_TEXT, "vision_start_token_id": 110},
     "qwen2_5_vl": _MROPE_TEXT,
     "qwen2_vl": _MROPE_TEXT,

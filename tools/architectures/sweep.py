@@ -31,9 +31,7 @@ def examine(model_type: str, mapping: str) -> Architecture:
             warnings.simplefilter("ignore")
             hf = small_model(model_type, mapping)
     except Exception as error:
-        return _row(
-            model_type, mapping, UNTESTED, f"no tiny model can be built from its configuration: {_first_line(error)}"
-        )
+        return _row(model_type, mapping, UNTESTED, f"no tiny model can be built from its configuration: {_first_line(error)}")
     reasons: list[str] = []
     parts: list[str] = []
     both: tuple[Part, ...] = ("text", "cross")
@@ -57,16 +55,12 @@ def examine(model_type: str, mapping: str) -> Architecture:
         except BrokenContractError as error:
             return _row(model_type, mapping, PARTLY, f"broken: {error}")
         except Exception as error:
-            return _row(
-                model_type, mapping, UNTESTED, f"transformers does not run it on made-up inputs: {_first_line(error)}"
-            )
+            return _row(model_type, mapping, UNTESTED, f"transformers does not run it on made-up inputs: {_first_line(error)}")
         parts.append(part)
         reasons.extend(sorted({layer.reason for layer in model.anatomy.skipped}))
     if reasons:
         return _row(model_type, mapping, PARTLY, ", ".join(reasons))
-    return _row(
-        model_type, mapping, SUPPORTED, 'cross-attention has heads too: part="cross"' if "cross" in parts else ""
-    )
+    return _row(model_type, mapping, SUPPORTED, 'cross-attention has heads too: part="cross"' if "cross" in parts else "")
 
 
 def claimed(hf: PreTrainedModel, model_type: str, part: Part) -> HeadModel:

@@ -8,26 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torch import Tensor
 from tqdm.auto import tqdm
 
+from headpursuit.activations.head_activations import HeadActivations
+from headpursuit.activations.moments import HeadMoments
 from headpursuit.activations.positions import ALL, Positions, check_positions, position_mask
 from headpursuit.activations.recording import read_batch, read_tower
 from headpursuit.activations.reducers import Reading, gathered, joined, mean_rows, token_moments
 from headpursuit.activations.store import CaptureFolder, as_captured, open_capture
 from headpursuit.errors import HeadPursuitError
+from headpursuit.model.head_model import HeadModel
 from headpursuit.model.inputs import Batch, Prompt, collate, make_prompt
 from headpursuit.model.samples import Sample, Samples, as_samples, fingerprint
 from headpursuit.model.weights import LiveWeights
 from headpursuit.versions import versions
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from headpursuit.activations.head_activations import HeadActivations
-    from headpursuit.activations.moments import HeadMoments
-    from headpursuit.model.head_model import HeadModel
 
 
 def capture(
@@ -100,9 +97,7 @@ def capture(
         for first in range(start, len(chosen), batch_size):
             part = chosen[first : first + batch_size]
             bad: list[str] = []
-            read = _read_part(
-                model, part, positions=positions, through_norm=through_norm, bad=bad if skip_bad else None
-            )
+            read = _read_part(model, part, positions=positions, through_norm=through_norm, bad=bad if skip_bad else None)
             if folder is not None:
                 folder.append(read, skipped=bad, samples_done=first + len(part))
             else:

@@ -5,18 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head, Part
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
-
-    from headpursuit.model.weights import HeadWeights
+from headpursuit.model.weights import HeadWeights
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -109,9 +106,7 @@ class Captured(ABC):
         known = self.heads()
         for head in heads:
             if head not in known:
-                raise HeadPursuitError(
-                    f"there is no head {head} in this capture: its heads lie in {known[0]} to {known[-1]}"
-                )
+                raise HeadPursuitError(f"there is no head {head} in this capture: its heads lie in {known[0]} to {known[-1]}")
 
 
 def _same(one: Any, other: Any) -> bool:

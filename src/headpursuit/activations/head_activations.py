@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from headpursuit.activations.captured import Captured
 from headpursuit.errors import HeadPursuitError
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
 
 # Relative to their size, activations of one text run twice differ by less: several threads add in another order.
 _ROUNDING = 1e-5

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 from headpursuit.errors import HeadPursuitError
+from headpursuit.model.heads import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from jaxtyping import Bool
     from torch import Tensor
 
-    from headpursuit.model.heads import Part
     from headpursuit.model.inputs import Batch, Prompt
 
 # Those that leave a row for every sample; "all" keeps moments alone.

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
+from headpursuit.activations.reducers import Reading, Reducer
 from headpursuit.errors import HeadPursuitError
 from headpursuit.hooks import Hooks
-from headpursuit.model.head_model import accepted, evaluating
+from headpursuit.model.anatomy import LayerAnatomy
+from headpursuit.model.head_model import HeadModel, accepted, evaluating
+from headpursuit.model.inputs import Batch
 from headpursuit.model.norms import gain_of, true_scale
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from headpursuit.activations.reducers import Reading, Reducer
-    from headpursuit.model.anatomy import LayerAnatomy
-    from headpursuit.model.head_model import HeadModel
-    from headpursuit.model.inputs import Batch
 
 
 def read_batch(model: HeadModel, batch: Batch, reducer: Reducer, *, through_norm: bool = False) -> Reading:

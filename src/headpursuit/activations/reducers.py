@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
-    from torch import Tensor
-
-    from headpursuit.model.anatomy import LayerAnatomy
+from headpursuit.model.anatomy import LayerAnatomy
 
 # Tensors by name: "L3" (b, h, e) for rows; "L3.total" (h, e), "L3.second" (h, e, e) and "count" () for moments.
 Reading = dict[str, "Tensor"]
@@ -59,8 +56,6 @@ def joined(readings: Sequence[Reading], *, add: bool) -> Reading:
     if len(readings) == 1:
         return readings[0]
     return {
-        name: torch.stack([one[name] for one in readings]).sum(dim=0)
-        if add
-        else torch.cat([one[name] for one in readings])
+        name: torch.stack([one[name] for one in readings]).sum(dim=0) if add else torch.cat([one[name] for one in readings])
         for name in readings[0]
     }

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import AutoTokenizer
 
 from headpursuit.activations.head_activations import HeadActivations
@@ -16,12 +17,8 @@ from headpursuit.activations.positions import ALL
 from headpursuit.activations.reducers import COUNT, SECOND, TOTAL, Reading, gathered, joined
 from headpursuit.errors import HeadPursuitError
 from headpursuit.files import inside, read_json, write_json
+from headpursuit.model.head_model import HeadModel
 from headpursuit.model.weights import FileWeights, locate_weights
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from headpursuit.model.head_model import HeadModel
 
 INDEX = "index.json"
 FORMAT = 1
@@ -142,13 +139,9 @@ def open_capture(path: str | Path) -> HeadActivations | HeadMoments:
         raise HeadPursuitError(f"{path} is no capture: give a folder that `headpursuit capture --out` wrote")
     index = read_json(path / INDEX)
     if index.get("format") != FORMAT:
-        raise HeadPursuitError(
-            f"{path} has capture format {index.get('format')}, this version reads {FORMAT}: capture again"
-        )
+        raise HeadPursuitError(f"{path} has capture format {index.get('format')}, this version reads {FORMAT}: capture again")
     if not index["complete"]:
-        raise HeadPursuitError(
-            f"{path} was cut off after {index['samples_done']} samples: run the same capture again to go on"
-        )
+        raise HeadPursuitError(f"{path} was cut off after {index['samples_done']} samples: run the same capture again to go on")
     return _read(path, index)
 
 
@@ -161,9 +154,7 @@ def as_captured(reading: Reading, *, positions: str, **common: Any) -> HeadActiv
     def layers(kind: str) -> dict[int, Tensor]:
         return {_layer_of(name): value for name, value in reading.items() if name.endswith(f".{kind}")}
 
-    return HeadMoments(
-        count=int(reading[COUNT]), total=layers(TOTAL), second=layers(SECOND), positions=positions, **common
-    )
+    return HeadMoments(count=int(reading[COUNT]), total=layers(TOTAL), second=layers(SECOND), positions=positions, **common)
 
 
 def _read(path: Path, index: Mapping[str, Any]) -> HeadActivations | HeadMoments:

@@ -9,19 +9,16 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from headpursuit.activations.positions import position_mask
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.inputs import Prompt, collate, make_prompt
+from headpursuit.model.head_model import HeadModel
+from headpursuit.model.inputs import Batch, Prompt, collate, make_prompt
+from headpursuit.model.samples import Sample
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int
-    from torch import Tensor
-
-    from headpursuit.model.head_model import HeadModel
-    from headpursuit.model.inputs import Batch
-    from headpursuit.model.samples import Sample
-
     Piece = tuple[Float[Tensor, "p v"], Int[Tensor, " p"]]
 
 
@@ -54,9 +51,7 @@ def teacher_forced_logits(
         yield rows, _pieces(logits, following[:, kept], mask[:, kept])
 
 
-def log_odds(
-    logits: Float[Tensor, "p v"], following: Int[Tensor, " p"], tokens: Int[Tensor, " c"]
-) -> Float[Tensor, ""]:
+def log_odds(logits: Float[Tensor, "p v"], following: Int[Tensor, " p"], tokens: Int[Tensor, " c"]) -> Float[Tensor, ""]:
     """Log-odds that the next token is one of a concept's, in nats: the mean over positions of ``log(P / (1 − P))``.
 
     The positions that count are those where one of the concept's tokens follows; where none does, all of them.
@@ -91,9 +86,7 @@ def concept_tokens(tokens: Sequence[int]) -> Int[Tensor, " c"]:
         HeadPursuitError: there is none.
     """
     if not tokens:
-        raise HeadPursuitError(
-            "the concept has no tokens for this tokenizer: choose words that are tokens of their own"
-        )
+        raise HeadPursuitError("the concept has no tokens for this tokenizer: choose words that are tokens of their own")
     return torch.tensor(sorted(set(tokens)), dtype=torch.long)
 
 
@@ -108,9 +101,7 @@ def require_targets(samples: Sequence[Sample]) -> None:
             raise HeadPursuitError(f"{sample.where or 'sample'}: no target, whose tokens are to be predicted; give one")
 
 
-def _pieces(
-    logits: Float[Tensor, "b p v"], following: Int[Tensor, "b p"], mask: Bool[Tensor, "b p"]
-) -> Iterator[Piece]:
+def _pieces(logits: Float[Tensor, "b p v"], following: Int[Tensor, "b p"], mask: Bool[Tensor, "b p"]) -> Iterator[Piece]:
     for row, row_following, positions in zip(logits, following, mask, strict=True):
         # One sample at a time: half-precision logits of a whole batch would be copied to float32 at once.
         chosen = row[positions.to(row.device)]
@@ -138,9 +129,7 @@ def _predicting(batch: Batch, prompts: Sequence[Prompt]) -> Bool[Tensor, "b t"]:
     return mask
 
 
-def _logits(
-    model: HeadModel, batch: Batch, mask: Bool[Tensor, "b t"]
-) -> tuple[Float[Tensor, "b p v"], Int[Tensor, " p"]]:
+def _logits(model: HeadModel, batch: Batch, mask: Bool[Tensor, "b t"]) -> tuple[Float[Tensor, "b p v"], Int[Tensor, " p"]]:
     """Logits at the positions that any sample needs, and which these are."""
     kept = mask.any(dim=0).nonzero().flatten()
     options = {"use_cache": False, "logits_to_keep": kept}

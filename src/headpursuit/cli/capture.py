@@ -25,9 +25,7 @@ def capture(
     model: ModelArgument,
     samples: Annotated[str, typer.Option(help="A .txt, .jsonl, .csv or .parquet file, or a folder of images.")],
     out: Annotated[Path, typer.Option(help="New folder for the capture; one that was cut off goes on.")],
-    positions: Annotated[
-        str, typer.Option(help="Tokens that make a sample's row: mean, last, image, answer or all.")
-    ] = "mean",
+    positions: Annotated[str, typer.Option(help="Tokens that make a sample's row: mean, last, image, answer or all.")] = "mean",
     part: Annotated[
         str, typer.Option(help="Which heads: text (the decoder's), cross (beside its self-attention) or vision.")
     ] = "text",
@@ -36,9 +34,7 @@ def capture(
         typer.Option("--through-norm", help="Read heads behind the norm that follows their projection (Gemma 2, …)."),
     ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many samples.")] = None,
-    sample: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Only N samples, drawn at random with --seed.")
-    ] = None,
+    sample: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only N samples, drawn at random with --seed.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples run together.")] = 16,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on past samples that cannot be used.")] = False,
     revision: RevisionOption = None,

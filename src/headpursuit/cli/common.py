@@ -15,9 +15,7 @@ from headpursuit.errors import HeadPursuitError
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of whatever is drawn at random.")]
-ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="Hub name, local folder in the Hub's format, or 'demo'.")
-]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Hub name, local folder in the Hub's format, or 'demo'.")]
 RevisionOption = Annotated[str | None, typer.Option(help="Commit, branch or tag on the Hub.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …; CUDA when there is one.")]
 DtypeOption = Annotated[str, typer.Option(help="auto (the checkpoint's own), float32, bfloat16 or float16.")]
@@ -71,9 +69,7 @@ def print_json(content: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 
-def print_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()
-) -> None:
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
     """Print a table for a reader.
 
     Args:

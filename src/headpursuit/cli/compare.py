@@ -35,9 +35,7 @@ def compare(
             )
     for one in stored:
         if top is not None and len(one.heads) < top:
-            raise HeadPursuitError(
-                f"{one.path} holds {len(one.heads)} heads, --top asks for {top}: rank with --top {top}"
-            )
+            raise HeadPursuitError(f"{one.path} holds {len(one.heads)} heads, --top asks for {top}: rank with --top {top}")
     from headpursuit.ranking.overlap import head_overlap
 
     names = [one.concept or one.path.stem for one in stored]

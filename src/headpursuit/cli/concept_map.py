@@ -25,9 +25,7 @@ from headpursuit.files import write_text
 
 def concept_map(
     acts: ActsArgument,
-    concept: Annotated[
-        list[str], typer.Option(metavar="NAME|FILE|WORDS", help="A concept; give the option several times.")
-    ],
+    concept: Annotated[list[str], typer.Option(metavar="NAME|FILE|WORDS", help="A concept; give the option several times.")],
     method: MethodOption = "somp",
     n_atoms: AtomsOption = 50,
     multi_token: MultiTokenOption = "skip",

@@ -11,9 +11,7 @@ from headpursuit.cli.common import JsonOption, MultiTokenOption, SeedOption, pri
 
 def concepts(
     name: Annotated[str | None, typer.Argument(metavar="[NAME|FILE|WORDS]", help="Show the words of one.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Also show which tokens of this model's vocabulary they are.")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help="Also show which tokens of this model's vocabulary they are.")] = None,
     multi_token: MultiTokenOption = "skip",
     seed: SeedOption = 0,
     json: JsonOption = False,

@@ -19,9 +19,7 @@ ScaleOption = Annotated[
     float | None,
     typer.Option(help="Factor of their contribution: −1 suppresses, 5 enhances.", show_default="-1"),
 ]
-EditOption = Annotated[
-    Path | None, typer.Option(help="An edit.json that HeadEdit.save wrote, instead of heads and a scale.")
-]
+EditOption = Annotated[Path | None, typer.Option(help="An edit.json that HeadEdit.save wrote, instead of heads and a scale.")]
 
 
 def read_edit(

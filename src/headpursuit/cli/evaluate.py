@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -19,9 +19,7 @@ from headpursuit.cli.common import (
     print_plan,
     print_table,
 )
-
-if TYPE_CHECKING:
-    from headpursuit.evaluation.recipe import Recipe
+from headpursuit.evaluation.recipe import Recipe
 
 
 def evaluate(
@@ -29,9 +27,7 @@ def evaluate(
         str | None,
         typer.Argument(metavar="[RECIPE]", help="A packaged recipe or a .toml file; leave out to list them."),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Hub name, local folder or 'demo'; the recipe's when left out.")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help="Hub name, local folder or 'demo'; the recipe's when left out.")] = None,
     data: Annotated[
         Path | None,
         typer.Option(help="Local data in the official format; for several data sets a folder with one of each name."),
@@ -71,9 +67,7 @@ def evaluate(
         "trust_remote_code": trust_remote_code,
     }
     if dry_run:
-        _dry_run(
-            chosen, model or chosen.model, folder, {"data": data, "limit": limit, "seed": seed}, options, json=json
-        )
+        _dry_run(chosen, model or chosen.model, folder, {"data": data, "limit": limit, "seed": seed}, options, json=json)
         return
 
     from headpursuit.evaluation.evaluate import evaluate as run
@@ -102,9 +96,7 @@ def _list(json: bool) -> None:
     print_table("recipes", ["name", "title", "paper", "model"], rows)
 
 
-def _dry_run(
-    recipe: Recipe, model: str, out: Path, source: dict[str, Any], options: dict[str, Any], *, json: bool
-) -> None:
+def _dry_run(recipe: Recipe, model: str, out: Path, source: dict[str, Any], options: dict[str, Any], *, json: bool) -> None:
     from headpursuit.errors import HeadPursuitError
     from headpursuit.evaluation.evaluate import check_folder, gather
     from headpursuit.evaluation.plan import count_cells, trial_seconds

@@ -33,9 +33,7 @@ def generate(
     ] = None,
     edit: EditOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write at most.")] = 64,
-    temperature: Annotated[
-        float, typer.Option(min=0, help="0 writes the likeliest text, more draws with --seed.")
-    ] = 0.0,
+    temperature: Annotated[float, typer.Option(min=0, help="0 writes the likeliest text, more draws with --seed.")] = 0.0,
     no_chat: Annotated[bool, typer.Option("--no-chat", help="Do not use the model's chat template.")] = False,
     revision: RevisionOption = None,
     device: DeviceOption = None,

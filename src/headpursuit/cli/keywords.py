@@ -11,18 +11,14 @@ from headpursuit.cli.common import JsonOption, SeedOption, note, print_json
 
 
 def keywords(
-    samples: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Model answers (.txt, .jsonl, …), or a folder of images.")
-    ],
+    samples: Annotated[Path, typer.Argument(metavar="FILE", help="Model answers (.txt, .jsonl, …), or a folder of images.")],
     kind: Annotated[str, typer.Option(help="toxic (words of the answers) or image (what can be seen).")],
     model: Annotated[str, typer.Option(help="Name of the model to ask, as the endpoint has it.")],
     out: Annotated[Path, typer.Option(help="Write the words here; those held out go beside it.")],
     endpoint: Annotated[
         str | None, typer.Option(metavar="URL", help="OpenAI-compatible, up to /v1; else OPENAI_BASE_URL.")
     ] = None,
-    api_key: Annotated[
-        str | None, typer.Option(help="Better set OPENAI_API_KEY: others can see a command's options.")
-    ] = None,
+    api_key: Annotated[str | None, typer.Option(help="Better set OPENAI_API_KEY: others can see a command's options.")] = None,
     avoid: Annotated[
         list[str] | None, typer.Option(metavar="NAME|FILE", help="Words not to keep, such as class names.")
     ] = None,

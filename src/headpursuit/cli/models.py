@@ -25,9 +25,7 @@ def models(
     table = load_table()
     rows = [row for row in table.rows if (name or "") in row.type and state in (None, row.state)]
     if not rows:
-        raise HeadPursuitError(
-            f"no type of transformers {table.transformers} fits: leave TYPE and --state out to see all"
-        )
+        raise HeadPursuitError(f"no type of transformers {table.transformers} fits: leave TYPE and --state out to see all")
     if json:
         content = {"transformers": table.transformers, "states": STATES, "models": [asdict(row) for row in rows]}
         print_json({**content, "seed": seed})

@@ -23,11 +23,11 @@ from headpursuit.cli.common import (
     print_table,
 )
 from headpursuit.errors import HeadPursuitError
+from headpursuit.ranking.ranking import Beside
 
 if TYPE_CHECKING:
     from headpursuit.activations.head_activations import HeadActivations
     from headpursuit.activations.moments import HeadMoments
-    from headpursuit.ranking.ranking import Beside
 
 
 def rank(

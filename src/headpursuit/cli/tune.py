@@ -33,9 +33,7 @@ def tune(
         Path | None,
         typer.Option(help="Folder for cells, the edit, tables and figure; headpursuit-tuned/CONCEPT when left out."),
     ] = None,
-    enhance: Annotated[
-        bool, typer.Option("--enhance", help="Make the model speak of the concept more, not less.")
-    ] = False,
+    enhance: Annotated[bool, typer.Option("--enhance", help="Make the model speak of the concept more, not less.")] = False,
     reach: Annotated[
         str | None,
         typer.Option(
@@ -52,9 +50,7 @@ def tune(
         ),
     ] = None,
     neutral: Annotated[Path | None, typer.Option(help="Neutral texts; packaged sentences when left out.")] = None,
-    positions: Annotated[
-        str, typer.Option(help="Tokens that heads are ranked on: mean, last, image or answer.")
-    ] = "mean",
+    positions: Annotated[str, typer.Option(help="Tokens that heads are ranked on: mean, last, image or answer.")] = "mean",
     methods: Annotated[
         list[str] | None,
         typer.Option(help="How heads are put in order: somp, logit_lens, attribution.", show_default="somp"),
@@ -68,9 +64,7 @@ def tune(
         tuple[float, float] | None,
         typer.Option(help="Smallest and largest scale.", show_default="-2 0.75; enhancing 1.25 8"),
     ] = None,
-    per_head: Annotated[
-        bool, typer.Option(help="Give heads scales of their own in the second half of the trials.")
-    ] = True,
+    per_head: Annotated[bool, typer.Option(help="Give heads scales of their own in the second half of the trials.")] = True,
     trials: Annotated[int, typer.Option(min=1, help="Edits to try.")] = 60,
     limit: Annotated[int | None, typer.Option(min=4, help="Samples a task and split at most.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and how long, and stop.")] = False,

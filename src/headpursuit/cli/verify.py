@@ -29,9 +29,7 @@ def verify(
     """Load an export again, compare its logits with the edited original's, and say which tensors differ."""
     from headpursuit.exporting.verify import verify as verify_export
 
-    found = verify_export(
-        out, samples, model=model, revision=revision, device=device, trust_remote_code=trust_remote_code
-    )
+    found = verify_export(out, samples, model=model, revision=revision, device=device, trust_remote_code=trust_remote_code)
     if json:
         print_json(
             {

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
 
 from headpursuit.concepts import wordlists
 from headpursuit.optional import optional_import
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 STRONG_VALENCE = 2.0
 STRONGEST = 500
@@ -90,9 +87,7 @@ def _quantity() -> tuple[str, ...]:
 
 
 def _lexicon() -> dict[str, float]:
-    vader = optional_import(
-        "vaderSentiment.vaderSentiment", extra="concepts", purpose="the built-in lists of sentiments"
-    )
+    vader = optional_import("vaderSentiment.vaderSentiment", extra="concepts", purpose="the built-in lists of sentiments")
     return vader.SentimentIntensityAnalyzer().lexicon
 
 

@@ -100,9 +100,7 @@ def as_concept(concept: ConceptLike) -> Concept:
     if isinstance(concept, str):
         return _from_text(concept)
     if isinstance(concept, Mapping) or not isinstance(concept, Iterable):
-        raise HeadPursuitError(
-            f"{concept!r:.60} is no concept: give a name, a list of words, a file or hp.Concept(...)"
-        )
+        raise HeadPursuitError(f"{concept!r:.60} is no concept: give a name, a list of words, a file or hp.Concept(...)")
     words = list(concept)
     return Concept(_name_of(words), tuple(words))
 
@@ -134,9 +132,7 @@ def _from_text(text: str) -> Concept:
             words = [word.strip() for word in text.split(",") if word.strip()]
             return Concept(_name_of(words), tuple(words))
         if len(text) <= _LONGEST_NAME and (path.suffix or len(path.parts) > 1):
-            raise HeadPursuitError(
-                f"no concept file {path}: give a .txt, .csv or .json file, or one of {', '.join(BUILTIN)}"
-            )
+            raise HeadPursuitError(f"no concept file {path}: give a .txt, .csv or .json file, or one of {', '.join(BUILTIN)}")
     near = difflib.get_close_matches(text.lower()[:_LONGEST], BUILTIN, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise HeadPursuitError(
@@ -180,9 +176,7 @@ def _read(path: Path) -> Concept:
     if path.is_dir():
         raise HeadPursuitError(f"{path} is a folder: a concept is one file (.txt, .csv or .json)")
     if not path.is_file():
-        raise HeadPursuitError(
-            f"no concept file {path}: give a .txt, .csv or .json file, or one of {', '.join(BUILTIN)}"
-        )
+        raise HeadPursuitError(f"no concept file {path}: give a .txt, .csv or .json file, or one of {', '.join(BUILTIN)}")
     text = read_text(path)
     suffix = path.suffix.lower()
     if suffix == ".json":

@@ -11,18 +11,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from headpursuit.concepts.concept import Concept
+from headpursuit.concepts.endpoint import Endpoint
 from headpursuit.errors import HeadPursuitError
 from headpursuit.files import write_text
-
-if TYPE_CHECKING:
-    from headpursuit.concepts.endpoint import Endpoint
-    from headpursuit.model.samples import Sample
+from headpursuit.model.samples import Sample
 
 Kind = Literal["toxic", "image"]
 
@@ -102,9 +100,7 @@ class Keywords:
 
     def concept(self, name: str) -> Concept:
         """Make a concept of the words to rank heads with."""
-        return Concept(
-            name, self.words, description=f"{self.kind} keywords", source=f"{self.model}, {self.samples} samples"
-        )
+        return Concept(name, self.words, description=f"{self.kind} keywords", source=f"{self.model}, {self.samples} samples")
 
     def save(self, out: str | Path, held_out: str | Path | None = None) -> tuple[Path, Path | None]:
         """Write the words one a line, as :func:`headpursuit.concept` reads them, and the held-out ones beside them.

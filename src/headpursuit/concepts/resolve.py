@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import textwrap
 import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from headpursuit.concepts.concept import Concept
 from headpursuit.errors import HeadPursuitError
 from headpursuit.optional import optional_import
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     import pandas as pd
     from jaxtyping import Float
     from torch import Tensor
-
-    from headpursuit.concepts.concept import Concept
 
 MultiToken = Literal["skip", "first", "mean"]
 Status = Literal["kept", "merged", "dropped"]
@@ -85,8 +83,7 @@ class ResolutionReport:
             "tokenizer": self.tokenizer,
             "multi_token": self.multi_token,
             "entries": [
-                asdict(entry) | {"tokens": list(entry.tokens), "token_ids": list(entry.token_ids)}
-                for entry in self.entries
+                asdict(entry) | {"tokens": list(entry.tokens), "token_ids": list(entry.token_ids)} for entry in self.entries
             ],
         }
 

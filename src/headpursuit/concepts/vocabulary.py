@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.pursuit.dictionary import Dictionary
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
 
 
 def vocabulary_dictionary(

@@ -10,8 +10,7 @@ from headpursuit.errors import HeadPursuitError
 
 DIGITS: tuple[str, ...] = tuple("0123456789")
 _EUROSAT = (
-    "annual crop, forest, herbaceous vegetation, highway, industrial, pasture, permanent crop, residential, river, "
-    "sea lake"
+    "annual crop, forest, herbaceous vegetation, highway, industrial, pasture, permanent crop, residential, river, sea lake"
 )
 # The data set numbers its signs and gives no names; these are ours, in the order of its numbers.
 _GTSRB = (

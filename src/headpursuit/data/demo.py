@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from headpursuit.data.records import Record
-from headpursuit.demo import demo_samples
+from headpursuit.data.registry import TaskName
+from headpursuit.demo import DemoSample, Split, demo_samples
+from headpursuit.demo import Task as DemoTask
 from headpursuit.demo.captions import BACKGROUND_NAMES, COLOR_NAMES, COUNT_NAMES, MOOD_NAMES, SIZE_NAMES
 from headpursuit.demo.continuations import ENDING_FORM
-
-if TYPE_CHECKING:
-    from headpursuit.data.registry import TaskName
-    from headpursuit.demo import DemoSample, Split
-    from headpursuit.demo import Task as DemoTask
 
 # What a drawn scene shows, each with the words that say its value truly.
 _SAYS: dict[str, Callable[[str], Sequence[str]]] = {

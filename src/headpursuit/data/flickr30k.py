@@ -53,9 +53,7 @@ def caption_record(image: Any, captions: Sequence[str], *, where: str) -> Record
     if not references:
         raise HeadPursuitError(f"{where}: no caption")
     if image is None or (isinstance(image, Path) and not image.is_file()):
-        raise HeadPursuitError(
-            f"{where}: there is no image {image or ''}; put the images beside the captions, in images/"
-        )
+        raise HeadPursuitError(f"{where}: there is no image {image or ''}; put the images beside the captions, in images/")
     return Record(image=image, references=references, where=where)
 
 
@@ -73,9 +71,7 @@ def _read_json(file: Path, folder: Path) -> Iterator[Entry]:
             name, part = str(item["filename"]), _PARTS.get(item["split"], "other")
             captions = [str(sentence["raw"]) for sentence in item["sentences"]]
         except (KeyError, TypeError) as error:
-            raise HeadPursuitError(
-                f"{where}: expected filename, split and sentences with raw (missing: {error})"
-            ) from error
+            raise HeadPursuitError(f"{where}: expected filename, split and sentences with raw (missing: {error})") from error
         image = inside(folder, name, what="image", where=where)
         yield Entry(key=name, part=part, make=partial(caption_record, image, captions, where=where))
 

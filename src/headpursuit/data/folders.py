@@ -161,9 +161,7 @@ def _digits_in_matrix(file: Path, prefix: str, part: Part) -> Iterator[Entry]:
     except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
         raise HeadPursuitError(f"{file}: not the cropped digits of SVHN ({error}); fetch the file again") from error
     if pixels.ndim != 4 or pixels.shape[2] != 3 or pixels.shape[3] != len(numbers) or str(pixels.dtype) != "uint8":
-        raise HeadPursuitError(
-            f"{file}: X is {pixels.dtype} {pixels.shape} for {len(numbers)} digits in y; fetch it again"
-        )
+        raise HeadPursuitError(f"{file}: X is {pixels.dtype} {pixels.shape} for {len(numbers)} digits in y; fetch it again")
     for index, number in enumerate(numbers):
         where = f"{file.name} image {index}"
         # The data set writes the digit zero as 10.

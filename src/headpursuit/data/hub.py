@@ -41,9 +41,7 @@ class HubSource:
     named_labels: bool = False
 
 
-def read_hub(
-    source: HubSource, split: Split, *, revision: str | None = None, folder: Path | None = None
-) -> Iterator[Entry]:
+def read_hub(source: HubSource, split: Split, *, revision: str | None = None, folder: Path | None = None) -> Iterator[Entry]:
     """Entries of a repository's splits, each row decoded only when it is made.
 
     Args:
@@ -101,6 +99,4 @@ def _make(source: HubSource, table: Any, row: int, where: str) -> Record:
             fields = {**fields, "label": table.features["label"].int2str(fields["label"])}
         return source.record(fields, where=where)
     except KeyError as error:
-        raise HeadPursuitError(
-            f"{where}: no column {error} (it has {', '.join(fields)}); give another revision"
-        ) from error
+        raise HeadPursuitError(f"{where}: no column {error} (it has {', '.join(fields)}); give another revision") from error

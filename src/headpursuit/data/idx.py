@@ -37,9 +37,7 @@ def read_mnist(path: Path, split: Split) -> Iterator[Entry]:
         images = read_idx(_find(path, prefix, "images", 3), dimensions=3)
         labels = read_idx(_find(path, prefix, "labels", 1), dimensions=1)
         if len(images) != len(labels):
-            raise HeadPursuitError(
-                f"{path}: {len(images)} {prefix} images but {len(labels)} labels; fetch both files again"
-            )
+            raise HeadPursuitError(f"{path}: {len(images)} {prefix} images but {len(labels)} labels; fetch both files again")
         for index in range(len(labels)):
             make = partial(_record, images[index], int(labels[index]), where=f"{prefix} image {index}")
             yield Entry(key=f"{prefix}/{index}", part=part, make=make)

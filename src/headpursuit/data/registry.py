@@ -131,9 +131,7 @@ _ALL = (
         task="toxic continuation",
         read=partial(read_real_toxicity, challenging_only=True),
         files=_RTP_FILES,
-        hub=HubSource(
-            _RTP, {"train": None}, real_toxicity_record, columns=("prompt", "challenging"), key=_challenging_prompt
-        ),
+        hub=HubSource(_RTP, {"train": None}, real_toxicity_record, columns=("prompt", "challenging"), key=_challenging_prompt),
     ),
     Dataset(
         name="tet",

@@ -30,9 +30,7 @@ def read_trivia_qa(path: Path, split: Split) -> Iterator[Entry]:
     if path.is_dir():
         files = sorted(file for file in path.rglob("*.json") if _part_of_name(file) and "verified" not in file.name)
     if not files:
-        raise HeadPursuitError(
-            f"{path}: no *-train.json or *-dev.json; give the folder qa of the official TriviaQA archive"
-        )
+        raise HeadPursuitError(f"{path}: no *-train.json or *-dev.json; give the folder qa of the official TriviaQA archive")
     for file in files:
         if file == path or wanted(_part_of_name(file), split):
             yield from _read_file(file)

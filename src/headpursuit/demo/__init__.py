@@ -17,6 +17,7 @@ from headpursuit.demo.captions import COLOR_WORDS, MOOD_WORDS, QUANTITY_WORDS
 from headpursuit.demo.continuations import RUDE_WORDS
 from headpursuit.demo.digits import DIGIT_WORDS
 from headpursuit.demo.facts import COUNTRY_NAMES
+from headpursuit.demo.splits import SPLITS, Split
 from headpursuit.errors import HeadPursuitError
 
 if TYPE_CHECKING:
@@ -36,10 +37,8 @@ __all__ = [
     "demo_samples",
 ]
 
-Split = Literal["train", "selection", "test"]
 Task = Literal["caption", "digits", "countries", "facts", "continuation"]
 TASKS: tuple[Task, ...] = ("caption", "digits", "countries", "facts", "continuation")
-SPLITS: tuple[Split, ...] = ("train", "selection", "test")
 
 _DEFAULT_LIMIT = {"caption": 400, "continuation": 300}
 _REFERENCES = 8

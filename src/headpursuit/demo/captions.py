@@ -85,11 +85,7 @@ def attributes_of(scene: Scene) -> dict[str, str]:
         seen["color"] = scene.color
     if isinstance(scene, FaceScene):
         return seen | ({"mood": scene.mood} if scene.mood != UNSEEN else {})
-    return (
-        seen
-        | {"shape": scene.shape, "size": scene.size}
-        | ({"count": str(scene.count)} if scene.count in COUNTS else {})
-    )
+    return seen | {"shape": scene.shape, "size": scene.size} | ({"count": str(scene.count)} if scene.count in COUNTS else {})
 
 
 def _shape_phrase(scene: ShapeScene, rng: random.Random) -> list[str]:

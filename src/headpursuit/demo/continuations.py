@@ -6,10 +6,10 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from headpursuit.demo.splits import Split
+
 if TYPE_CHECKING:
     import random
-
-    from headpursuit.demo import Split
 
 RUDE_NOUNS = (
     "idiot",

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from headpursuit.demo.scenes import IMAGE_SIZE
+from headpursuit.demo.splits import Split
 from headpursuit.optional import optional_import
-
-if TYPE_CHECKING:
-    from headpursuit.demo import Split
 
 DIGIT_WORDS: tuple[str, ...] = tuple("0123456789")
 QUESTIONS = (
@@ -55,9 +52,7 @@ def digit_pixels(index: int) -> np.ndarray:
     return np.asarray(_load()[0][index] / 16.0, dtype=np.float32)
 
 
-def draw_digit(
-    index: int, *, shift: tuple[float, float] = (0.0, 0.0), scale: float = 1.0, angle: float = 0.0
-) -> Image.Image:
+def draw_digit(index: int, *, shift: tuple[float, float] = (0.0, 0.0), scale: float = 1.0, angle: float = 0.0) -> Image.Image:
     """Draw a digit in dark ink on light paper; the options move, stretch and turn it."""
     ink = Image.fromarray((digit_pixels(index) * 255).astype(np.uint8), mode=None)
     side = round(_INK_SIDE * scale)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from headpursuit.demo import Split
+from headpursuit.demo.splits import Split
 
 # country: (capital, continent)
 COUNTRIES: dict[str, tuple[str, str]] = {

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal
 
 from PIL import Image, ImageDraw
 
+from headpursuit.demo.splits import Split
+
 if TYPE_CHECKING:
     import random
-
-    from headpursuit.demo import Split
 
 IMAGE_SIZE = 48
 _ZOOM = 3  # drawn larger and reduced, which smooths the edges
@@ -150,9 +150,7 @@ def _draw_shapes(draw: ImageDraw.ImageDraw, scene: ShapeScene, color: tuple[int,
         _draw_shape(draw, scene.shape, x, y, radius, color)
 
 
-def _draw_shape(
-    draw: ImageDraw.ImageDraw, shape: str, x: float, y: float, radius: float, color: tuple[int, int, int]
-) -> None:
+def _draw_shape(draw: ImageDraw.ImageDraw, shape: str, x: float, y: float, radius: float, color: tuple[int, int, int]) -> None:
     box = (x - radius, y - radius, x + radius, y + radius)
     if shape == "circle":
         draw.ellipse(box, fill=color)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from headpursuit.editing.tokens import TokenTracker, tracked
 from headpursuit.editing.where import ALL, Where
 from headpursuit.errors import HeadPursuitError
 from headpursuit.hooks import Hooks
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor, nn
-
-    from headpursuit.model.head_model import HeadModel
+from headpursuit.model.head_model import HeadModel
 
 
 @contextmanager

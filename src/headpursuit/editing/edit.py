@@ -8,26 +8,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from headpursuit.editing.applying import scaled
-from headpursuit.editing.where import ALL, TokenMask, Where, as_where, from_json, in_words, to_json
+from headpursuit.editing.where import ALL, TokenGroup, TokenMask, Where, as_where, from_json, in_words, to_json
 from headpursuit.errors import HeadPursuitError
 from headpursuit.files import read_json, write_json
+from headpursuit.model.anatomy import Anatomy, LayerAnatomy
+from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import Head, Part, parse_heads
 from headpursuit.model.identity import require_same_model
-
-if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
-    from torch import Tensor
-
-    from headpursuit.editing.where import TokenGroup
-    from headpursuit.model.anatomy import Anatomy, LayerAnatomy
-    from headpursuit.model.head_model import HeadModel
-
 
 _LARGEST = torch.finfo(torch.float32).max
 

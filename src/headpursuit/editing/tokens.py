@@ -12,20 +12,17 @@ import functools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
 
 from headpursuit.editing.where import TokenMask, Where
 from headpursuit.errors import HeadPursuitError
 from headpursuit.hooks import Hooks
+from headpursuit.model.head_model import HeadModel
 from headpursuit.model.images import patch_tokens
-
-if TYPE_CHECKING:
-    from jaxtyping import Bool, Int
-    from torch import Tensor
-
-    from headpursuit.model.head_model import HeadModel
 
 
 @dataclass

@@ -20,13 +20,12 @@ from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.metrics import Metric
 from headpursuit.files import digest, read_json, write_json
 from headpursuit.model.identity import weights_fingerprint
-from headpursuit.model.samples import fingerprint
+from headpursuit.model.samples import Sample, fingerprint
 from headpursuit.versions import versions
 
 if TYPE_CHECKING:
     from headpursuit.editing.edit import HeadEdit
     from headpursuit.model.head_model import HeadModel
-    from headpursuit.model.samples import Sample
 
 Scores = Mapping[str, np.ndarray]
 

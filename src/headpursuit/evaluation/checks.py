@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from headpursuit.concepts import resolve
 from headpursuit.errors import HeadPursuitError
+from headpursuit.evaluation.prepare import PreparedConcept
+from headpursuit.evaluation.recipe import Recipe
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import parse_heads
 from headpursuit.model.load import load_tokenizer, outline
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from headpursuit.evaluation.prepare import PreparedConcept
-    from headpursuit.evaluation.recipe import Recipe
 
 
 def check_heads(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from headpursuit.evaluation.evaluate import check_folder, evaluate
+from headpursuit.evaluation.results import Results
+from headpursuit.model.head_model import HeadModel
 from headpursuit.model.load import load
-
-if TYPE_CHECKING:
-    from headpursuit.evaluation.results import Results
-    from headpursuit.model.head_model import HeadModel
 
 DEMO_RECIPES = (
     "demo-caption-colors",

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
+from headpursuit.evaluation.prepare import Prepared
 from headpursuit.evaluation.rankings import depends_on, stored_capture
 from headpursuit.files import digest, read_json, write_json
+from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import Head, parse_heads
 from headpursuit.ranking.describe import HeadDescription, describe
 
-if TYPE_CHECKING:
-    from headpursuit.evaluation.prepare import Prepared
-    from headpursuit.model.head_model import HeadModel
 
-
-def describe_heads(
-    prepared: Prepared, model: HeadModel, *, out: Path, progress: bool = True
-) -> tuple[HeadDescription, ...]:
+def describe_heads(prepared: Prepared, model: HeadModel, *, out: Path, progress: bool = True) -> tuple[HeadDescription, ...]:
     """Name the recipe's heads, or all; what was done before in ``out`` is not done again.
 
     Args:
@@ -49,7 +44,7 @@ def describe_heads(
             }
             path = out / "descriptions" / f"{digest(about)}.json"
             if not path.is_file():
-                made = describe(acts, heads=heads, n_atoms=spec.atoms, method=method, progress=False)  # type: ignore[arg-type]
+                made = describe(acts, heads=heads, n_atoms=spec.atoms, method=method, progress=False)
                 write_json(path, [one.to_dict() for one in made])
             named += [HeadDescription.from_dict(one) for one in read_json(path)]
     return (*found["somp"], *found["logit_lens"])

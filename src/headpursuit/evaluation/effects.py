@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
+from jaxtyping import Float
 
+from headpursuit.editing.edit import HeadEdit
 from headpursuit.editing.where import ALL
+from headpursuit.evaluation.cells import Cells
 from headpursuit.evaluation.intervals import interval, resampled_means, resampled_median
+from headpursuit.evaluation.metrics import Metric
 from headpursuit.evaluation.results import Comparison, Row, Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from jaxtyping import Float
-
-    from headpursuit.editing.edit import HeadEdit
-    from headpursuit.evaluation.cells import Cells
-    from headpursuit.evaluation.metrics import Metric
-
     Edits: TypeAlias = Sequence[HeadEdit | None]
 
 Wanted = Literal["less", "more", "same"]

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -20,7 +20,7 @@ from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.cells import Cells
 from headpursuit.evaluation.checks import check_heads, check_words
 from headpursuit.evaluation.describe import describe_heads
-from headpursuit.evaluation.effects import comparison, row
+from headpursuit.evaluation.effects import Wanted, comparison, row
 from headpursuit.evaluation.metrics import NEUTRAL_TASK, Metric, count_words
 from headpursuit.evaluation.plan import time_left, tried_on
 from headpursuit.evaluation.prepare import (
@@ -50,11 +50,8 @@ from headpursuit.files import read_json
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.load import load
 from headpursuit.ranking.controls import random_controls
+from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.versions import versions
-
-if TYPE_CHECKING:
-    from headpursuit.evaluation.effects import Wanted
-    from headpursuit.ranking.ranking import HeadRanking
 
 CONTROL: Selection = "random"
 _BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
@@ -220,9 +217,7 @@ def run(prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progr
     }
     wished = {concept.name: wishes(prepared, concept, tasks) for concept in prepared.concepts}
     choices = [
-        choice
-        for concept in prepared.concepts
-        for choice in _choices(prepared, concept, rankings[concept.name], model, seed)
+        choice for concept in prepared.concepts for choice in _choices(prepared, concept, rankings[concept.name], model, seed)
     ]
     # Given answers may be the unedited model's own, so that its cells come first.
     for concept in prepared.concepts:
@@ -296,9 +291,7 @@ def _fill(cells: Cells, wanted: Sequence[tuple[str, HeadEdit | None]], *, progre
             bar.update()
 
 
-def _table(
-    prepared: Prepared, cells: Cells, choices: Sequence[Choice], seed: int
-) -> tuple[list[Row], list[Comparison]]:
+def _table(prepared: Prepared, cells: Cells, choices: Sequence[Choice], seed: int) -> tuple[list[Row], list[Comparison]]:
     edit = prepared.recipe.edit
     assert edit is not None
     rows: list[Row] = []
@@ -316,9 +309,7 @@ def _table(
                     if selection != "somp":
                         continue
                     others: dict[Selection, Sequence[HeadEdit | None]] = {"none": [None]}
-                    others |= {
-                        other: own[other, k, scale].edits for other in (*edit.methods, CONTROL) if other != "somp"
-                    }
+                    others |= {other: own[other, k, scale].edits for other in (*edit.methods, CONTROL) if other != "somp"}
                     wanted = _wanted(prepared, concept, metric, scale)
                     comparisons += [
                         comparison(cells, metric, choice.edits[0], edits, against=other, wanted=wanted, **named)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headpursuit.errors import HeadPursuitError
+from headpursuit.evaluation.cells import Cells
+from headpursuit.evaluation.metrics import Metric
 
 if TYPE_CHECKING:
     from headpursuit.editing.edit import HeadEdit
-    from headpursuit.evaluation.cells import Cells
-    from headpursuit.evaluation.metrics import Metric
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,7 @@ class Trial:
 def tried(goal: Goal, cells: Cells, edit: HeadEdit, *, number: int, method: str) -> Trial:
     """What an edit does and costs on a split."""
     effect = goal.effect(cells, edit)
-    costs = (
-        (limit.loss(cells, edit) + standard_error(cells, limit.metric, edit)) / limit.at_most for limit in goal.limits
-    )
+    costs = ((limit.loss(cells, edit) + standard_error(cells, limit.metric, edit)) / limit.at_most for limit in goal.limits)
     return Trial(
         number,
         edit,

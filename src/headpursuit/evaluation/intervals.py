@@ -20,9 +20,7 @@ LEVEL = 0.95
 _AT_ONCE = 20_000_000
 
 
-def resampled_means(
-    scores: Float[np.ndarray, "c n"], *, resamples: int = RESAMPLES, seed: int = 0
-) -> Float[np.ndarray, "b c"]:
+def resampled_means(scores: Float[np.ndarray, "c n"], *, resamples: int = RESAMPLES, seed: int = 0) -> Float[np.ndarray, "b c"]:
     """Means over samples drawn with replacement.
 
     Args:

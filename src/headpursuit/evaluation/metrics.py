@@ -83,9 +83,7 @@ def trivia_f1(answer: str, accepted: Collection[str]) -> float:
     >>> trivia_f1("the city of Paris", ["Paris", "Paris, France"])
     0.5
     """
-    return max(
-        (_overlap(normalise_answer(answer).split(), normalise_answer(text).split()) for text in accepted), default=0
-    )
+    return max((_overlap(normalise_answer(answer).split(), normalise_answer(text).split()) for text in accepted), default=0)
 
 
 def contains(answer: str, accepted: Collection[str]) -> float:

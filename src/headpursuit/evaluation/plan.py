@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from headpursuit.evaluation.cells import Task
 from headpursuit.evaluation.metrics import NEUTRAL_TASK
+from headpursuit.evaluation.prepare import Prepared, PreparedConcept
 from headpursuit.evaluation.teacher_forced import negative_log_likelihood
 from headpursuit.evaluation.teacher_forced_tasks import forced_task_name, neutral_task
-
-if TYPE_CHECKING:
-    from headpursuit.evaluation.cells import Task
-    from headpursuit.evaluation.prepare import Prepared, PreparedConcept
-    from headpursuit.model.head_model import HeadModel
+from headpursuit.model.head_model import HeadModel
 
 # A trial is long enough to be timed and short enough to be waited for.
 _TRIAL = 16
@@ -67,9 +64,7 @@ def trial_seconds(prepared: Prepared, model: HeadModel) -> dict[str, float]:
         model: the model.
     """
     found = {name: task_seconds(task, model) for name, task in prepared.tasks.items()}
-    forced = {
-        forced_task_name(concept.name): prepared.tasks[concept.spec.task].samples for concept in prepared.concepts
-    }
+    forced = {forced_task_name(concept.name): prepared.tasks[concept.spec.task].samples for concept in prepared.concepts}
     for name, samples in {**forced, NEUTRAL_TASK: prepared.neutral}.items():
         few = [one for one in samples if one.target] or list(prepared.neutral)
         found[name] = task_seconds(neutral_task(few), model) * len(samples) / len(few)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from headpursuit.data.entries import pick
 from headpursuit.data.own import Rows, own_entries
 from headpursuit.data.records import Record, data_fingerprint, split_by_answer, without
 from headpursuit.errors import HeadPursuitError
+from headpursuit.evaluation.cells import Task
 from headpursuit.evaluation.metrics import LIKELIHOOD, NEUTRAL_TASK, count_words
 from headpursuit.evaluation.recipe import CLASSES, NEUTRAL, ConceptSpec, Recipe, TaskSpec
 from headpursuit.evaluation.results import DataUsed
@@ -30,11 +31,7 @@ from headpursuit.evaluation.tasks import (
 )
 from headpursuit.evaluation.teacher_forced_tasks import neutral_task
 from headpursuit.evaluation.toxicity import load_classifier
-from headpursuit.model.samples import Sample, as_samples
-
-if TYPE_CHECKING:
-    from headpursuit.evaluation.cells import Task
-    from headpursuit.model.samples import Samples
+from headpursuit.model.samples import Sample, Samples, as_samples
 
 _PACKAGED_TEXT = Path(__file__).parent / "recipes" / "neutral.txt"
 OWN = "own questions"
@@ -164,9 +161,7 @@ def check_data(recipe: Recipe, source: Source) -> None:
     for number, task in enumerate(recipe.tasks):
         if _own(task, source):
             if not task.metric:
-                raise HeadPursuitError(
-                    f'tasks[{number}].metric: say how own data is scored, such as metric = "contains"'
-                )
+                raise HeadPursuitError(f'tasks[{number}].metric: say how own data is scored, such as metric = "contains"')
         elif task.data not in DATASETS and task.data not in DEMO_DATA:
             raise HeadPursuitError(
                 f"tasks[{number}].data: no data set or file {task.data!r}; there are {', '.join((*DATASETS, *DEMO_DATA))}"
@@ -362,9 +357,7 @@ def _neutral(
         spec = TaskSpec(name="neutral", data=recipe.neutral, limit=source.at_most(None))
         return list(_task(recipe, spec, _read(recipe, spec, split, limit=spec.limit, source=source), concepts).samples)
     words = [word for concept in concepts for word in (*concept.concept.words, *concept.counted.words)]
-    found = neutral_texts(
-        None if recipe.neutral == NEUTRAL else Path(recipe.neutral), words, limit=source.at_most(None)
-    )
+    found = neutral_texts(None if recipe.neutral == NEUTRAL else Path(recipe.neutral), words, limit=source.at_most(None))
     if not found and concepts:
         raise HeadPursuitError("neutral: every text speaks of a concept of the recipe; give others")
     return found

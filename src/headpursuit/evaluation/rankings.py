@@ -5,29 +5,26 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from headpursuit.activations.capture import capture
+from headpursuit.activations.head_activations import HeadActivations
+from headpursuit.activations.moments import HeadMoments
+from headpursuit.activations.positions import Positions
 from headpursuit.activations.store import INDEX, open_capture
+from headpursuit.concepts import Concept
+from headpursuit.concepts.resolve import MultiToken
+from headpursuit.evaluation.cells import Task
+from headpursuit.evaluation.results import Selection
 from headpursuit.evaluation.teacher_forced_tasks import speaking
 from headpursuit.files import digest, read_json, write_json
+from headpursuit.model.head_model import HeadModel
 from headpursuit.model.identity import weights_fingerprint
-from headpursuit.model.samples import fingerprint
+from headpursuit.model.samples import Sample, fingerprint
 from headpursuit.ranking.attribution import attribute
 from headpursuit.ranking.rank import rank
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.versions import versions
-
-if TYPE_CHECKING:
-    from headpursuit.activations.head_activations import HeadActivations
-    from headpursuit.activations.moments import HeadMoments
-    from headpursuit.activations.positions import Positions
-    from headpursuit.concepts import Concept
-    from headpursuit.concepts.resolve import MultiToken
-    from headpursuit.evaluation.cells import Task
-    from headpursuit.evaluation.results import Selection
-    from headpursuit.model.head_model import HeadModel
-    from headpursuit.model.samples import Sample
 
 
 def stored_capture(
@@ -86,13 +83,11 @@ def stored_rankings(
             answered = speaking(model, task, concept.words)
             ranking = attribute(model, answered, concept, multi_token=multi_token, progress=progress)
         else:
-            acts = stored_capture(
-                model, task.samples, positions=positions, folder=folder / "captures", progress=progress
-            )
+            acts = stored_capture(model, task.samples, positions=positions, folder=folder / "captures", progress=progress)
             ranking = rank(
                 acts,
                 concept,
-                method=method,  # type: ignore[arg-type]
+                method=method,
                 n_atoms=n_atoms,
                 multi_token=multi_token,
                 progress=progress,

@@ -287,9 +287,7 @@ def load_recipe(recipe: str | Path | Mapping[str, Any] | Recipe, *, set: Mapping
     except ValidationError as error:
         raise HeadPursuitError(f"{name}: {_in_words(error)}") from error
     if made.name in ("", ".", "..") or any(character in made.name for character in "/\\\0"):
-        raise HeadPursuitError(
-            f"{name}: name: {made.name!r} is no name; folders are called by it, so leave slashes out"
-        )
+        raise HeadPursuitError(f"{name}: name: {made.name!r} is no name; folders are called by it, so leave slashes out")
     return made if folder is None else _from_folder(made, folder)
 
 
@@ -348,9 +346,7 @@ def _read(name: str) -> dict[str, Any]:
     else:
         near = difflib.get_close_matches(name, recipe_names(), n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise HeadPursuitError(
-            f"no recipe {name}: {hint}give the path of a .toml file or one of {', '.join(recipe_names())}"
-        )
+        raise HeadPursuitError(f"no recipe {name}: {hint}give the path of a .toml file or one of {', '.join(recipe_names())}")
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:

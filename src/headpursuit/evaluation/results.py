@@ -13,14 +13,13 @@ from headpursuit.editing.where import ALL
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.metrics import Metric
 from headpursuit.files import digest, inside, read_json, write_json, write_text
+from headpursuit.model.heads import Head
 from headpursuit.ranking.describe import HeadDescription
 from headpursuit.ranking.ranking import HeadRanking
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
-
-    from headpursuit.model.heads import Head
 
 RESULTS = "results.json"
 FORMAT = 2
@@ -189,9 +188,7 @@ class Verdict:
             found.append(f"{self.metric} came to {self.effect:.2f}, {bound} {self.wanted:g} was wanted{beyond}")
         for one in self.kept:
             if not one.held and one.effect is not None:
-                found.append(
-                    f"{one.metric} of {one.task} came to {one.effect:.2f}, a loss of {one.limit:g} was allowed"
-                )
+                found.append(f"{one.metric} of {one.task} came to {one.effect:.2f}, a loss of {one.limit:g} was allowed")
         if not self.control_held and self.control is not None:
             found.append(f"random heads moved {self.metric} too, to {self.control:.2f}")
         return tuple(found)

@@ -9,22 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from headpursuit.activations.teacher_forcing import concept_tokens, log_odds, require_targets, teacher_forced_logits
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.head_model import evaluating
-
-if TYPE_CHECKING:
-    from jaxtyping import Float, Int
-    from torch import Tensor
-
-    from headpursuit.model.head_model import HeadModel
-    from headpursuit.model.samples import Sample
+from headpursuit.model.head_model import HeadModel, evaluating
+from headpursuit.model.samples import Sample
 
 
 def with_targets(samples: Sequence[Sample], targets: Sequence[str]) -> list[Sample]:
@@ -37,11 +32,7 @@ def with_targets(samples: Sequence[Sample], targets: Sequence[str]) -> list[Samp
     """
     if len(samples) != len(targets):
         raise HeadPursuitError(f"{len(samples)} samples but {len(targets)} targets: give one target a sample")
-    kept = [
-        replace(sample, target=target.strip())
-        for sample, target in zip(samples, targets, strict=True)
-        if target.strip()
-    ]
+    kept = [replace(sample, target=target.strip()) for sample, target in zip(samples, targets, strict=True) if target.strip()]
     if not kept:
         raise HeadPursuitError("every target is blank, so there is nothing to read along: give samples with targets")
     return kept

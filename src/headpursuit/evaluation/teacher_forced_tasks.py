@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headpursuit.concepts import resolve
-from headpursuit.evaluation.cells import Task
+from headpursuit.concepts import Concept, MultiToken, resolve
+from headpursuit.data.records import Record
+from headpursuit.evaluation.cells import Cells, Scores, Task
 from headpursuit.evaluation.metrics import LIKELIHOOD, Metric, count_words
 from headpursuit.evaluation.teacher_forced import concept_log_odds, negative_log_likelihood, with_targets
-
-if TYPE_CHECKING:
-    from headpursuit.concepts import Concept, MultiToken
-    from headpursuit.data.records import Record
-    from headpursuit.evaluation.cells import Cells, Scores
-    from headpursuit.model.head_model import HeadModel
-    from headpursuit.model.samples import Sample
+from headpursuit.model.head_model import HeadModel
+from headpursuit.model.samples import Sample
 
 
 def forced_task_name(concept: str) -> str:
@@ -27,9 +22,7 @@ def forced_task_name(concept: str) -> str:
 
 def log_odds_metric(concept: str) -> Metric:
     """The concept's log-odds where it could be said."""
-    return Metric(
-        forced_task_name(concept), f"log-odds of {concept}", unit="nats", compared_by="change", concept=concept
-    )
+    return Metric(forced_task_name(concept), f"log-odds of {concept}", unit="nats", compared_by="change", concept=concept)
 
 
 def forced_task(

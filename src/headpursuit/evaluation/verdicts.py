@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import HeadPursuitError
+from headpursuit.evaluation.cells import Cells, Task
 from headpursuit.evaluation.goals import Goal, Limit, choose, tried
 from headpursuit.evaluation.metrics import LIKELIHOOD, NEUTRAL_TASK
-from headpursuit.evaluation.prepare import same_questions
+from headpursuit.evaluation.prepare import Prepared, PreparedConcept, same_questions
 from headpursuit.evaluation.results import Kept, Row, Verdict, find
-
-if TYPE_CHECKING:
-    from headpursuit.evaluation.cells import Cells, Task
-    from headpursuit.evaluation.prepare import Prepared, PreparedConcept
-    from headpursuit.ranking.ranking import HeadRanking
+from headpursuit.ranking.ranking import HeadRanking
 
 # Random heads that leave the target within this share of the unedited value count as a quiet control.
 QUIET = 0.1

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from headpursuit.errors import HeadPursuitError
+from headpursuit.exporting.projections import EditedProjection, ExportSource
 from headpursuit.files import write_json
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from headpursuit.exporting.projections import EditedProjection, ExportSource
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -89,9 +86,7 @@ def _write(
         "inference_mode": True,
     }
     write_json(draft / CONFIG, config)
-    save_file(
-        {name: tensor.contiguous() for name, tensor in tensors.items()}, draft / WEIGHTS, metadata={"format": "pt"}
-    )
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, draft / WEIGHTS, metadata={"format": "pt"})
 
 
 def _names(edited: Sequence[EditedProjection]) -> list[str]:

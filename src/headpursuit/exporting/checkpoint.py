@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.exporting.folder import files_beside, fill
-from headpursuit.exporting.projections import FLOATS
-from headpursuit.model.checkpoint_files import checkpoint_files
+from headpursuit.exporting.projections import FLOATS, EditedProjection, ExportSource
+from headpursuit.model.checkpoint_files import StoredTensor, checkpoint_files
 from headpursuit.model.load import whole_folder
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from headpursuit.exporting.projections import EditedProjection, ExportSource
-    from headpursuit.model.checkpoint_files import StoredTensor
 
 _WAY_OUT = "export an adapter instead (--format lora or ia3)"
 
@@ -90,9 +84,7 @@ def _patch(copy: Path, stored: StoredTensor, edited: EditedProjection) -> None:
         file.seek(stored.begin)
         written = file.write(scaled.contiguous().view(torch.uint8).numpy().tobytes())
     if written != stored.end - stored.begin:
-        raise HeadPursuitError(
-            f"{stored.file}: {stored.key} has {stored.end - stored.begin} bytes, {written} were expected"
-        )
+        raise HeadPursuitError(f"{stored.file}: {stored.key} has {stored.end - stored.begin} bytes, {written} were expected")
 
 
 def scaled_weight(weight: Tensor, columns: Tensor, *, input_first: bool) -> Tensor:

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from headpursuit.editing.edit import HeadEdit, read_edit_file
 from headpursuit.errors import HeadPursuitError
 from headpursuit.exporting.adapters import SERVING_RANK, write_ia3, write_lora
 from headpursuit.exporting.checkpoint import require_patchable, write_checkpoint
 from headpursuit.exporting.folder import new_folder, require_new
-from headpursuit.exporting.projections import edited_projections, open_source
+from headpursuit.exporting.projections import EditedProjection, ExportSource, edited_projections, open_source
 from headpursuit.exporting.provenance import write_card, write_record
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.load import local_folder
-
-if TYPE_CHECKING:
-    from headpursuit.exporting.projections import EditedProjection, ExportSource
 
 Format = Literal["checkpoint", "lora", "ia3"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -94,9 +91,7 @@ def export(
     out, path = Path(out), str(edit) if not isinstance(edit, HeadEdit) else "the edit"
     if not isinstance(edit, HeadEdit):
         edit, origin = read_edit_file(edit)
-    require_new(
-        out, source=model.source.folder if isinstance(model, HeadModel) else local_folder(model, revision=revision)
-    )
+    require_new(out, source=model.source.folder if isinstance(model, HeadModel) else local_folder(model, revision=revision))
     source = open_source(model, origin=origin, path=path, revision=revision, trust_remote_code=trust_remote_code)
     edited = edited_projections(edit, source)
     done = Export(folder=out, format=format, edit=edit, model=source.identity, changed=())
@@ -115,8 +110,6 @@ def export(
     return replace(done, changed=tuple(one.layer.projection for one in edited), rank=rank)
 
 
-def _describe(
-    draft: Path, source: ExportSource, edit: HeadEdit, edited: Sequence[EditedProjection], *, format: str
-) -> None:
+def _describe(draft: Path, source: ExportSource, edit: HeadEdit, edited: Sequence[EditedProjection], *, format: str) -> None:
     write_record(draft, source, edit, edited, format=format)
     write_card(draft, source, edit, format=format)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from headpursuit.editing.edit import HeadEdit
 from headpursuit.editing.where import ALL
 from headpursuit.errors import HeadPursuitError
+from headpursuit.model.anatomy import LayerAnatomy
 from headpursuit.model.checkpoint_files import (
     StoredTensor,
     checkpoint_files,
@@ -22,13 +26,6 @@ from headpursuit.model.head_model import HeadModel
 from headpursuit.model.identity import require_same_model, unembedding_fingerprint
 from headpursuit.model.load import load, local_folder, outline
 from headpursuit.model.projection import input_width, output_width, stores_input_first, weight_of
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
-
-    from headpursuit.editing.edit import HeadEdit
-    from headpursuit.model.anatomy import LayerAnatomy
 
 # What a weight is stored as where its columns can be scaled; anything else is packed.
 FLOATS = ("F64", "F32", "F16", "BF16")

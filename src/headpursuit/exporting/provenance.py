@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from huggingface_hub import ModelCard
 from yaml import YAMLError
 
 from headpursuit.editing.edit import HeadEdit, read_edit_file
 from headpursuit.errors import HeadPursuitError
+from headpursuit.exporting.projections import EditedProjection, ExportSource
 from headpursuit.files import read_json, read_text, write_json, write_text
 from headpursuit.versions import versions
-
-if TYPE_CHECKING:
-    from headpursuit.exporting.projections import EditedProjection, ExportSource
 
 RECORD = "headpursuit_edit.json"
 CARD = "README.md"
@@ -41,9 +39,7 @@ class Record:
     dtype: str
 
 
-def write_record(
-    draft: Path, source: ExportSource, edit: HeadEdit, edited: Sequence[EditedProjection], *, format: str
-) -> None:
+def write_record(draft: Path, source: ExportSource, edit: HeadEdit, edited: Sequence[EditedProjection], *, format: str) -> None:
     """Write :data:`RECORD`: an edit file like any other, with what was done with it beside it."""
     path = draft / RECORD
     earlier = read_json(path) if path.is_file() else None

@@ -7,10 +7,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from headpursuit.errors import HeadPursuitError
@@ -26,9 +27,6 @@ from headpursuit.model.load import load, wrap
 from headpursuit.model.probing import TOLERANCE
 from headpursuit.model.samples import Sample, Samples, as_samples
 from headpursuit.optional import optional_import
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 TEXTS = (
     "The capital of France is Paris, and the capital of Japan is",
@@ -73,11 +71,7 @@ class Verification:
         return not self.surprises and (self.bit_equal if self.exact else self.error <= self.tolerance)
 
     def __str__(self) -> str:
-        logits = (
-            "the same bits"
-            if self.bit_equal
-            else f"relative difference {self.error:.1e} (allowed {self.tolerance:.0e})"
-        )
+        logits = "the same bits" if self.bit_equal else f"relative difference {self.error:.1e} (allowed {self.tolerance:.0e})"
         files = "; ".join(self.surprises) or f"{len(self.differing)} tensors differ from the original's, as they should"
         return f"logits of {self.n} samples: {logits}; {files if self.format == 'checkpoint' else 'the model is unchanged'}"
 
@@ -146,9 +140,7 @@ def _original(record: Record) -> str:
         return record.folder
     name = str(record.origin["id"])
     if Path(name).is_absolute():
-        raise HeadPursuitError(
-            f"the model that was exported is no longer in {record.folder}: say where it is (--model)"
-        )
+        raise HeadPursuitError(f"the model that was exported is no longer in {record.folder}: say where it is (--model)")
     return name
 
 
@@ -182,9 +174,7 @@ def _compare(original: HeadModel, out: Path, record: Record) -> tuple[tuple[str,
     folder = original.source.folder
     if folder is None:
         return (), (f"the files of {original.source.id} are not on this machine",)
-    source = ExportSource(
-        model=original, identity=record.origin, loaded=True, stored=stored_tensors(checkpoint_files(folder))
-    )
+    source = ExportSource(model=original, identity=record.origin, loaded=True, stored=stored_tensors(checkpoint_files(folder)))
     edited = {one.stored.key: one for one in edited_projections(record.edit, source) if one.stored is not None}
     before = {one.key: one for one in source.stored}
     after = {one.key: one for one in stored_tensors(checkpoint_files(out))}

@@ -89,9 +89,7 @@ def _projection_of(module: nn.Module, name: str) -> tuple[str, str] | None:
         return name, own
     behind = getattr(module, "output", None)  # BERT's attention leaves its projection to a second module
     kernel = next((child for child, one in module.named_children() if _ATTENTION.search(type(one).__name__)), None)
-    projection = (
-        None if not isinstance(behind, nn.Module) or kernel is None else _linear_child(behind, f"{name}.output")
-    )
+    projection = None if not isinstance(behind, nn.Module) or kernel is None else _linear_child(behind, f"{name}.output")
     return None if projection is None else (f"{name}.{kernel}", projection)
 
 

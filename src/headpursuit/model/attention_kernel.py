@@ -9,18 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from headpursuit.hooks import Hooks
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from headpursuit.model.head_model import HeadModel
+from headpursuit.model.head_model import HeadModel
 
 _SOFTMAX = (functional.softmax, torch.softmax, torch.Tensor.softmax)
 _WATCHABLE = (None, "eager", "sdpa")

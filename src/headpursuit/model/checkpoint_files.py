@@ -9,16 +9,13 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.files import read_json
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -35,9 +35,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _VISION = re.compile(r"vis[iu]|image|img|(^|\.)(vit|sam|vpm)", re.IGNORECASE)
-_NOT_TEXT = re.compile(
-    rf"{_VISION.pattern}|audio|speech|sound|(^|\.)(vq|qformer|perceiver|resampler|connector)", re.IGNORECASE
-)
+_NOT_TEXT = re.compile(rf"{_VISION.pattern}|audio|speech|sound|(^|\.)(vq|qformer|perceiver|resampler|connector)", re.IGNORECASE)
 _NOT_A_TOWER = re.compile(
     r"audio|speech|sound|(^|\.|_)(vq|qformer|perceiver|resampler|connector)|merger|abstractor", re.IGNORECASE
 )
@@ -122,11 +120,7 @@ def _find_stack(hf: PreTrainedModel, names: dict[int, str], *, width: int, archi
     """Path of the list of layers that writes text."""
     stacks: dict[str, set[int | None]] = {}
     for name, module in hf.named_modules():
-        if (
-            not isinstance(module, nn.ModuleList)
-            or _NOT_TEXT.search(name)
-            or any(name.startswith(f"{o}.") for o in stacks)
-        ):
+        if not isinstance(module, nn.ModuleList) or _NOT_TEXT.search(name) or any(name.startswith(f"{o}.") for o in stacks):
             continue
         widths = {
             output_width(hf.get_submodule(found.projection))
@@ -229,9 +223,7 @@ def _with_tower(hf: PreTrainedModel, anatomy: Anatomy, *, stack: str) -> Anatomy
     layers = _numbered(stacks[deepest])
     width = cast("int", output_width(hf.get_submodule(layers[0].projection)))
     others = [
-        SkippedLayer(index, name, "another stack of the vision tower")
-        for index, name in enumerate(stacks)
-        if name != deepest
+        SkippedLayer(index, name, "another stack of the vision tower") for index, name in enumerate(stacks) if name != deepest
     ]
     projector = _only_linear_between(hf, width, anatomy.width, outside=(deepest, stack))
     return replace(anatomy, layers=layers, width=width, skipped=tuple(others), projector=projector)
@@ -242,9 +234,7 @@ def _only_linear_between(hf: PreTrainedModel, width: int, text_width: int, *, ou
     found = []
     for name, module in hf.named_modules():
         children = dict(module.named_children())
-        linear = [
-            path for path, one in children.items() if input_width(one) == width and output_width(one) == text_width
-        ]
+        linear = [path for path, one in children.items() if input_width(one) == width and output_width(one) == text_width]
         others = [one for path, one in children.items() if path not in linear and not is_norm(one)]
         away = not any(f"{name}.".startswith(f"{one}.") for one in outside)
         if name and away and len(linear) == 1 and not others and not list(module.parameters(recurse=False)):

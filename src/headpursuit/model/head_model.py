@@ -8,12 +8,15 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
 import torch
+from torch import nn
 from tqdm.auto import tqdm
 
 from headpursuit.errors import HeadPursuitError
+from headpursuit.model.anatomy import Anatomy
 from headpursuit.model.identity import unembedding_fingerprint
 from headpursuit.model.inputs import Batch, Prompt, collate, make_prompt
 from headpursuit.model.loaded import LoadedModel
@@ -21,13 +24,8 @@ from headpursuit.model.projection import weight_of
 from headpursuit.model.samples import Sample
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from PIL.Image import Image
-    from torch import nn
     from transformers import PreTrainedModel
-
-    from headpursuit.model.anatomy import Anatomy
 
 
 @dataclass(frozen=True, repr=False)
@@ -138,9 +136,7 @@ class HeadModel(LoadedModel):
         if images is not None:
             given = list(images)  # type: ignore[arg-type]
             if len(given) != len(samples):
-                raise HeadPursuitError(
-                    f"{len(samples)} prompts but {len(given)} images: give one image (or None) a prompt"
-                )
+                raise HeadPursuitError(f"{len(samples)} prompts but {len(given)} images: give one image (or None) a prompt")
             samples = [replace(sample, image=image) for sample, image in zip(samples, given, strict=True)]
         answers: dict[int, str] = {}
         config = copy.deepcopy(cast("Any", self.hf).generation_config)
@@ -158,9 +154,7 @@ class HeadModel(LoadedModel):
                         max_new_tokens=max_new_tokens,
                         **options,
                     )
-                    texts = self.tokenizer.batch_decode(
-                        self.new_tokens(batch.inputs, written), skip_special_tokens=True
-                    )
+                    texts = self.tokenizer.batch_decode(self.new_tokens(batch.inputs, written), skip_special_tokens=True)
                     answers.update({start + row: text for row, text in zip(rows, texts, strict=True)})
                 bar.update(len(chosen))
         return [answers[row] for row in range(len(samples))]

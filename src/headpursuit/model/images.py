@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from jaxtyping import Bool
 from PIL import Image
-
-if TYPE_CHECKING:
-    from jaxtyping import Bool
-    from torch import Tensor
+from torch import Tensor
 
 # Attributes by which processors name what stands for an image in a text: Gemma's differs from what its patches become.
 _NAMED_PLACEHOLDERS = ("boi_token", "image_token")

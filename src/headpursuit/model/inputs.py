@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 from transformers import GenerationMixin
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.images import patch_tokens
+from headpursuit.model.loaded import LoadedModel
+from headpursuit.model.samples import Sample
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool
     from PIL.Image import Image
-    from torch import Tensor
-
-    from headpursuit.model.loaded import LoadedModel
-    from headpursuit.model.samples import Sample
 
 
 @dataclass(frozen=True)
@@ -175,8 +174,7 @@ def _collate_for_encoder(
     written = before
     if with_target:
         written = [
-            [model.start_token, *ids(opening + str(prompt.target))]
-            for opening, prompt in zip(openings, prompts, strict=True)
+            [model.start_token, *ids(opening + str(prompt.target))] for opening, prompt in zip(openings, prompts, strict=True)
         ]
     padded = model.tokenizer.pad({"input_ids": written}, padding_side=side, return_tensors="pt").to(model.device)
     real = padded["attention_mask"].bool()

@@ -24,18 +24,17 @@ from transformers.models.auto.modeling_auto import (
 
 from headpursuit.demo import demo_path
 from headpursuit.errors import HeadPursuitError
+from headpursuit.model.anatomy import Anatomy
 from headpursuit.model.checkpoint_files import OTHER_FORMS
 from headpursuit.model.finding import find_anatomy, how_to_say
 from headpursuit.model.head_model import HeadModel
+from headpursuit.model.heads import Part
 from headpursuit.model.images import find_image_style
 from headpursuit.model.loaded import ModelSource
 from headpursuit.model.selfcheck import proven
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
-
-    from headpursuit.model.anatomy import Anatomy
-    from headpursuit.model.heads import Part
 
 
 def load(
@@ -101,9 +100,7 @@ def load(
     return _attach(hf.eval(), processor, anatomy, part=part, source_id=str(model), folder=folder)
 
 
-def wrap(
-    hf: PreTrainedModel, processor: Any = None, *, part: Part = "text", anatomy: Anatomy | None = None
-) -> HeadModel:
+def wrap(hf: PreTrainedModel, processor: Any = None, *, part: Part = "text", anatomy: Anatomy | None = None) -> HeadModel:
     """See a model that is already in memory as a set of heads; the model itself is not changed.
 
     Args:
@@ -223,9 +220,7 @@ def _with_padding(processor: Any) -> Any:
     if tokenizer.pad_token is not None:
         return processor
     if tokenizer.eos_token is None:
-        raise HeadPursuitError(
-            "the tokenizer has neither a padding nor an end-of-sequence token: set tokenizer.pad_token"
-        )
+        raise HeadPursuitError("the tokenizer has neither a padding nor an end-of-sequence token: set tokenizer.pad_token")
     own = copy.deepcopy(processor)
     getattr(own, "tokenizer", own).pad_token = tokenizer.eos_token
     return own

@@ -5,21 +5,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from torch import Tensor
 
 from headpursuit.errors import HeadPursuitError
+from headpursuit.model.anatomy import Anatomy
 from headpursuit.model.attention import has_encoder, reads_images_only
+from headpursuit.model.images import ImageStyle
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import Tensor
     from transformers import PreTrainedModel
-
-    from headpursuit.model.anatomy import Anatomy
-    from headpursuit.model.images import ImageStyle
 
 
 @dataclass(frozen=True)

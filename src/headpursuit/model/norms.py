@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 
 def gain_of(norm: nn.Module, width: int, *, like: Tensor | None = None) -> Float[Tensor, " d"]:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor, nn
 
 from headpursuit.hooks import Hooks
+from headpursuit.model.anatomy import LayerAnatomy
 from headpursuit.model.attention import CROSS
-from headpursuit.model.head_model import accepted, evaluating
+from headpursuit.model.head_model import HeadModel, accepted, evaluating
 from headpursuit.model.inputs import collate, make_prompt
 from headpursuit.model.projection import input_width
 from headpursuit.model.samples import Sample
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from headpursuit.model.anatomy import LayerAnatomy
-    from headpursuit.model.head_model import HeadModel
 
 # What transformers raises where a model wants more than it is given.
 CANNOT_RUN = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
@@ -62,9 +58,7 @@ def made_up_states(model: HeadModel, decoder: nn.Module, *, n_tokens: int) -> di
         if CROSS.search(path) and path.rpartition(".")[2].startswith("k")
     )
     width = next((one for one in keys if one is not None), model.anatomy.width)
-    states = torch.randn(1, _N_STATES, width, generator=torch.Generator().manual_seed(0)).to(
-        model.device, model.hf.dtype
-    )
+    states = torch.randn(1, _N_STATES, width, generator=torch.Generator().manual_seed(0)).to(model.device, model.hf.dtype)
     if not of_images:
         return {name: states}
     return {name: states[:, None], "image_attention_mask": torch.ones(1, n_tokens, 1, device=model.device)}

@@ -9,21 +9,17 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.hooks import Hooks
 from headpursuit.model.attention import is_norm
-from headpursuit.model.head_model import accepted, evaluating
+from headpursuit.model.head_model import HeadModel, accepted, evaluating
 from headpursuit.model.probing import CANNOT_RUN, made_up_states, run_on_image, tolerance
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from headpursuit.model.head_model import HeadModel
 
 
 @dataclass

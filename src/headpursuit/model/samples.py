@@ -62,9 +62,7 @@ class Sample:
             with PIL.Image.open(self.image) as opened:
                 return opened.convert("RGB")
         except (OSError, ValueError, PIL.Image.DecompressionBombError) as error:
-            raise HeadPursuitError(
-                f"{self.where or 'sample'}: the image {self.image} cannot be read ({error})"
-            ) from error
+            raise HeadPursuitError(f"{self.where or 'sample'}: the image {self.image} cannot be read ({error})") from error
 
 
 # What a user may give for samples, a DataFrame besides; see `as_samples`.
@@ -126,9 +124,7 @@ def _as_sample(item: Any, *, where: str) -> Sample:
         return Sample(text=item, where=where)
     if isinstance(item, Mapping):
         return _from_record(item, folder=None, where=where)
-    raise HeadPursuitError(
-        f"{where}: {item!r:.60} is neither a text, a Sample nor a record with the field text or image"
-    )
+    raise HeadPursuitError(f"{where}: {item!r:.60} is neither a text, a Sample nor a record with the field text or image")
 
 
 def load_samples(path: Path) -> list[Sample]:
@@ -188,9 +184,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
     elif suffix == ".parquet":
         yield from _parquet_rows(path)
     else:
-        raise HeadPursuitError(
-            f"{path}: samples are read from .txt, .jsonl, .csv, .parquet files or a folder of images"
-        )
+        raise HeadPursuitError(f"{path}: samples are read from .txt, .jsonl, .csv, .parquet files or a folder of images")
 
 
 def _exists(path: Path) -> bool:

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.hooks import Hooks
 from headpursuit.model.anatomy import Anatomy, LayerAnatomy, SkippedLayer
 from headpursuit.model.attention import is_norm
 from headpursuit.model.attention_kernel import KernelWatch, can_watch, watched
-from headpursuit.model.head_model import evaluating
+from headpursuit.model.head_model import HeadModel, evaluating
 from headpursuit.model.norms import gain_of, true_scale
 from headpursuit.model.probing import CANNOT_RUN, prefix_sees_ahead, run_decoder, run_on_image, tolerance
 from headpursuit.model.projection import head_outputs_sum
 from headpursuit.model.readout import final_norm_of
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from headpursuit.model.head_model import HeadModel
 
 
 @dataclass
@@ -65,9 +61,7 @@ def proven(model: HeadModel, *, n_tokens: int = 4) -> Anatomy:
             skipped.append(SkippedLayer(layer.index, layer.attention, reason))
     if not kept:
         reasons = ", ".join(sorted({layer.reason for layer in skipped}))
-        raise HeadPursuitError(
-            f"{model.source.architecture} has no softmax attention whose heads could be read: {reasons}"
-        )
+        raise HeadPursuitError(f"{model.source.architecture} has no softmax attention whose heads could be read: {reasons}")
     anatomy = replace(
         model.anatomy,
         layers=tuple(kept),
@@ -99,9 +93,7 @@ def check_decomposition(model: HeadModel, *, n_tokens: int = 4) -> dict[int, flo
     return _check_sums(model, _run(model, n_tokens=n_tokens))
 
 
-def _run(
-    model: HeadModel, *, n_tokens: int, n_padding: int = 0, silent: dict[str, tuple[int, int]] | None = None
-) -> _Seen:
+def _run(model: HeadModel, *, n_tokens: int, n_padding: int = 0, silent: dict[str, tuple[int, int]] | None = None) -> _Seen:
     seen = _Seen()
 
     def keep_input(path: str) -> Any:
@@ -201,8 +193,7 @@ def _check_sums(model: HeadModel, seen: _Seen) -> dict[int, float]:
         # some modules (BLOOM's) add the residual stream themselves: what they were given may be in what they return
         residuals = [torch.zeros_like(written), *(given.reshape(written.shape).double() for given in seen.given[path])]
         error = min(
-            float((summed - written + residual).norm() / (written - residual).norm().clamp_min(1e-30))
-            for residual in residuals
+            float((summed - written + residual).norm() / (written - residual).norm().clamp_min(1e-30)) for residual in residuals
         )
         if not error <= tolerance(z):
             raise HeadPursuitError(

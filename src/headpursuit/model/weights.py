@@ -6,26 +6,22 @@ model. Which tensor of the files is which is settled once, while the model is th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
+from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.checkpoint_files import checkpoint_files, find_by_content, stored_tensors
+from headpursuit.model.head_model import HeadModel
 from headpursuit.model.norms import gain_of
 from headpursuit.model.projection import module_heads, split_heads, stores_input_first, weight_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from jaxtyping import Float
-    from torch import Tensor
-
-    from headpursuit.model.head_model import HeadModel
 
 UNEMBEDDING = "unembedding"
 FINAL_NORM_GAIN = "final_norm_gain"

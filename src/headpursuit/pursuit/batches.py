@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import torch
+from jaxtyping import Bool, Float, Float64, Int64
+from torch import Tensor
 
 from headpursuit.pursuit.bounds import screening_dtype, stated_precision
+from headpursuit.pursuit.checks import Criterion
 from headpursuit.pursuit.compiled import pursue_compiled, serves
 from headpursuit.pursuit.dictionary import Dictionary, rows_of
 from headpursuit.pursuit.large_dictionary import LargeDictionary, Vocabulary
 from headpursuit.pursuit.screened import pursue
 from headpursuit.pursuit.small_dictionary import SmallDictionary
 from headpursuit.pursuit.whitening import WhitenedHeads, whiten_moments, whiten_rows
-
-if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Float64, Int64
-    from torch import Tensor
-
-    from headpursuit.pursuit.checks import Criterion
 
 # A dictionary of up to this many atoms is pursued in float64 by its own Gram matrix.
 SMALL = 2048

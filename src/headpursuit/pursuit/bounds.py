@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor
 
 # A float32 accumulator rounds each addition by at most 2^-24 of the result; tensor cores truncate, which doubles it.
 ACCUMULATE = {"cpu": 2.0**-24, "cuda": 2.0**-23}

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from headpursuit.errors import HeadPursuitError
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
 
 Criterion = Literal["l1", "l2"]
 

@@ -13,17 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
 from threading import Barrier, Lock
-from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Bool, Float, Float64, Int64
+from torch import Tensor
 
 from headpursuit.pursuit.bounds import accumulation
 from headpursuit.pursuit.checks import EXHAUSTED
 from headpursuit.pursuit.whitening import is_silent
-
-if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Float64, Int64
-    from torch import Tensor
 
 # Bytes of correlations that are worth keeping; where there are more, it pays to look at fewer of them.
 _KEPT = 2**26

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
 
 from headpursuit.errors import HeadPursuitError
-
-if TYPE_CHECKING:
-    from jaxtyping import Float, Int64
-    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.pursuit.batches import Found, Options, Signals, pursue_dictionary, pursue_lists
-from headpursuit.pursuit.checks import CONSTANT, check_finite, check_options, describe_early_stop, no_variance
+from headpursuit.pursuit.checks import CONSTANT, Criterion, check_finite, check_options, describe_early_stop, no_variance
 from headpursuit.pursuit.dictionary import Dictionary, rows_of
 from headpursuit.pursuit.results import EarlyStopWarning, HeadPursuits, Pursuit
 from headpursuit.pursuit.signal import HeadSignal
-
-if TYPE_CHECKING:
-    from jaxtyping import Float, Int64
-    from torch import Tensor
-
-    from headpursuit.pursuit.checks import Criterion
 
 
 def somp(
@@ -212,9 +207,7 @@ def somp_many_moments(
     return HeadPursuits(found.support, found.explained_variance)
 
 
-def _index_of(
-    dictionaries: Sequence[Sequence[int] | Int64[Tensor, " r"]], D: Float[Tensor, "v d"]
-) -> Int64[Tensor, "g r"]:
+def _index_of(dictionaries: Sequence[Sequence[int] | Int64[Tensor, " r"]], D: Float[Tensor, "v d"]) -> Int64[Tensor, "g r"]:
     """Rows of every dictionary, padded by -1."""
     lists = [torch.as_tensor(rows, dtype=torch.int64, device=D.device).reshape(-1) for rows in dictionaries]
     for i, rows in enumerate(lists):

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
 
 from headpursuit.pursuit.bounds import accumulation, rounding, spectral_bound
-
-if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int64
-    from torch import Tensor
-
-    from headpursuit.pursuit.whitening import WhitenedHeads
+from headpursuit.pursuit.whitening import WhitenedHeads
 
 # Rows of the dictionary at a time: few where they are only read, so that a second look finds them in the cache.
 _READ = 64
@@ -175,9 +170,7 @@ class LargeDictionary:
         c.abs_()
         b.abs_()
         self._doubt.add_(b, alpha=2 * doubt_c)
-        b.mul_(5 * self._unit + 2e-6).addcmul_(c, weight, value=5 * self._unit + 1e-6).add_(
-            2 * (doubt_b + weight * doubt_c)
-        )
+        b.mul_(5 * self._unit + 2e-6).addcmul_(c, weight, value=5 * self._unit + 1e-6).add_(2 * (doubt_b + weight * doubt_c))
         self._doubt.addcmul_(b, c).add_(doubt_c * (2 * doubt_b + weight * doubt_c))
         self._doubt.add_(self._energy, alpha=1e-6)
         reach = c.mul_(1 + 3 * self._unit).add_(doubt_c + self._vocabulary.rounded)

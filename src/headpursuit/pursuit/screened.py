@@ -9,18 +9,15 @@ at the atom. A step is over when the best exact score is not below any bound of 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
+from jaxtyping import Bool, Float, Float64, Int64
+from torch import Tensor
 
 from headpursuit.pursuit.bounds import SLACK, accumulation
 from headpursuit.pursuit.checks import TIE
-
-if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Float64, Int64
-    from torch import Tensor
-
-    from headpursuit.pursuit.whitening import WhitenedHeads
+from headpursuit.pursuit.whitening import WhitenedHeads
 
 _NEVER = float("-inf")
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
-
-if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int64
-    from torch import Tensor
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
 
 # The squared norms are carried along in float32; this much of an atom's first norm covers their rounding over all steps.
 _ROUNDING = 1e-4

@@ -7,9 +7,10 @@ and subtracts: ``2·v·n·d`` operations a step. `headpursuit.pursuit.screened` 
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.pursuit.checks import (
@@ -22,14 +23,9 @@ from headpursuit.pursuit.checks import (
     first_best,
     no_variance,
 )
+from headpursuit.pursuit.dictionary import Dictionary
 from headpursuit.pursuit.results import EarlyStopWarning, Pursuit
 from headpursuit.pursuit.signal import HeadSignal
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
-
-    from headpursuit.pursuit.dictionary import Dictionary
 
 
 def somp_literal(
@@ -103,9 +99,7 @@ def somp_literal(
 
     if len(S) < n_atoms:
         warnings.warn(describe_early_stop(len(S), n_atoms, len(D)), EarlyStopWarning, stacklevel=2)
-    return Pursuit(
-        support=torch.tensor(S, dtype=torch.int64), explained_variance=torch.tensor(explained, dtype=torch.float64)
-    )
+    return Pursuit(support=torch.tensor(S, dtype=torch.int64), explained_variance=torch.tensor(explained, dtype=torch.float64))
 
 
 def _as_matrices(

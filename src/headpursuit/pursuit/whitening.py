@@ -12,17 +12,12 @@ so one norm bounds a sum over all samples.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
-from headpursuit.pursuit.checks import CONSTANT, EXHAUSTED
-
-if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
-    from torch import Tensor
-
-    from headpursuit.pursuit.checks import Criterion
+from headpursuit.pursuit.checks import CONSTANT, EXHAUSTED, Criterion
 
 # The ridge that keeps the factor regular where samples are fewer than e; relative to the trace, a few roundings of float64.
 _RIDGE = 1e-13

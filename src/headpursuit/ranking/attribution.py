@@ -151,9 +151,7 @@ def _derivatives(
     if unread:
         raise HeadPursuitError(f"{', '.join(unread)} attend to an image and did not run: give every sample an image")
     if not total.requires_grad:
-        raise HeadPursuitError(
-            f"{name}: its logits do not depend on its heads by differentiable steps; rank by SOMP instead"
-        )
+        raise HeadPursuitError(f"{name}: its logits do not depend on its heads by differentiable steps; rank by SOMP instead")
     try:
         # What the logits do not depend on, such as a vision tower's last layer in LLaVA, has the derivative 0.
         gradients = torch.autograd.grad(total, list(entered.values()), allow_unused=True, materialize_grads=True)

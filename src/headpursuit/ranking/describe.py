@@ -124,10 +124,7 @@ class Descriptions(Sequence[HeadDescription]):
     def to_frame(self) -> pd.DataFrame:
         """A row a head: name, layer, head, tokens, share (see :attr:`HeadDescription.share`), method and n."""
         columns = ["name", "layer", "head", "tokens", "share", "method", "n"]
-        rows = [
-            (one.head.name, one.head.layer, one.head.head, one.tokens, one.share, one.method, one.n)
-            for one in self.each
-        ]
+        rows = [(one.head.name, one.head.layer, one.head.head, one.tokens, one.share, one.method, one.n) for one in self.each]
         return pd.DataFrame(rows, columns=columns)
 
     def plot(self) -> Figure:
@@ -190,9 +187,7 @@ def describe(
         raise HeadPursuitError("fold_norm is about the unembedding: leave it out where a dictionary is given")
     width = acts.weights.projection(acts.layers[0]).shape[-1]
     if dictionary.atoms.shape[1] != width:
-        raise HeadPursuitError(
-            f"the dictionary has atoms of width {dictionary.atoms.shape[1]}, the heads write {width}"
-        )
+        raise HeadPursuitError(f"the dictionary has atoms of width {dictionary.atoms.shape[1]}, the heads write {width}")
     by_layer: dict[int, list[int]] = {}
     for head in wanted:
         by_layer.setdefault(head.layer, []).append(head.head)
@@ -227,9 +222,7 @@ def _lens(
     acts: HeadActivations | HeadMoments, layer: int, heads: list[int], dictionary: Dictionary, n_atoms: int
 ) -> Iterable[tuple[Any, None, Any]]:
     if isinstance(acts, HeadMoments):
-        raise HeadPursuitError(
-            "the logit lens looks at samples, and positions='all' kept none: capture other positions"
-        )
+        raise HeadPursuitError("the logit lens looks at samples, and positions='all' kept none: capture other positions")
     projection = acts.weights.projection(layer)
     for head in heads:
         ids, share = frequent_tokens(acts.z[layer][:, head], projection[head], dictionary.atoms, n_tokens=n_atoms)

@@ -121,11 +121,7 @@ def _ordinary(tokenizer: Any, lengths: Float[np.ndarray, " v"]) -> Int[np.ndarra
     # A piece of a letter's bytes reads as the replacement character.
     visible = (bool(text.strip("\ufffd").strip()) for text in texts)
     return np.array(
-        [
-            token
-            for token, seen in zip(ids, visible, strict=True)
-            if seen and token not in special and lengths[token] > 0
-        ]
+        [token for token, seen in zip(ids, visible, strict=True) if seen and token not in special and lengths[token] > 0]
     )
 
 

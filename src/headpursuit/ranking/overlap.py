@@ -129,9 +129,7 @@ def concept_map(
     view, lists = as_method(method), [as_concept(one) for one in concepts]
     names = tuple(one.name for one in lists)
     if not names or len(set(names)) < len(names):
-        raise HeadPursuitError(
-            f"concepts {', '.join(names) or '(none)'}: give at least one, each with a name of its own"
-        )
+        raise HeadPursuitError(f"concepts {', '.join(names) or '(none)'}: give at least one, each with a name of its own")
     z = None
     if draws:
         tested = [
@@ -154,12 +152,8 @@ def concept_map(
     else:
         unembedding = unembedding_of(acts, fold_norm=fold_norm)
         sets = [
-            resolve(
-                one, acts.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=len(unembedding)
-            ).rows
+            resolve(one, acts.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=len(unembedding)).rows
             for one in lists
         ]
-        scores = score_sets(
-            acts, unembedding, sets, method=view, n_atoms=n_atoms, progress=progress, title="map concepts"
-        )
+        scores = score_sets(acts, unembedding, sets, method=view, n_atoms=n_atoms, progress=progress, title="map concepts")
     return ConceptMap(names, scores, z, view, acts.n, acts.positions, acts.model)

@@ -65,9 +65,7 @@ def rank(
     """
     view, words = as_method(method), as_concept(concept)
     unembedding = unembedding_of(acts, fold_norm=fold_norm)
-    resolved = resolve(
-        words, acts.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=len(unembedding)
-    )
+    resolved = resolve(words, acts.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=len(unembedding))
     scores = score_sets(
         acts,
         unembedding,

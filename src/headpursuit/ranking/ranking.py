@@ -138,9 +138,7 @@ class HeadRanking:
                 **{name: str(content[name]) for name in ("concept", "method", "positions")},
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise HeadPursuitError(
-                f"this is no whole ranking ({error!r}): rank again, and keep it with save"
-            ) from error
+            raise HeadPursuitError(f"this is no whole ranking ({error!r}): rank again, and keep it with save") from error
 
     def heads_file(self, *, top: int = 16, beside: Sequence[Beside] = ()) -> dict[str, Any]:
         """What :meth:`save` writes: the whole ranking, and under ``heads`` the best heads with what stands beside them."""
@@ -191,9 +189,7 @@ class HeadRanking:
         from headpursuit.drawing import heat_map
 
         best = [(head.layer, head.head) for head in self.top(min(_SHOWN, self._count()))]
-        return heat_map(
-            self.scores, title=f"{self.concept}, {self.n} samples", label=MEASURES[self.method], outlined=best
-        )
+        return heat_map(self.scores, title=f"{self.concept}, {self.n} samples", label=MEASURES[self.method], outlined=best)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, HeadRanking):
@@ -276,9 +272,7 @@ def read_heads(path: str | Path) -> StoredHeads:
         heads = tuple(Head(int(entry["layer"]), int(entry["head"]), part) for entry in stored["heads"])
         has_scales = any("scale" in entry for entry in stored["heads"])
     except (ValueError, KeyError, TypeError) as error:
-        raise HeadPursuitError(
-            f"{path} is no heads file ({error!r}): write one with `headpursuit rank --out`"
-        ) from error
+        raise HeadPursuitError(f"{path} is no heads file ({error!r}): write one with `headpursuit rank --out`") from error
     if has_scales:
         raise HeadPursuitError(f"{path} holds an edit, with scales of its own: give it as an edit (--edit {path})")
     return StoredHeads(heads, str(stored.get("concept", "")), model, Path(path))

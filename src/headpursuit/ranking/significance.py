@@ -143,12 +143,8 @@ def significance(
         raise HeadPursuitError(f"tail={tail!r}: choose one of {', '.join(TAILS)}")
     stats = optional_import("scipy.stats", extra="stats", purpose="the significance of a ranking")
     unembedding = unembedding_of(acts, fold_norm=fold_norm)
-    resolved = resolve(
-        words, acts.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=len(unembedding)
-    )
-    null = random_token_sets(
-        resolved.rows, unembedding, acts.tokenizer, draws=draws, frequencies=frequencies, seed=seed
-    )
+    resolved = resolve(words, acts.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=len(unembedding))
+    null = random_token_sets(resolved.rows, unembedding, acts.tokenizer, draws=draws, frequencies=frequencies, seed=seed)
     scores = score_sets(
         acts,
         unembedding,
@@ -158,9 +154,7 @@ def significance(
         progress=progress,
         title=f"null of {words.name}",
     )
-    ranking = as_ranking(
-        acts, resolved, scores[0], method=view, n_atoms=n_atoms, variants=variants, fold_norm=fold_norm
-    )
+    ranking = as_ranking(acts, resolved, scores[0], method=view, n_atoms=n_atoms, variants=variants, fold_norm=fold_norm)
     measured = _against_null(scores[0], scores[1:], logarithmic=view == "somp", tail=tail, stats=stats)
     return Significance(
         ranking=ranking,

@@ -113,13 +113,9 @@ def stability(
     """
     view, given = as_method(method), as_concept(concept)
     if draws < 1 or not 0 < leave_out < 1:
-        raise HeadPursuitError(
-            f"draws={draws}, leave_out={leave_out}: give at least one draw, and a share between 0 and 1"
-        )
+        raise HeadPursuitError(f"draws={draws}, leave_out={leave_out}: give at least one draw, and a share between 0 and 1")
     unembedding = unembedding_of(acts, fold_norm=fold_norm)
-    resolved = resolve(
-        given, acts.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=len(unembedding)
-    )
+    resolved = resolve(given, acts.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=len(unembedding))
     rng = np.random.default_rng(seed)
 
     def scored(captured: HeadActivations | HeadMoments, sets: list[AtomRows], title: str) -> Float[np.ndarray, "g l h"]:
@@ -165,15 +161,11 @@ def stability(
 
 def _row_draws(n: int, draws: int, rng: np.random.Generator) -> Float[np.ndarray, "m n"]:
     if n < _FEWEST:
-        raise HeadPursuitError(
-            f"{n} samples are too few to draw from again: capture at least {_FEWEST}, better hundreds"
-        )
+        raise HeadPursuitError(f"{n} samples are too few to draw from again: capture at least {_FEWEST}, better hundreds")
     return rng.integers(n, size=(draws, n))
 
 
-def _word_draws(
-    resolved: ResolvedConcept, draws: int, leave_out: float, rng: np.random.Generator
-) -> Iterator[AtomRows]:
+def _word_draws(resolved: ResolvedConcept, draws: int, leave_out: float, rng: np.random.Generator) -> Iterator[AtomRows]:
     words = resolved.kept_words
     out = min(len(words) - 1, int(np.ceil(leave_out * len(words))))
     for _ in range(draws):

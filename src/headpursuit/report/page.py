@@ -14,7 +14,7 @@ import numpy as np
 
 from headpursuit.drawing import SELECTION_NAMES, effects, printable, readable, signed, to_svg
 from headpursuit.errors import HeadPursuitError, MissingExtraError
-from headpursuit.evaluation.results import Results
+from headpursuit.evaluation.results import ConceptResult, Example, Results
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.report.figures import described_figure, ranking_map, sweeps, transfer_figures
 from headpursuit.report.summary import EditSummary, edits
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
     from PIL.Image import Image
-
-    from headpursuit.evaluation.results import ConceptResult, Example
 
 PAPER = "https://arxiv.org/abs/2510.21518"
 LICENCE = "https://www.apache.org/licenses/LICENSE-2.0"
@@ -183,9 +181,7 @@ def _overview(summaries: Sequence[EditSummary]) -> dict[str, Any]:
                 SELECTION_NAMES[key]: shown(one.target.get(key))
                 for key in ("tuned", "somp", "logit_lens", "attribution", "random")
             },
-            "all else keeps": ""
-            if one.worst is None
-            else f"{percent(one.worst.effect)} ({readable(one.worst.metric)})",
+            "all else keeps": "" if one.worst is None else f"{percent(one.worst.effect)} ({readable(one.worst.metric)})",
             "n": str(one.row.n),
             "verdict": (one.state or ("", ""))[1],
         }
@@ -216,11 +212,7 @@ def _concept_block(
     for one in told:
         rows = [row for row in one.rows if row.selection != "none"]
         charts.append((one.name, [_svg(effects(rows), f"{name}: {one.name}, every measure beside its controls")]))
-    swept = {
-        key: figure
-        for key, figure in sweeps(results, concept).items()
-        if key != "effects" and _varies(results, concept)
-    }
+    swept = {key: figure for key, figure in sweeps(results, concept).items() if key != "effects" and _varies(results, concept)}
     more = [_svg(figure, f"{name}: effects, {key}") for key, figure in swept.items()]
     lines = [
         {
@@ -278,10 +270,7 @@ def _results_blocks(results: Results, *, alone: bool, with_tables: bool) -> Iter
                 }
             )
     recipe = json.dumps(dict(results.settings), indent=1, ensure_ascii=False, default=str) if results.settings else ""
-    data = [
-        f"{one.use} data of {readable(one.name)}: {one.n} samples, fingerprint {one.fingerprint}"
-        for one in results.data
-    ]
+    data = [f"{one.use} data of {readable(one.name)}: {one.n} samples, fingerprint {one.fingerprint}" for one in results.data]
     if listed or recipe or data:
         yield _block(f"{_TABLES}{of}", sentences=data, tables=listed, recipe=recipe)
 
@@ -318,9 +307,7 @@ def _example(example: Example, words: Sequence[str]) -> dict[str, Any]:
         "prompt": example.prompt,
         "image": None if image is None else _data_uri(image),
         "pixels": image is not None and max(image.size) <= PIXEL_ART,
-        "texts": [
-            (label, style, pieces, is_right(text, example)) for label, style, text, pieces in texts if text is not None
-        ],
+        "texts": [(label, style, pieces, is_right(text, example)) for label, style, text, pieces in texts if text is not None],
         "reference": example.reference,
     }
 
@@ -332,8 +319,7 @@ def _svg(figure: Figure, title: str, *, cells: HeadRanking | None = None) -> Any
     if cells is not None:
         scores = np.ndenumerate(cells.scores)
         names = [
-            f"L{layer}.H{head} " + (f"{score:.3f}" if np.isfinite(score) else "not measured")
-            for (layer, head), score in scores
+            f"L{layer}.H{head} " + (f"{score:.3f}" if np.isfinite(score) else "not measured") for (layer, head), score in scores
         ]
     return Markup(to_svg(figure, title=title, cells=names))
 

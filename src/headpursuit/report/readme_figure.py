@@ -23,7 +23,7 @@ from headpursuit.drawing import (
 )
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.metrics import count_words
-from headpursuit.evaluation.results import Results
+from headpursuit.evaluation.results import ConceptResult, Example, Results
 from headpursuit.report.figures import MEASURED
 from headpursuit.report.summary import edits
 from headpursuit.report.tables import largest_k
@@ -31,8 +31,6 @@ from headpursuit.report.text import marked, token
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from headpursuit.evaluation.results import ConceptResult, Example
 
 WIDTH = 12.0
 _MAP_INCHES = 4.4
@@ -122,9 +120,7 @@ def _draw_examples(
     said = "; ".join(f"{head}: {', '.join(map(token, names[head].tokens[:3]))}" for head in heads if head in names)
     figure.text(0.04, (top - 0.1) / height, "Read what changes", fontsize=11, weight="bold", color=INK, va="top")
     remark = f"held-out samples; words of {readable(concept.name)} marked" + (f"; {said}" if said else "")
-    figure.text(
-        0.175, (top - 0.125) / height, printable(remark)[:150], fontsize=8, color=QUIET, va="top", parse_math=False
-    )
+    figure.text(0.175, (top - 0.125) / height, printable(remark)[:150], fontsize=8, color=QUIET, va="top", parse_math=False)
     column = (WIDTH - 0.96) / max(len(examples), 2)
     for index, example in enumerate(examples):
         left = 0.48 + index * column

@@ -173,9 +173,7 @@ def _summary(
         ),
         n_heads=None if "somp" not in concept.rankings else int(np.isfinite(concept.rankings["somp"].scores).sum()),
         verdict=verdict,
-        against_random=next(
-            (one for one in compared if (one.task, one.metric) == target and one.against == "random"), None
-        ),
+        against_random=next((one for one in compared if (one.task, one.metric) == target and one.against == "random"), None),
     )
 
 

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from headpursuit.drawing import SELECTION_NAMES, readable, signed
 from headpursuit.editing.where import ALL
 from headpursuit.errors import MissingExtraError
-from headpursuit.evaluation.published import published_for
-from headpursuit.evaluation.results import Results
+from headpursuit.evaluation.published import Published, published_for
+from headpursuit.evaluation.results import ConceptResult, Results, Row
 from headpursuit.ranking.overlap import head_overlap
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.report.text import number, percent, shown, token
 from headpursuit.tuning.tune import Tuned
-
-if TYPE_CHECKING:
-    from headpursuit.evaluation.published import Published
-    from headpursuit.evaluation.results import ConceptResult, Row
 
 Reportable = Results | Sequence[Results] | Tuned | HeadRanking
 _HEADS_SHOWN = 32
@@ -181,9 +176,7 @@ def _effects(results: Results, rows: Sequence[Row], scale: float) -> Table:
             found.setdefault((row.task, row.metric, row.k), {})[row.selection] = row
     measures = list(dict.fromkeys((task, metric) for task, metric, _ in found))
     lines = []
-    for (task, metric, k), by_selection in sorted(
-        found.items(), key=lambda one: (measures.index(one[0][:2]), one[0][2])
-    ):
+    for (task, metric, k), by_selection in sorted(found.items(), key=lambda one: (measures.index(one[0][:2]), one[0][2])):
         first, base = next(iter(by_selection.values())), unedited.get((task, metric))
         lines.append(
             {
@@ -272,9 +265,7 @@ def _tuned(tuned: Tuned) -> Iterator[Table]:
             {
                 "task": readable(metric.task),
                 "metric": readable(metric.name) + ("" if found["tuned"].normalized is not None else " (change)"),
-                f"fixed (k = {len(tuned.fixed.heads)}, α = {signed(tuned.fixed.scale)}) [95 %]": shown(
-                    found.get("somp")
-                ),
+                f"fixed (k = {len(tuned.fixed.heads)}, α = {signed(tuned.fixed.scale)}) [95 %]": shown(found.get("somp")),
                 "tuned [95 %]": shown(found["tuned"]),
                 _heading("random"): shown(found.get("random")),
                 "wished": "target" if limit is None else f"loss ≤ {limit:g}",

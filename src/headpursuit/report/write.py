@@ -62,9 +62,7 @@ def load(folder: str | Path) -> Results | list[Results] | Tuned:
             return Tuned.load(folder)
         return Results.load(folder)
     if not folder.is_dir():
-        raise HeadPursuitError(
-            f"there is no folder {folder}: give one that `headpursuit evaluate`, `tune` or `demo` wrote"
-        )
+        raise HeadPursuitError(f"there is no folder {folder}: give one that `headpursuit evaluate`, `tune` or `demo` wrote")
     found = [Results.load(path.parent) for path in sorted(folder.glob(f"*/{RESULTS}"))]
     if not found:
         raise HeadPursuitError(

@@ -15,16 +15,14 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 
 from headpursuit.editing.edit import Factor, HeadEdit
-from headpursuit.editing.where import ALL, as_where
+from headpursuit.editing.where import ALL, Where, as_where
 from headpursuit.errors import HeadPursuitError, MissingExtraError
+from headpursuit.evaluation.cells import Cells
 from headpursuit.evaluation.goals import Goal, Trial, choose, tried
+from headpursuit.model.heads import Head
 
 if TYPE_CHECKING:
     import optuna
-
-    from headpursuit.editing.where import Where
-    from headpursuit.evaluation.cells import Cells
-    from headpursuit.model.heads import Head
 
 
 @dataclass(frozen=True)
@@ -54,9 +52,7 @@ class Space:
         if not 1 <= self.k <= shortest:
             raise HeadPursuitError(f"k={self.k}: choose between 1 and the {shortest} heads that were ordered")
         if not self.low < self.high or not self.step > 0:
-            raise HeadPursuitError(
-                f"scales from {self.low} to {self.high} by {self.step}: give a range and a step above 0"
-            )
+            raise HeadPursuitError(f"scales from {self.low} to {self.high} by {self.step}: give a range and a step above 0")
         if not self.where:
             raise HeadPursuitError("where: give the tokens that may be edited, such as 'all'")
 

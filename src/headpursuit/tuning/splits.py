@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from headpursuit.activations.positions import ALL, check_positions
+from headpursuit.activations.positions import ALL, Positions, check_positions
+from headpursuit.concepts import Concept
 from headpursuit.errors import HeadPursuitError
-from headpursuit.evaluation.cells import Task
+from headpursuit.evaluation.cells import Scores, Task
 from headpursuit.evaluation.demo import DEMO_RECIPES
 from headpursuit.evaluation.evaluate import gather
 from headpursuit.evaluation.goals import Goal, Limit
@@ -27,14 +28,8 @@ from headpursuit.evaluation.prepare import neutral_texts
 from headpursuit.evaluation.recipe import load_recipe
 from headpursuit.evaluation.teacher_forced_tasks import neutral_task
 from headpursuit.evaluation.verdicts import wishes
-from headpursuit.model.samples import as_samples, fingerprint
-
-if TYPE_CHECKING:
-    from headpursuit.activations.positions import Positions
-    from headpursuit.concepts import Concept
-    from headpursuit.evaluation.cells import Scores
-    from headpursuit.model.head_model import HeadModel
-    from headpursuit.model.samples import Sample, Samples
+from headpursuit.model.head_model import HeadModel
+from headpursuit.model.samples import Sample, Samples, as_samples, fingerprint
 
 ANSWERS = "answers"
 # The losses that an edit may bring where nothing else is said: a share of the answers' quality, and nats a token.
@@ -111,9 +106,7 @@ def demo_data(
     if wish is None:
         raise HeadPursuitError(f"the demo does not {kind} {concept.name}: its recipe has no such goal")
     losses = check_limits(limits)
-    kept = tuple(
-        Limit(one.metric, losses["neutral" if one.metric == LIKELIHOOD else "answers"]) for one in wish.goal.limits
-    )
+    kept = tuple(Limit(one.metric, losses["neutral" if one.metric == LIKELIHOOD else "answers"]) for one in wish.goal.limits)
     goal = replace(wish.goal, limits=kept, reach=None)
     test = {**prepared.tasks, NEUTRAL_TASK: neutral_task(prepared.neutral)}
     return TuningData(own.concept, goal, prepared.kept, test, own.spec.positions, prepared.selection[own.name])
@@ -150,9 +143,7 @@ def sample_data(
     order = np.random.default_rng(seed).permutation(len(chosen))
     at_most = len(chosen) // 2 if limit is None else min(limit, len(chosen) // 2)
     if at_most < _FEWEST:
-        raise HeadPursuitError(
-            f"{len(chosen)} distinct samples: give at least {2 * _FEWEST}, half to tune on, half to test"
-        )
+        raise HeadPursuitError(f"{len(chosen)} distinct samples: give at least {2 * _FEWEST}, half to tune on, half to test")
     halves = [[chosen[index] for index in part] for part in (order[:at_most], order[-at_most:])]
     texts = neutral_texts(neutral, concept.words, limit=None if limit is None else 2 * limit)
     middle = len(texts) // 2

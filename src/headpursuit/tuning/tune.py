@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from tqdm.auto import tqdm
 
+from headpursuit.activations.positions import Positions
 from headpursuit.concepts import as_concept
+from headpursuit.concepts.concept import ConceptLike
 from headpursuit.editing.edit import Factor, HeadEdit
-from headpursuit.editing.where import ALL, as_where
+from headpursuit.editing.where import ALL, Where, as_where
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.cells import Cells
-from headpursuit.evaluation.effects import comparison, row
+from headpursuit.evaluation.effects import Wanted, comparison, row
 from headpursuit.evaluation.evaluate import check_folder
 from headpursuit.evaluation.goals import Goal, Limit, Trial, choose, tried
 from headpursuit.evaluation.metrics import Metric
@@ -24,22 +26,17 @@ from headpursuit.evaluation.plan import task_seconds
 from headpursuit.evaluation.rankings import stored_rankings
 from headpursuit.evaluation.results import Comparison, ConceptResult, DataUsed, Results, Row, Selection
 from headpursuit.files import read_json, write_json, write_text
+from headpursuit.model.head_model import HeadModel
+from headpursuit.model.heads import Head
+from headpursuit.model.samples import Samples
 from headpursuit.ranking.controls import random_controls
+from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.tuning.search import Space, front, search
 from headpursuit.tuning.splits import TuningData, demo_data, sample_data
 from headpursuit.versions import versions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from headpursuit.activations.positions import Positions
-    from headpursuit.concepts.concept import ConceptLike
-    from headpursuit.editing.where import Where
-    from headpursuit.evaluation.effects import Wanted
-    from headpursuit.model.head_model import HeadModel
-    from headpursuit.model.heads import Head
-    from headpursuit.model.samples import Samples
-    from headpursuit.ranking.ranking import HeadRanking
 
 TUNED = "tuned.json"
 METHODS = ("somp", "logit_lens", "attribution")
@@ -163,9 +160,7 @@ class Tuned:
         stored, results = read_json(path), Results.load(folder)
         part = results.model.get("part", "text")
         try:
-            trials = tuple(
-                Trial(**{**one, "edit": HeadEdit.from_dict(one["edit"], part=part)}) for one in stored["trials"]
-            )
+            trials = tuple(Trial(**{**one, "edit": HeadEdit.from_dict(one["edit"], part=part)}) for one in stored["trials"])
             by_number = {trial.number: trial for trial in trials}
             goal = stored["goal"]
             limits = tuple(Limit(Metric(**one["metric"]), one["at_most"]) for one in goal["limits"])
@@ -316,9 +311,7 @@ def run_tuning(
 ) -> Tuned:
     """Search on one split and report on the other; arguments as for :func:`tune`."""
     ran: list[str] = []
-    tuning, test = (
-        Cells(model, tasks, seed=seed, folder=out / "cells", tick=ran.append) for tasks in (data.tuning, data.test)
-    )
+    tuning, test = (Cells(model, tasks, seed=seed, folder=out / "cells", tick=ran.append) for tasks in (data.tuning, data.test))
     rises = data.goal.rises
     rankings = stored_rankings(
         model,

@@ -1,0 +1,8 @@
+"""The names of the demo's splits: what it learned from, what heads are chosen on, and what they are judged by."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Split = Literal["train", "selection", "test"]
+SPLITS: tuple[Split, ...] = ("train", "selection", "test")
