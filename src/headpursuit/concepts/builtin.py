@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from headpursuit.concepts import wordlists
+from headpursuit.concepts.wordlists import common_country_names, word_list
 from headpursuit.optional import optional_import
 
 STRONG_VALENCE = 2.0
@@ -42,7 +42,7 @@ def _colours() -> tuple[str, ...]:
     names = {name.lower() for spec in ("css21", "css3") for name in webcolors.names(spec)}
     # CSS writes compounds in one word (darkred, seagreen, powderblue): no caption does.
     colours = {name for name in names if not _is_compound(name, names)}
-    return tuple(sorted(colours - wordlists.CSS_NAMES_NOBODY_SAYS | set(wordlists.COLOURS_BEYOND_CSS)))
+    return tuple(sorted(colours.difference(word_list("css_names_nobody_says")) | set(word_list("colours_beyond_css"))))
 
 
 def _is_compound(name: str, names: set[str]) -> bool:
@@ -55,8 +55,8 @@ def _countries() -> tuple[str, ...]:
     territories = babel.Locale("en").territories
     words: dict[str, None] = {}
     for code in sorted(code for code in territories if len(code) == 2 and code.isalpha()):
-        if code not in wordlists.NOT_COUNTRIES:
-            for name in wordlists.COMMON_COUNTRY_NAMES.get(code, (territories[code],)):
+        if code not in word_list("not_countries"):
+            for name in common_country_names(code) or (territories[code],):
                 words.setdefault(name)
     return tuple(words)
 
@@ -83,7 +83,7 @@ def _numbers() -> tuple[str, ...]:
 
 
 def _quantity() -> tuple[str, ...]:
-    return (*built_in_words("numbers"), *wordlists.QUANTIFIERS)
+    return (*built_in_words("numbers"), *word_list("quantifiers"))
 
 
 def _lexicon() -> dict[str, float]:
@@ -98,9 +98,9 @@ def _strongest(sign: int) -> tuple[str, ...]:
 
 
 def _is_plain_word(word: str) -> bool:
-    if not (word.isascii() and word.isalpha() and word.islower()) or word.removesuffix("s") in wordlists.RUDE:
+    if not (word.isascii() and word.isalpha() and word.islower()) or word.removesuffix("s") in word_list("rude"):
         return False
-    return word in wordlists.SHORT_FEELINGS or (len(word) > 4 and not word.startswith(wordlists.NOT_FEELINGS))
+    return word in word_list("short_feelings") or (len(word) > 4 and not word.startswith(word_list("not_feelings")))
 
 
 def _is_derived(word: str, words: dict[str, float]) -> bool:
@@ -109,15 +109,15 @@ def _is_derived(word: str, words: dict[str, float]) -> bool:
 
 
 def _positive() -> tuple[str, ...]:
-    return (*wordlists.MOODS_POSITIVE, *_strongest(1))
+    return (*word_list("moods_positive"), *_strongest(1))
 
 
 def _negative() -> tuple[str, ...]:
-    return (*wordlists.MOODS_NEGATIVE, *_strongest(-1))
+    return (*word_list("moods_negative"), *_strongest(-1))
 
 
 def _all_sentiments() -> tuple[str, ...]:
-    return (*_positive(), *_negative(), *wordlists.MOODS_OTHER)
+    return (*_positive(), *_negative(), *word_list("moods_other"))
 
 
 _OWN = "written for headpursuit"
@@ -136,7 +136,7 @@ BUILTIN: dict[str, BuiltIn] = {
     ),
     "countries": BuiltIn("countries by their common English names", "Unicode CLDR, from babel", _countries),
     "nationalities": BuiltIn(
-        "adjectives of nationality", _OWN, lambda: wordlists.NATIONALITIES, plurals=True, aliases=("demonyms",)
+        "adjectives of nationality", _OWN, lambda: word_list("nationalities"), plurals=True, aliases=("demonyms",)
     ),
     "months": BuiltIn("months of the year", "Unicode CLDR, from babel", _months),
     "weekdays": BuiltIn("days of the week", "Unicode CLDR, from babel", _weekdays, plurals=True),
@@ -145,6 +145,6 @@ BUILTIN: dict[str, BuiltIn] = {
     "sentiments": BuiltIn("words of mood and strong feeling, of either sign", f"both signs: {_VADER}", _all_sentiments),
     "sentiments_positive": BuiltIn("words of strong positive feeling", _VADER, _positive),
     "sentiments_negative": BuiltIn("words of strong negative feeling", _VADER, _negative),
-    "rude": BuiltIn("mild insults", _OWN, lambda: wordlists.RUDE, plurals=True, aliases=("rude_words",)),
+    "rude": BuiltIn("mild insults", _OWN, lambda: word_list("rude"), plurals=True, aliases=("rude_words",)),
     "digits": BuiltIn("the ten numerals", "0 to 9", lambda: tuple("0123456789")),
 }

@@ -4,40 +4,17 @@ from __future__ import annotations
 
 import difflib
 import re
+import tomllib
 from collections.abc import Sequence
+from importlib import resources
 
 from headpursuit.errors import HeadPursuitError
 
+_NAMES = tomllib.loads((resources.files("headpursuit.data") / "classes.toml").read_text(encoding="utf-8"))
 DIGITS: tuple[str, ...] = tuple("0123456789")
-_EUROSAT = (
-    "annual crop, forest, herbaceous vegetation, highway, industrial, pasture, permanent crop, residential, river, sea lake"
+EUROSAT, GTSRB, RESISC45, DTD = (
+    tuple(" ".join(_NAMES[name].split()).split(", ")) for name in ("eurosat", "gtsrb", "resisc45", "dtd")
 )
-# The data set numbers its signs and gives no names; these are ours, in the order of its numbers.
-_GTSRB = (
-    "speed limit 20, speed limit 30, speed limit 50, speed limit 60, speed limit 70, speed limit 80, end of speed "
-    "limit 80, speed limit 100, speed limit 120, no passing, no passing for trucks, priority at the next crossing, "
-    "priority road, yield, stop, no vehicles, no trucks, no entry, danger, curve to the left, curve to the right, "
-    "double curve, bumpy road, slippery road, road narrows, road work, traffic lights, pedestrians, children, "
-    "bicycles, ice or snow, wild animals, end of all limits, turn right, turn left, straight ahead, straight or "
-    "right, straight or left, keep right, keep left, roundabout, end of no passing, end of no passing for trucks"
-)
-_RESISC45 = (
-    "airplane, airport, baseball diamond, basketball court, beach, bridge, chaparral, church, circular farmland, "
-    "cloud, commercial area, dense residential, desert, forest, freeway, golf course, ground track field, harbor, "
-    "industrial area, intersection, island, lake, meadow, medium residential, mobile home park, mountain, overpass, "
-    "palace, parking lot, railway, railway station, rectangular farmland, river, roundabout, runway, sea ice, ship, "
-    "snowberg, sparse residential, stadium, storage tank, tennis court, terrace, thermal power station, wetland"
-)
-_DTD = (
-    "banded, blotchy, braided, bubbly, bumpy, chequered, cobwebbed, cracked, crosshatched, crystalline, dotted, "
-    "fibrous, flecked, freckled, frilly, gauzy, grid, grooved, honeycombed, interlaced, knitted, lacelike, lined, "
-    "marbled, matted, meshed, paisley, perforated, pitted, pleated, polka-dotted, porous, potholed, scaly, smeared, "
-    "spiralled, sprinkled, stained, stratified, striped, studded, swirly, veined, waffled, woven, wrinkled, zigzagged"
-)
-EUROSAT: tuple[str, ...] = tuple(_EUROSAT.split(", "))
-GTSRB: tuple[str, ...] = tuple(_GTSRB.split(", "))
-RESISC45: tuple[str, ...] = tuple(_RESISC45.split(", "))
-DTD: tuple[str, ...] = tuple(_DTD.split(", "))
 
 
 def readable(name: str) -> str:
