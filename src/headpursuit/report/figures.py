@@ -112,7 +112,7 @@ def described_figure(results: Results) -> Figure | None:
 
 
 def tuning_figure(tuned: Tuned) -> Figure:
-    """What every edit does to the target over what it costs."""
+    """The trade-off of a tuning: the effect of every edit that was tried over its cost."""
     trials, goal = tuned.trials, tuned.goal
     chosen = {
         name: next(one for one in trials if one.edit == edit)

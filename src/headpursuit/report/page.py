@@ -125,8 +125,8 @@ def _view(what: Reportable) -> dict[str, Any]:
                 tables=[_html_table(one) for one in own],
             )
         )
-    for place, (results, concept, told) in enumerate(concepts):
-        unfolded = place == 0 or len(concepts) <= _UNFOLDED
+    for index, (results, concept, told) in enumerate(concepts):
+        unfolded = index == 0 or len(concepts) <= _UNFOLDED
         blocks.append(_concept_block(results, concept, told, names, unfolded=unfolded))
     for results in several:
         blocks += _results_blocks(results, alone=alone, with_tables=not isinstance(what, Tuned))
@@ -301,8 +301,8 @@ def _indexed(blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
     indexed = [not block["title"].startswith(_TABLES) or block["title"] == first for block in blocks]
     return {
         "blocks": [
-            {**block, "id": f"part-{place}", "indexed": listed}
-            for place, (block, listed) in enumerate(zip(blocks, indexed, strict=True), start=1)
+            {**block, "id": f"part-{index}", "indexed": listed}
+            for index, (block, listed) in enumerate(zip(blocks, indexed, strict=True), start=1)
         ]
     }
 

@@ -78,9 +78,12 @@ def render_readme_figure(
     total = upper + lower
     axes = figure.add_axes((0.04, (total - 0.6 - layers * side) / total, heads * side / WIDTH, layers * side / total))
     heat_map(
-        ranking.scores, title=f"Heads that write {readable(shown.name)}", label=MEASURED["somp"],
-        outlined=ranking.top(k) if k else (), axes=axes,
-    )  # fmt: skip
+        ranking.scores,
+        title=f"Heads that write {readable(shown.name)}",
+        label=MEASURED["somp"],
+        outlined=ranking.top(k) if k else (),
+        axes=axes,
+    )
     if rows:
         chart = figure.add_axes((0.63, (total - 0.45 - 0.45 * lines) / total, 0.31, 0.45 * lines / total))
         effects(rows, title="What is left when they are edited, unedited = 1", axes=chart)

@@ -1,4 +1,4 @@
-"""What an edit did, in sentences: the target, all else, and the controls, taken from an evaluation's rows and verdicts."""
+"""Sentences about what an edit did to its target and to all else, beside the controls, made from an evaluation's rows and verdicts."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class EditSummary:
 
     @property
     def sentence(self) -> str:
-        """What happened, with the number of heads, all else and the control."""
+        """The sentence: what happened, with the number of heads, all else and the control."""
         row, metric = self.row, readable(self.row.metric)
         many = metric.endswith("s") and not metric.endswith("ss")
         if not self.has_effect or row.effect is None:

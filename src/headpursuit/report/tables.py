@@ -97,7 +97,7 @@ def tables(what: Reportable) -> list[Table]:
 
 
 def transfer(results: Results) -> dict[str, pd.DataFrame]:
-    """What heads that were chosen on one task do to another's target, a table a choice, k and scale.
+    """The effects of heads that were chosen on one task on another's target, a table a choice, k and scale.
 
     Returns:
         Tables of rows, concepts down and targets across; none where all heads are aimed at one target.
@@ -252,11 +252,11 @@ def _ranking(ranking: HeadRanking) -> Table:
     measured = {"somp": "explained variance", "logit_lens": "mean logit", "attribution": "derivative of log-odds"}
     lines = [
         {
-            "rank": str(place),
+            "rank": str(index),
             "head": head.name,
             measured[ranking.method]: f"{ranking.score(head):.3f}".replace("-", "−"),
         }
-        for place, head in enumerate(ranking.order()[:_HEADS_SHOWN], start=1)
+        for index, head in enumerate(ranking.order()[:_HEADS_SHOWN], start=1)
     ]
     note = f"Of {len(ranking.order())} heads; {ranking.n} samples, positions: {ranking.positions}."
     return as_table(f"The heads that write {readable(ranking.concept)}, best first", lines, note)
