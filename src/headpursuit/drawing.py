@@ -264,10 +264,12 @@ def effects(rows: Iterable[Any], *, title: str = "", axes: Axes | None = None) -
         edit = () if row.concept in tuned else (row.k, row.scale)
         key = (row.normalized is None, row.concept, row.task, row.metric, *edit)
         lines.setdefault(key, {})[row.selection] = row
+    present = [one for one in MARKERS if any(one in found for found in lines.values())]
     ratios, changes = ({key: found for key, found in lines.items() if key[0] is change} for change in (False, True))
     if axes is not None:
         _effect_lines(axes, ratios, unedited=1.0)
         _title(axes, title)
+        _selection_legend(axes, present)
         return _figure(axes)
     groups = [(found, one) for found, one in ((ratios, 1.0), (changes, 0.0)) if found] or [(ratios, 1.0)]
     heights = [0.42 * max(len(found), 1) for found, _ in groups]
@@ -281,7 +283,6 @@ def effects(rows: Iterable[Any], *, title: str = "", axes: Axes | None = None) -
         _label(panel, x="relative to the unedited model" if unedited else "change from the unedited model")
         top -= height + below
     _title(figure.axes[0], title)
-    present = [one for one in MARKERS if any(one in found for found in lines.values())]
     _selection_legend(figure, present)
     return figure
 
@@ -576,7 +577,7 @@ def _over(axes: Axes, rows: Sequence[Any], over: str) -> None:
     _label(axes, x="heads k" if over == "k" else "scale α", y="relative to unedited" if relative else "change")
 
 
-def _selection_legend(figure: Figure, selections: Sequence[str], *, lines: bool = False) -> None:
+def _selection_legend(below: Figure | Axes, selections: Sequence[str], *, lines: bool = False) -> None:
     from matplotlib.lines import Line2D
 
     handles = []
@@ -588,8 +589,13 @@ def _selection_legend(figure: Figure, selections: Sequence[str], *, lines: bool 
             mark["markeredgewidth"] = 2
         name = SELECTION_NAMES[one] + (", quartiles" if one == "random" else "")
         handles.append(Line2D([], [], color=COLOURS[one], label=name, **mark))
-    style: Any = {"frameon": False, "fontsize": 8, "labelcolor": QUIET, "bbox_to_anchor": (0.5, 0.0)}
-    figure.legend(handles=handles, loc="lower center", ncols=max(len(handles), 1), **style)
+    inside = hasattr(below, "get_xlim")
+    anchor: Any = {
+        "loc": "upper center" if inside else "lower center",
+        "bbox_to_anchor": (0.3 if inside else 0.5, -0.1 * inside),
+    }
+    style: Any = {"frameon": False, "fontsize": 8, "labelcolor": QUIET, "ncols": max(len(handles), 1)}
+    below.legend(handles=handles, **anchor, **style)
 
 
 def _title(axes: Axes, title: str, remark: str = "") -> None:

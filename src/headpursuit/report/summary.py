@@ -1,4 +1,4 @@
-"""Sentences about what an edit did to its target and to all else, beside the controls, made from an evaluation's rows and verdicts."""
+"""Sentences about what an edit did to its target and to all else, made from an evaluation's rows and verdicts."""
 
 from __future__ import annotations
 
