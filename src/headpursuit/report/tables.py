@@ -60,6 +60,10 @@ class Table:
         body = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
         return "\n\n".join(part for part in (f"**{self.title}**", body, self.note) if part) + "\n"
 
+    def to_html(self) -> str:
+        """The table as a part of a page."""
+        return self.frame.to_html(index=False, border=0)
+
     def to_csv(self) -> str:
         """The table for a spreadsheet."""
         return self.frame.to_csv(index=False, lineterminator="\n")
