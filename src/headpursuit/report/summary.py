@@ -99,7 +99,10 @@ class EditSummary:
         return f"; what is lost most beside it is {named}, which comes to {percent(worst.effect)}"
 
     def _control(self) -> str:
-        random = self.target.get("random")
+        fixed, random = self.target.get("somp"), self.target.get("random")
+        if "tuned" in self.target and fixed is not None:
+            beside = f" The fixed edit, k = {fixed.k} and α = {signed(fixed.scale)}, brings it to {_amount(fixed)}."
+            return beside + ("" if random is None else f" As many random heads as tuned ones: {_amount(random)}.")
         if random is None or random.effect is None:
             return ""
         amount = _amount(random)
