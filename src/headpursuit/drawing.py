@@ -74,6 +74,10 @@ def signed(number: float) -> str:
     return f"{number:g}".replace("-", "−")
 
 
+def _two(number: float) -> str:
+    return f"{number:.2f}".replace("-", "−")
+
+
 def new_figure(*, width: float = 6.4, height: float = 4.0) -> Figure:
     """An empty figure, drawn without a display.
 
@@ -126,11 +130,9 @@ def to_svg(figure: Figure, *, title: str = "", description: str = "", cells: Seq
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
     root = ElementTree.fromstring(buffer.getvalue())
-    for unwanted in ("metadata", "defs/style"):
-        parent = root if "/" not in unwanted else root.find(f"{{{_SVG}}}defs")
-        found = None if parent is None else parent.find(f"{{{_SVG}}}{unwanted.split('/')[-1]}")
-        if parent is not None and found is not None:
-            parent.remove(found)
+    for parent in (root, *root.iter(f"{{{_SVG}}}defs")):
+        for element in [one for one in parent if one.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style")]:
+            parent.remove(element)
     _name_cells(root, cells)
     _make_ids_own(root, buffer.getvalue() + repr((title, description)).encode("utf-8", "replace"))
     for key in ("width", "height"):
@@ -230,8 +232,8 @@ def bars(
     axes.barh(range(len(values)), values, height=0.6, color=COLOURS["somp"], alpha=0.85)
     axes.set_yticks(range(len(values)), [printable(one) for one in labels])
     axes.set_ylim(max(len(values), 1) - 0.4, -0.6)
-    for place, value in enumerate(values):
-        axes.text(value, place, f" {value:.2f}".replace("-", "−"), va="center", fontsize=7.5, color=QUIET)
+    for index, value in enumerate(values):
+        axes.text(value, index, f" {_two(value)}", va="center", fontsize=7.5, color=QUIET)
     _quiet(axes, grid="x")
     axes.tick_params(axis="y", labelcolor=INK)
     _label(axes, x=label)
@@ -241,7 +243,7 @@ def bars(
 
 
 def effects(rows: Iterable[Any], *, title: str = "", axes: Axes | None = None) -> Figure:
-    """What edits did, beside their controls: a line a metric, on a common axis on which the unedited model stands at 1.
+    """The effects of edits beside their controls: a line a metric, on a common axis where the unedited model stands at 1.
 
     Bars behind the marks are 95 % intervals, or quartiles over draws for random heads. Metrics that have no ratio stand on an
     axis of their own, as changes from 0.
@@ -262,10 +264,12 @@ def effects(rows: Iterable[Any], *, title: str = "", axes: Axes | None = None) -
         edit = () if row.concept in tuned else (row.k, row.scale)
         key = (row.normalized is None, row.concept, row.task, row.metric, *edit)
         lines.setdefault(key, {})[row.selection] = row
+    present = [one for one in MARKERS if any(one in found for found in lines.values())]
     ratios, changes = ({key: found for key, found in lines.items() if key[0] is change} for change in (False, True))
     if axes is not None:
         _effect_lines(axes, ratios, unedited=1.0)
         _title(axes, title)
+        _selection_legend(axes, present)
         return _figure(axes)
     groups = [(found, one) for found, one in ((ratios, 1.0), (changes, 0.0)) if found] or [(ratios, 1.0)]
     heights = [0.42 * max(len(found), 1) for found, _ in groups]
@@ -279,7 +283,6 @@ def effects(rows: Iterable[Any], *, title: str = "", axes: Axes | None = None) -
         _label(panel, x="relative to the unedited model" if unedited else "change from the unedited model")
         top -= height + below
     _title(figure.axes[0], title)
-    present = [one for one in MARKERS if any(one in found for found in lines.values())]
     _selection_legend(figure, present)
     return figure
 
@@ -287,7 +290,7 @@ def effects(rows: Iterable[Any], *, title: str = "", axes: Axes | None = None) -
 def sweep(
     rows: Iterable[Any], *, over: Literal["k", "scale"], target: tuple[str, str] | None = None, title: str = ""
 ) -> Figure:
-    """What edits did as the number of heads or their scale grows: a panel a metric, the target's large and first.
+    """The effects of edits as the number of heads or their scale grows: a panel a metric, the target's large and first.
 
     Args:
         rows: of one concept, all of one scale where ``over`` is ``k``, or of one k.
@@ -305,17 +308,19 @@ def sweep(
     small = len(measures) - large
     # The target's panel takes two lines and two columns.
     lines = max(2, 2 + math.ceil((small - 4) / columns)) if large else max(1, math.ceil(small / columns))
-    figure = new_figure(width=9.6 if large or small > 2 else 3.4 * max(small, 1), height=2.0 * lines + 0.9)
-    spec = figure.add_gridspec(lines, columns if large or small > 2 else max(small, 1))
-    free = [(line, column) for line in range(lines) for column in range(spec.ncols) if not (large and line < 2 and column < 2)]
+    wide, height = large or small > 2, 2.0 * lines + 0.9
+    figure = new_figure(width=9.6 if wide else 3.4 * max(small, 1), height=height)
+    spec = figure.add_gridspec(lines, columns if wide else max(small, 1))
+    cells = [(line, column) for line in range(lines) for column in range(spec.ncols)]
+    free = [(line, column) for line, column in cells if not large or line > 1 or column > 1]
     for measure in measures:
         big = large and measure == target
         axes = figure.add_subplot(spec[:2, :2] if big else spec[free.pop(0)])
         _over(axes, [row for row in shown if (row.task, row.metric) == measure], over)
         name = f"{readable(measure[1])}\n{readable(measure[0])}"
         axes.set_title(name, fontsize=10 if big else 7, color=INK, weight="bold" if big else "normal", parse_math=False)
-    figure.suptitle(printable(title), fontsize=11, color=INK, parse_math=False)
-    figure.tight_layout(rect=(0, 0.3 / figure.get_figheight(), 1, 1))
+    figure.suptitle(printable(title), fontsize=11, color=INK, parse_math=False, y=1 - 0.1 / height)
+    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.75 / height, top=1 - 0.8 / height, wspace=0.5, hspace=0.85)
     _selection_legend(figure, [one for one in MARKERS if any(row.selection == one for row in shown)], lines=True)
     return figure
 
@@ -330,7 +335,7 @@ def trade_off(
     xlabel: str = "",
     ylabel: str = "",
 ) -> Figure:
-    """What edits do over what they cost: the first series as a cloud, the others as lines.
+    """A trade-off, effect over cost: the first series as a cloud, the others as lines.
 
     The axis ends where nine in ten of the points do, or at the last marked one: a few edits that ruin the model would squeeze
     all others into a corner. How many lie beyond is written there.
@@ -417,8 +422,8 @@ def matrices(tables: Mapping[str, pd.DataFrame], *, title: str = "", strongest: 
     side = 0.56 if max(rows, columns) <= 12 else 0.3
     width, height = max(1.6, side * columns), max(1.2, side * rows)
     figure = new_figure(width=(width + 0.4) * len(tables) + 1.8, height=height + 2.0)
-    for place, (name, table) in enumerate(tables.items()):
-        corner = (1.8 + place * (width + 0.4)) / figure.get_figwidth()
+    for index, (name, table) in enumerate(tables.items()):
+        corner = (1.8 + index * (width + 0.4)) / figure.get_figwidth()
         axes = figure.add_axes(
             (corner, 1.4 / figure.get_figheight(), width / figure.get_figwidth(), height / figure.get_figheight())
         )
@@ -429,12 +434,12 @@ def matrices(tables: Mapping[str, pd.DataFrame], *, title: str = "", strongest: 
             for (row, column), value in np.ndenumerate(values):
                 ink = PAPER if shades[row, column] > 0.55 else INK
                 if math.isfinite(value):
-                    axes.text(column, row, f"{value:.2f}".replace("-", "−"), ha="center", va="center", fontsize=8, color=ink)
+                    axes.text(column, row, _two(value), ha="center", va="center", fontsize=8, color=ink)
         names = [readable(str(one)) for one in table.columns]
         axes.set_xticks(range(columns), names, rotation=40, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(rows), [readable(str(one)) for one in table.index] if place == 0 else [""] * rows)
+        axes.set_yticks(range(rows), [readable(str(one)) for one in table.index] if index == 0 else [""] * rows)
         axes.tick_params(length=0, labelsize=8, labelcolor=INK)
-        _title(axes, title if place == 0 else "", name)
+        _title(axes, title if index == 0 else "", name)
     return figure
 
 
@@ -487,10 +492,9 @@ def _cells(axes: Axes, shades: np.ndarray, *, colour: str, equal: bool) -> None:
     axes.add_collection(grid)
     axes.set_xlim(-0.5, columns - 0.5)
     axes.set_ylim(rows - 0.5, -0.5)
-    axes.set_facecolor("none")
     if equal:
         axes.set_aspect("equal", anchor="NW")
-    _frameless(axes)
+    _bare(axes)
 
 
 def _outline(axes: Axes, row: int, column: int) -> None:
@@ -506,7 +510,7 @@ def _mark_layers(axes: Axes, names: Sequence[str]) -> None:
     if len(names) <= 16 or len(set(layers)) == len(names):
         axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
         return
-    starts = [place for place, layer in enumerate(layers) if place == 0 or layers[place - 1] != layer]
+    starts = [index for index, layer in enumerate(layers) if index == 0 or layers[index - 1] != layer]
     for start in starts[1:]:
         axes.axvline(start - 0.5, color=QUIET, linewidth=0.6)
     every = max(1, math.ceil(len(starts) / 24))
@@ -525,28 +529,21 @@ def _effect_lines(axes: Axes, lines: Mapping[tuple[Any, ...], Mapping[str, Any]]
         heads = "" if "tuned" in found else f", {first.k} head{'' if first.k == 1 else 's'}, α = {signed(first.scale)}"
         start = "" if first.metric.startswith(first.concept) else f"{readable(first.concept)}: "
         names.append(f"{start}{readable(first.metric)}\n{readable(first.task)}{heads}")
-        for place, selection in enumerate(present):
+        for index, selection in enumerate(present):
             row = found.get(selection)
             if row is None:
                 continue
-            at, colour = y + (place - (len(present) - 1) / 2) * step, COLOURS[selection]
+            at, colour = y + (index - (len(present) - 1) / 2) * step, COLOURS[selection]
             if row.spread is not None:
                 wide = 4 if selection == "random" else 1.6
                 axes.plot(row.spread, (at, at), color=colour, linewidth=wide, alpha=0.45, solid_capstyle="round")
+            style: Any = {"color": colour, "markersize": _SIZES[selection], "zorder": 4}
             edge = 2.2 if selection == "random" else 0
-            axes.plot(
-                row.effect,
-                at,
-                MARKERS[selection],
-                color=colour,
-                markersize=_SIZES[selection],
-                markeredgewidth=edge,
-                zorder=4,
-            )
+            axes.plot(row.effect, at, MARKERS[selection], markeredgewidth=edge, **style)
         best = found.get("tuned", found.get("somp"))
         if best is not None:
             where: Any = {"transform": axes.get_yaxis_transform(), "fontsize": 9, "weight": "bold", "va": "center"}
-            axes.text(1.02, y, f"{best.effect:.2f}".replace("-", "−"), color=COLOURS[best.selection], **where)
+            axes.text(1.02, y, _two(best.effect), color=COLOURS[best.selection], **where)
     axes.set_ylim(max(len(names), 1) - 0.4, -0.6)
     axes.set_yticks(range(len(names)), names)
     axes.margins(x=0.04)
@@ -576,21 +573,34 @@ def _over(axes: Axes, rows: Sequence[Any], over: str) -> None:
     _label(axes, x="heads k" if over == "k" else "scale α", y="relative to unedited" if relative else "change")
 
 
-def _selection_legend(figure: Figure, selections: Sequence[str], *, lines: bool = False) -> None:
+def _selection_legend(below: Figure | Axes, selections: Sequence[str], *, lines: bool = False) -> None:
     from matplotlib.lines import Line2D
 
-    handles = [
-        Line2D(
-            [], [], color=COLOURS[one], label=SELECTION_NAMES[one] + (", quartiles" if one == "random" else ""),
-            marker="o" if lines else MARKERS[one], linestyle="-" if lines else "none",
-            markersize=3 if lines else 0.8 * _SIZES[one], markeredgewidth=2 if one == "random" and not lines else 0,
-        )
-        for one in selections
-    ]  # fmt: skip
-    figure.legend(
-        handles=handles, loc="lower center", ncols=max(len(handles), 1), frameon=False, fontsize=8, labelcolor=QUIET,
-        bbox_to_anchor=(0.5, 0.0),
-    )  # fmt: skip
+    handles = []
+    for one in selections:
+        mark: Any = {"marker": MARKERS[one], "linestyle": "none", "markersize": 0.8 * _SIZES[one], "markeredgewidth": 0}
+        if lines:
+            mark = {"marker": "o", "linestyle": "-", "markersize": 3}
+        elif one == "random":
+            mark["markeredgewidth"] = 2
+        name = SELECTION_NAMES[one] + (", quartiles" if one == "random" else "")
+        handles.append(Line2D([], [], color=COLOURS[one], label=name, **mark))
+    inside = hasattr(below, "get_xlim")
+    anchor: Any = {
+        "loc": "upper center" if inside else "lower center",
+        "bbox_to_anchor": (0.3 if inside else 0.5, -0.1 * inside),
+    }
+    style: Any = {"frameon": False, "fontsize": 8, "labelcolor": QUIET, "ncols": max(len(handles), 1)}
+    below.legend(handles=handles, **anchor, **style)
+
+
+def _title(axes: Axes, title: str, remark: str = "") -> None:
+    large: Any = {"fontsize": 11, "weight": "bold", "color": INK}
+    small: Any = {"fontsize": 8, "color": QUIET}
+    at: Any = {"xycoords": "axes fraction", "textcoords": "offset points", "parse_math": False}
+    for text, points, style in ((title, 17 if remark else 7, large), (remark, 5, small)):
+        if text:
+            axes.annotate(printable(text), (0, 1), (0, points), **at, **style)
 
 
 def _figure(axes: Axes) -> Figure:
@@ -598,36 +608,21 @@ def _figure(axes: Axes) -> Figure:
     return figure
 
 
-def _title(axes: Axes, title: str, remark: str = "") -> None:
-    if title:
-        up = 17 if remark else 7
-        axes.annotate(
-            printable(title), (0, 1), (0, up), xycoords="axes fraction", textcoords="offset points", fontsize=11,
-            weight="bold", color=INK, parse_math=False,
-        )  # fmt: skip
-    if remark:
-        axes.annotate(
-            printable(remark), (0, 1), (0, 5), xycoords="axes fraction", textcoords="offset points", fontsize=8,
-            color=QUIET, parse_math=False,
-        )  # fmt: skip
-
-
 def _label(axes: Axes, *, x: str = "", y: str = "") -> None:
     axes.set_xlabel(printable(x), fontsize=8, color=QUIET, parse_math=False)
     axes.set_ylabel(printable(y), fontsize=8, color=QUIET, parse_math=False)
 
 
-def _quiet(axes: Axes, *, grid: Literal["x", "y", "both"] = "both") -> None:
+def _quiet(axes: Axes, *, grid: Literal["x", "both"] = "both") -> None:
     axes.grid(axis=grid, color=RULE, linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.set_facecolor("none")
     axes.tick_params(length=0, labelsize=8, labelcolor=QUIET)
     for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         label.set_parse_math(False)
-    axes.xaxis.set_major_formatter(axes.xaxis.get_major_formatter())
-    _frameless(axes)
+    _bare(axes)
 
 
-def _frameless(axes: Axes) -> None:
+def _bare(axes: Axes) -> None:
+    axes.set_facecolor("none")
     for spine in axes.spines.values():
         spine.set_visible(False)

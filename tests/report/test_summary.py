@@ -70,3 +70,4 @@ def test_a_tuned_edit_is_one_edit():
     (one,) = told(made_up.tuned().results)
     assert (one.row.selection, one.row.effect) == ("tuned", 0.1)
     assert [row.metric for row in one.kept] == ["CIDEr"]
+    assert "The fixed edit, k = 1 and α = −1, brings it to 30 %." in one.sentence

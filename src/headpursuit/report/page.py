@@ -14,18 +14,19 @@ import numpy as np
 
 from headpursuit.drawing import SELECTION_NAMES, effects, printable, readable, signed, to_svg
 from headpursuit.errors import HeadPursuitError, MissingExtraError
-from headpursuit.evaluation.results import ConceptResult, Example, Results
+from headpursuit.evaluation.results import Results
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.report.figures import described_figure, ranking_map, sweeps, transfer_figures
 from headpursuit.report.summary import EditSummary, edits
-from headpursuit.report.tables import Reportable, Table, as_table, largest_k, tables
+from headpursuit.report.tables import Reportable, as_table, largest_k, tables
 from headpursuit.report.text import is_right, marked, percent, shown, token
 from headpursuit.tuning.tune import Tuned
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
     from PIL.Image import Image
+
+    from headpursuit.evaluation.results import ConceptResult
 
 PAPER = "https://arxiv.org/abs/2510.21518"
 LICENCE = "https://www.apache.org/licenses/LICENSE-2.0"
@@ -71,7 +72,7 @@ def _environment() -> Any:
         import jinja2
     except ModuleNotFoundError as error:
         raise MissingExtraError("jinja2", extra="report", purpose="the HTML report") from error
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("headpursuit.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -80,68 +81,54 @@ def _environment() -> Any:
         # Not for markup, which is a kind of string: it went through ``printable`` when it was made.
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
+    environment.filters.update(csv=_csv, image=_data_uri, marked=marked, right=is_right)
+    environment.globals["PIXEL_ART"] = PIXEL_ART
+    return environment
 
 
 def _view(what: Reportable) -> dict[str, Any]:
     links = {"paper": PAPER, "documentation": _documentation(), "licence": LICENCE}
     if isinstance(what, HeadRanking):
         (table,) = tables(what)
-        block = _block(
-            readable(what.concept),
-            unfolded=True,
-            words=what.words,
-            charts=[("", [_svg(ranking_map(what), f"Score of every head for {what.concept}", cells=what)])],
-            heads=_html_table(table),
-        )
-        best = what.order()[0]
+        best, name = what.order()[0], readable(what.concept)
+        charts = [("", [_svg(ranking_map(what), f"Score of every head for {name}", cells=what)])]
         share = f"{what.score(best):.3f} by {_method(what.method)}"
-        sentence = f"Of {len(what.order())} heads {best} writes most of {readable(what.concept)}: {share}."
-        facts = _facts(what.model, {}, heads=len(what.order()), samples=what.n)
+        lead = [(f"Of {len(what.order())} heads {best} writes most of {name}: {share}.", None)]
+        facts = _facts(what.model, {}, {"heads": len(what.order()), "samples": what.n})
+        blocks = [_block(name, unfolded=True, words=what.words, charts=charts, heads=table)]
         return {
             "title": table.title,
-            "lead": [(sentence, None)],
+            "lead": lead,
             "facts": facts,
             "links": links,
-            **_indexed([block]),
             "overview": None,
+            **_indexed(blocks),
         }
     several = [what.results] if isinstance(what, Tuned) else [what] if isinstance(what, Results) else list(what)
     concepts = [(results, concept, edits(results, concept)) for results in several for concept in results.concepts]
     names = {one.head: one for results in several for one in results.descriptions if one.method == "somp"}
-    alone = len(several) == 1
+    first, alone = several[0], len(several) == 1
     blocks = []
     if isinstance(what, Tuned):
-        own = tables(what)
-        figure = _svg(what.plot(), "Every edit that was tried: effect over cost")
+        charts = [("", [_svg(what.plot(), "Every edit that was tried: effect over cost")])]
         misses = [f"missed: {miss}" for miss in what.misses]
-        blocks.append(
-            _block(
-                "Trade-off",
-                unfolded=True,
-                misses=misses,
-                charts=[("", [figure])],
-                tables=[_html_table(one) for one in own],
-            )
-        )
-    for number, (results, concept, told) in enumerate(concepts):
-        unfolded = number == 0 or len(concepts) <= _UNFOLDED
+        blocks.append(_block("Trade-off", unfolded=True, misses=misses, charts=charts, tables=tables(what)))
+    for index, (results, concept, told) in enumerate(concepts):
+        unfolded = index == 0 or len(concepts) <= _UNFOLDED
         blocks.append(_concept_block(results, concept, told, names, unfolded=unfolded))
     for results in several:
         blocks += _results_blocks(results, alone=alone, with_tables=not isinstance(what, Tuned))
-    first = several[0]
-    counted = [one for _, concept, _ in concepts for one in concept.rankings.values()]
     summaries = [one for *_, told in concepts for one in told]
+    more = {
+        "heads": next((one.n_heads for one in summaries), None),
+        "seed": str(first.seed),
+        "random draws": max(one.draws for one in several),
+        "recipe": ", ".join(one.recipe for one in several),
+    }
     return {
         "title": first.title or first.recipe if alone else f"What the heads of {first.model['id']} do",
         "lead": [(one.sentence, one.state) for one in summaries],
-        "facts": _facts(
-            first.model,
-            first.versions,
-            heads=int(np.isfinite(counted[0].scores).sum()) if counted else None,
-            seed=first.seed,
-            draws=max(one.draws for one in several),
-            recipe=", ".join(one.recipe for one in several),
-        ),
+        "facts": _facts(first.model, first.versions, more),
         "links": links,
         "overview": _overview(summaries) if len(summaries) > 1 else None,
         **_indexed(blocks),
@@ -158,73 +145,57 @@ def _documentation() -> str | None:
     return found.get("documentation")
 
 
-def _facts(model: Mapping[str, Any], versions: Mapping[str, str], **more: Any) -> list[tuple[str, str]]:
-    found = {
-        "model": model.get("id"),
-        "architecture": model.get("architecture"),
-        "fingerprint": model.get("fingerprint"),
-    }
-    names = {"draws": "random draws", "seed": "seed", "recipe": "recipe", "heads": "heads", "samples": "samples"}
-    found |= {names[key]: value for key, value in more.items()}
-    found["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return [(key, str(value)) for key, value in found.items() if value not in (None, "", 0) or key == "seed"]
+def _facts(model: Mapping[str, Any], versions: Mapping[str, str], more: Mapping[str, Any]) -> list[tuple[str, str]]:
+    found = {name: model.get(key) for name, key in (("model", "id"), ("architecture",) * 2, ("fingerprint",) * 2)}
+    found |= {**more, "versions": ", ".join(f"{name} {version}" for name, version in versions.items())}
+    return [(key, str(value)) for key, value in found.items() if value]
 
 
 def _overview(summaries: Sequence[EditSummary]) -> dict[str, Any]:
-    lines = [
-        {
-            "concept": readable(one.concept.name),
-            "measure": readable(one.row.metric),
-            "heads": f"{one.row.k}" + (f" of {one.n_heads}" if one.n_heads else ""),
-            "α": signed(round(one.row.scale, 2)),
-            **{
-                SELECTION_NAMES[key]: shown(one.target.get(key))
-                for key in ("tuned", "somp", "logit_lens", "attribution", "random")
-            },
-            "all else keeps": "" if one.worst is None else f"{percent(one.worst.effect)} ({readable(one.worst.metric)})",
-            "n": str(one.row.n),
-            "verdict": (one.state or ("", ""))[1],
-        }
-        for one in summaries
-    ]
+    lines = []
+    for one in summaries:
+        kept = "" if one.worst is None else f"{percent(one.worst.effect)} ({readable(one.worst.metric)})"
+        lines.append(
+            {
+                "concept": readable(one.concept.name),
+                "measure": readable(one.row.metric),
+                "heads": f"{one.row.k}" + (f" of {one.n_heads}" if one.n_heads else ""),
+                "α": signed(round(one.row.scale, 2)),
+                **{name: shown(one.target.get(key)) for key, name in SELECTION_NAMES.items()},
+                "all else keeps": kept,
+                "n": str(one.row.n),
+                "verdict": (one.state or ("", ""))[1],
+            }
+        )
     suppressing = [row for one in summaries if one.row.scale < 1 for row in one.target.values()]
-    return {
-        "svg": _svg(effects(suppressing), "What is left of each concept's target, beside the controls")
-        if suppressing
-        else None,
-        "table": _html_table(as_table("What happened, in numbers", lines)),
-    }
+    svg = _svg(effects(suppressing), "What is left of each concept's target, beside the controls")
+    return {"svg": svg if suppressing else None, "table": as_table("What happened, in numbers", lines)}
 
 
 def _concept_block(
     results: Results, concept: ConceptResult, told: Sequence[EditSummary], names: Mapping[Any, Any], *, unfolded: bool
 ) -> dict[str, Any]:
     name, k = readable(concept.name), largest_k(results, concept)
-    maps = [
-        _svg(
-            ranking_map(ranking, k=min(k, len(ranking.order()))),
-            f"{_method(method)}: score of every head for {name}, the best {k} outlined",
-            cells=ranking,
-        )
-        for method, ranking in concept.rankings.items()
-    ]
-    charts = [("Where its heads are", maps)] if maps else []
+    charts: list[tuple[str, list[Any]]] = [("Where its heads are", [])] if concept.rankings else []
+    for method, ranking in concept.rankings.items():
+        title = f"{_method(method)}: score of every head for {name}, the best {k} outlined"
+        charts[0][1].append(_svg(ranking_map(ranking, k=min(k, len(ranking.order()))), title, cells=ranking))
     for one in told:
-        rows = [row for row in one.rows if row.selection != "none"]
-        charts.append((one.name, [_svg(effects(rows), f"{name}: {one.name}, every measure beside its controls")]))
-    swept = {key: figure for key, figure in sweeps(results, concept).items() if key != "effects" and _varies(results, concept)}
-    more = [_svg(figure, f"{name}: effects, {key}") for key, figure in swept.items()]
-    lines = [
-        {
-            "head": head.name,
-            "score": f"{concept.rankings['somp'].score(head):.3f}".replace("-", "−"),
-            "its tokens": ", ".join(map(token, names[head].tokens)) if head in names else "",
-            "explained": percent(names[head].explained_variance[-1])
-            if head in names and names[head].explained_variance
-            else "",
-        }
-        for head in (concept.heads(k) if k and "somp" in concept.rankings else ())
-    ]
+        charts.append((one.name, [_svg(effects(one.rows), f"{name}: {one.name}, every measure beside its controls")]))
+    rows = [row for row in results.rows if row.concept == concept.name and row.selection != "none"]
+    varied = len({row.k for row in rows}) > 1 or len({row.scale for row in rows}) > 2
+    more = {key: figure for key, figure in sweeps(results, concept).items() if key != "effects"} if varied else {}
+    lines = []
+    for head in concept.heads(k) if k and "somp" in concept.rankings else ():
+        named = names.get(head)
+        lines.append(
+            {
+                "head": head.name,
+                "score": f"{concept.rankings['somp'].score(head):.3f}".replace("-", "−"),
+                "its tokens": "" if named is None else ", ".join(map(token, named.tokens)),
+                "explained": percent(named.explained_variance[-1]) if named and named.explained_variance else "",
+            }
+        )
     return _block(
         name,
         unfolded=unfolded,
@@ -233,15 +204,10 @@ def _concept_block(
         misses=[readable(miss) for verdict in concept.verdicts for miss in verdict.misses],
         words=concept.counted or concept.words,
         charts=charts,
-        heads=_html_table(as_table("The edited heads, best first", lines)) if lines else None,
-        more=more,
-        examples=[_example(one, concept.counted or concept.words) for one in concept.examples],
+        heads=as_table("The edited heads, best first", lines) if lines else None,
+        more=[_svg(figure, f"{name}: effects, {key}") for key, figure in more.items()],
+        examples=concept.examples,
     )
-
-
-def _varies(results: Results, concept: ConceptResult) -> bool:
-    rows = [row for row in results.rows if row.concept == concept.name and row.selection != "none"]
-    return len({row.k for row in rows}) > 1 or len({row.scale for row in rows}) > 2
 
 
 def _results_blocks(results: Results, *, alone: bool, with_tables: bool) -> Iterator[dict[str, Any]]:
@@ -251,89 +217,50 @@ def _results_blocks(results: Results, *, alone: bool, with_tables: bool) -> Iter
         yield _block(f"Across concepts{of}", unfolded=True, charts=[("", svgs)])
     if (figure := described_figure(results)) is not None:
         text = "A pursuit over the whole vocabulary: the share of each head's variance that its tokens explain."
-        yield _block(
-            f"Heads named by their tokens{of}",
-            unfolded=True,
-            sentences=[text],
-            charts=[("", [_svg(figure, "Named heads")])],
-        )
-    listed = [_html_table(one) for one in tables(results)] if with_tables else []
-    for name, frame in (("rows", results.to_frame()), ("comparisons", results.comparisons_frame())):
-        if len(frame):
-            listed.append(
-                {
-                    "title": f"Every number: {len(frame)} {name}",
-                    "csv": _csv(frame.to_csv(index=False)),
-                    "columns": [],
-                    "lines": [],
-                    "note": "",
-                }
-            )
-    recipe = json.dumps(dict(results.settings), indent=1, ensure_ascii=False, default=str) if results.settings else ""
-    data = [f"{one.use} data of {readable(one.name)}: {one.n} samples, fingerprint {one.fingerprint}" for one in results.data]
-    if listed or recipe or data:
-        yield _block(f"{_TABLES}{of}", sentences=data, tables=listed, recipe=recipe)
+        charts = [("", [_svg(figure, "Named heads")])]
+        yield _block(f"Heads named by their tokens{of}", unfolded=True, sentences=[text], charts=charts)
+    frames = {"rows": results.to_frame(), "comparisons": results.comparisons_frame()}
+    yield _block(
+        f"{_TABLES}{of}",
+        sentences=[
+            f"{one.use} data of {readable(one.name)}: {one.n} samples, fingerprint {one.fingerprint}" for one in results.data
+        ],
+        tables=tables(results) if with_tables else [],
+        downloads=[
+            (f"Every number: {len(frame)} {name}", frame.to_csv(index=False)) for name, frame in frames.items() if len(frame)
+        ],
+        recipe=json.dumps(dict(results.settings), indent=1, ensure_ascii=False, default=str) if results.settings else "",
+    )
 
 
 def _block(title: str, **more: Any) -> dict[str, Any]:
-    empty: dict[str, Any] = {
-        key: [] for key in ("states", "sentences", "misses", "words", "charts", "more", "examples", "tables")
-    }
-    block = {**empty, "title": title, "unfolded": False, "heads": None, "recipe": "", **more}
+    lists = ("states", "sentences", "misses", "words", "charts", "more", "examples", "tables", "downloads")
+    block = {**{key: [] for key in lists}, "title": title, "unfolded": False, "heads": None, "recipe": "", **more}
     # One word can stand for several tokens, with and without a space or a capital.
     words = list({token(word).casefold(): token(word) for word in reversed(block["words"])}.values())[::-1]
-    return {**block, "words": words[:WORDS_SHOWN], "more_words": words[WORDS_SHOWN:]}
+    return {**block, "counted": block["words"], "words": words[:WORDS_SHOWN], "more_words": words[WORDS_SHOWN:]}
 
 
 def _indexed(blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    first = next((block["title"] for block in blocks if block["title"].startswith(_TABLES)), None)
-    indexed = [not block["title"].startswith(_TABLES) or block["title"] == first for block in blocks]
-    return {
-        "blocks": [
-            {**block, "id": f"part-{number}", "indexed": listed}
-            for number, (block, listed) in enumerate(zip(blocks, indexed, strict=True), start=1)
-        ]
-    }
-
-
-def _example(example: Example, words: Sequence[str]) -> dict[str, Any]:
-    texts = [
-        ("unedited", "before", example.before, marked(example.before, words, later=example.after)),
-        ("suppressed", "after", example.after, marked(example.after or "", words)),
-        ("enhanced", "enhanced", example.enhanced, marked(example.enhanced or "", words)),
-    ]
-    image = example.image
-    return {
-        "prompt": example.prompt,
-        "image": None if image is None else _data_uri(image),
-        "pixels": image is not None and max(image.size) <= PIXEL_ART,
-        "texts": [(label, style, pieces, is_right(text, example)) for label, style, text, pieces in texts if text is not None],
-        "reference": example.reference,
-    }
+    """Blocks with their names in links; of several with tables the index shows the first."""
+    listed = [one["title"] for one in blocks]
+    listed = [one for one in listed if not one.startswith(_TABLES)] + [one for one in listed if one.startswith(_TABLES)][:1]
+    numbered = enumerate(blocks, start=1)
+    return {"blocks": [{**one, "id": f"part-{index}", "indexed": one["title"] in listed} for index, one in numbered]}
 
 
 def _svg(figure: Figure, title: str, *, cells: HeadRanking | None = None) -> Any:
     from markupsafe import Markup
 
-    names = []
-    if cells is not None:
-        scores = np.ndenumerate(cells.scores)
-        names = [
-            f"L{layer}.H{head} " + (f"{score:.3f}" if np.isfinite(score) else "not measured") for (layer, head), score in scores
+    names = (
+        []
+        if cells is None
+        else [
+            f"L{layer}.H{head} " + (f"{score:.3f}" if np.isfinite(score) else "not measured")
+            for (layer, head), score in np.ndenumerate(cells.scores)
         ]
+    )
     return Markup(to_svg(figure, title=title, cells=names))
-
-
-def _html_table(table: Table) -> dict[str, Any]:
-    frame: pd.DataFrame = table.frame
-    numeric = [all(cell[:1] in "0123456789−" for cell in frame[name]) for name in frame]
-    return {
-        "title": table.title,
-        "note": table.note,
-        "columns": list(zip(frame, numeric, strict=True)),
-        "lines": [list(zip(line, numeric, strict=True)) for line in frame.to_numpy().tolist()],
-        "csv": _csv(table.to_csv()),
-    }
 
 
 def _csv(text: str) -> str:

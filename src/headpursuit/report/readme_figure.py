@@ -23,7 +23,7 @@ from headpursuit.drawing import (
 )
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.metrics import count_words
-from headpursuit.evaluation.results import ConceptResult, Example, Results
+from headpursuit.evaluation.results import Results
 from headpursuit.report.figures import MEASURED
 from headpursuit.report.summary import edits
 from headpursuit.report.tables import largest_k
@@ -32,8 +32,10 @@ from headpursuit.report.text import marked, token
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from headpursuit.evaluation.results import ConceptResult, Example
+
 WIDTH = 12.0
-_MAP_INCHES = 4.4
+_MAP_INCHES, _HEADS_LISTED = 4.4, 4
 
 
 def render_readme_figure(
@@ -68,22 +70,28 @@ def render_readme_figure(
     ranking, k = shown.rankings["somp"], largest_k(featured, shown)
     layers, heads = ranking.scores.shape
     # Square cells as large as both sides allow.
-    side = min(_MAP_INCHES / heads, 3.2 / layers)
+    side = min(_MAP_INCHES / heads, 2.6 / layers)
     lines = len({(row.concept, row.metric) for row in rows})
-    upper = max(layers * side + 1.1, 0.45 * lines + 1.0)
+    listed = shown.heads(k)[:_HEADS_LISTED] if k else ()
+    upper = max(layers * side + 1.2 + 0.2 * len(listed), 0.45 * lines + 1.1)
     lower = 2.5 if examples else 0.0
-    figure = new_figure(width=WIDTH, height=upper + lower)
     total = upper + lower
-    axes = figure.add_axes((0.04, (total - 0.6 - layers * side) / total, heads * side / WIDTH, layers * side / total))
-    heat_map(
-        ranking.scores, title=f"Heads that write {readable(shown.name)}", label=MEASURED["somp"],
-        outlined=ranking.top(k) if k else (), axes=axes,
-    )  # fmt: skip
+    figure = new_figure(width=WIDTH, height=total)
+    bottom = total - 0.6 - layers * side
+    axes = figure.add_axes((0.04, bottom / total, heads * side / WIDTH, layers * side / total))
+    title = f"Heads that write {readable(shown.name)}"
+    heat_map(ranking.scores, title=title, label=MEASURED["somp"], outlined=ranking.top(k) if k else (), axes=axes)
+    names = {one.head: one for one in featured.descriptions if one.method == "somp"}
+    for index, head in enumerate(listed):
+        y = (bottom - 0.55 - 0.2 * index) / total
+        said = ", ".join(map(token, names[head].tokens[:5])) if head in names else ""
+        figure.text(0.04, y, f"{head}  {ranking.score(head):.2f}", fontsize=9, weight="bold", color=INK, va="top")
+        figure.text(0.13, y, printable(said), fontsize=9, color=QUIET, va="top", parse_math=False)
     if rows:
         chart = figure.add_axes((0.63, (total - 0.45 - 0.45 * lines) / total, 0.31, 0.45 * lines / total))
         effects(rows, title="What is left when they are edited, unedited = 1", axes=chart)
     if examples:
-        _draw_examples(figure, featured, shown, examples, top=lower)
+        _draw_examples(figure, shown, examples, top=lower)
     return save_figure(figure, path)
 
 
@@ -111,16 +119,11 @@ def _clearest(concept: ConceptResult, count: int) -> list[Example]:
     return sorted(concept.examples, key=lost)[:count]
 
 
-def _draw_examples(
-    figure: Figure, results: Results, concept: ConceptResult, examples: Sequence[Example], *, top: float
-) -> None:
+def _draw_examples(figure: Figure, concept: ConceptResult, examples: Sequence[Example], *, top: float) -> None:
     height = figure.get_figheight()
-    names = {one.head: one for one in results.descriptions if one.method == "somp"}
-    heads = concept.heads(largest_k(results, concept)) if largest_k(results, concept) else ()
-    said = "; ".join(f"{head}: {', '.join(map(token, names[head].tokens[:3]))}" for head in heads if head in names)
     figure.text(0.04, (top - 0.1) / height, "Read what changes", fontsize=11, weight="bold", color=INK, va="top")
-    remark = f"held-out samples; words of {readable(concept.name)} marked" + (f"; {said}" if said else "")
-    figure.text(0.175, (top - 0.125) / height, printable(remark)[:150], fontsize=8, color=QUIET, va="top", parse_math=False)
+    remark = f"held-out samples; words of {readable(concept.name)} marked"
+    figure.text(0.185, (top - 0.125) / height, printable(remark), fontsize=8, color=QUIET, va="top", parse_math=False)
     column = (WIDTH - 0.96) / max(len(examples), 2)
     for index, example in enumerate(examples):
         left = 0.48 + index * column

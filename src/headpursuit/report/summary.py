@@ -1,4 +1,4 @@
-"""What an edit did, in sentences: the target, all else, and the controls, taken from an evaluation's rows and verdicts."""
+"""Sentences about what an edit did to its target and to all else, made from an evaluation's rows and verdicts."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class EditSummary:
 
     @property
     def sentence(self) -> str:
-        """What happened, with the number of heads, all else and the control."""
+        """The sentence: what happened, with the number of heads, all else and the control."""
         row, metric = self.row, readable(self.row.metric)
         many = metric.endswith("s") and not metric.endswith("ss")
         if not self.has_effect or row.effect is None:
@@ -99,7 +99,10 @@ class EditSummary:
         return f"; what is lost most beside it is {named}, which comes to {percent(worst.effect)}"
 
     def _control(self) -> str:
-        random = self.target.get("random")
+        fixed, random = self.target.get("somp"), self.target.get("random")
+        if "tuned" in self.target and fixed is not None:
+            beside = f" The fixed edit, k = {fixed.k} and α = {signed(fixed.scale)}, brings it to {_amount(fixed)}."
+            return beside + ("" if random is None else f" As many random heads as tuned ones: {_amount(random)}.")
         if random is None or random.effect is None:
             return ""
         amount = _amount(random)

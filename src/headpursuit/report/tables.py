@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from headpursuit.drawing import SELECTION_NAMES, readable, signed
 from headpursuit.editing.where import ALL
 from headpursuit.errors import MissingExtraError
-from headpursuit.evaluation.published import Published, published_for
-from headpursuit.evaluation.results import ConceptResult, Results, Row
+from headpursuit.evaluation.published import published_for
+from headpursuit.evaluation.results import Results
 from headpursuit.ranking.overlap import head_overlap
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.report.text import number, percent, shown, token
 from headpursuit.tuning.tune import Tuned
+
+if TYPE_CHECKING:
+    from headpursuit.evaluation.published import Published
+    from headpursuit.evaluation.results import ConceptResult, Row
 
 Reportable = Results | Sequence[Results] | Tuned | HeadRanking
 _HEADS_SHOWN = 32
@@ -55,6 +60,10 @@ class Table:
         body = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
         return "\n\n".join(part for part in (f"**{self.title}**", body, self.note) if part) + "\n"
 
+    def to_html(self) -> str:
+        """The table as a part of a page."""
+        return self.frame.to_html(index=False, border=0)
+
     def to_csv(self) -> str:
         """The table for a spreadsheet."""
         return self.frame.to_csv(index=False, lineterminator="\n")
@@ -92,7 +101,7 @@ def tables(what: Reportable) -> list[Table]:
 
 
 def transfer(results: Results) -> dict[str, pd.DataFrame]:
-    """What heads that were chosen on one task do to another's target, a table a choice, k and scale.
+    """The effects of heads that were chosen on one task on another's target, a table a choice, k and scale.
 
     Returns:
         Tables of rows, concepts down and targets across; none where all heads are aimed at one target.
@@ -245,11 +254,11 @@ def _ranking(ranking: HeadRanking) -> Table:
     measured = {"somp": "explained variance", "logit_lens": "mean logit", "attribution": "derivative of log-odds"}
     lines = [
         {
-            "rank": str(rank),
+            "rank": str(index),
             "head": head.name,
             measured[ranking.method]: f"{ranking.score(head):.3f}".replace("-", "−"),
         }
-        for rank, head in enumerate(ranking.order()[:_HEADS_SHOWN], start=1)
+        for index, head in enumerate(ranking.order()[:_HEADS_SHOWN], start=1)
     ]
     note = f"Of {len(ranking.order())} heads; {ranking.n} samples, positions: {ranking.positions}."
     return as_table(f"The heads that write {readable(ranking.concept)}, best first", lines, note)
