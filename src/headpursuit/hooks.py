@@ -25,9 +25,9 @@ class Hooks(ExitStack):
     """
 
     def before(self, module: nn.Module, function: Callable[..., Any], **options: Any) -> None:
-        """Call ``function(module, args)`` before the module runs; what it returns, if anything, takes the place of ``args``."""
+        """Call ``function(module, args)`` before the module runs; what it returns, if anything, replaces ``args``."""
         self.callback(module.register_forward_pre_hook(function, **options).remove)
 
     def after(self, module: nn.Module, function: Callable[..., Any], **options: Any) -> None:
-        """Call ``function(module, args, output)`` behind the module; what it returns, if anything, takes the place of it."""
+        """Call ``function(module, args, output)`` after the module has run; what it returns, if anything, replaces it."""
         self.callback(module.register_forward_hook(function, **options).remove)

@@ -111,7 +111,7 @@ def test_greedy_takes_what_is_best_beside_those_taken(llama):
 
 
 def test_what_cannot_be_attributed(llama):
-    with pytest.raises(HeadPursuitError, match="no target to read along"):
+    with pytest.raises(HeadPursuitError, match="sample: no target, whose tokens are to be predicted"):
         hp.attribute(llama, [hp.Sample(text="two cats")], COLOURS)
     with pytest.raises(HeadPursuitError, match="choose between 1 and"):
         hp.greedy_heads(llama, SAMPLES, COLOURS, k=99)
