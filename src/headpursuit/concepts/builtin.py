@@ -114,7 +114,8 @@ def _lexicon() -> dict[str, float]:
     vader = library(
         "vaderSentiment.vaderSentiment", package="vaderSentiment", purpose="the built-in lists of sentiments"
     )
-    return vader.SentimentIntensityAnalyzer().lexicon
+    lexicon: dict[str, float] = vader.SentimentIntensityAnalyzer().lexicon
+    return lexicon
 
 
 def _strongest(sign: int) -> tuple[str, ...]:

@@ -362,7 +362,7 @@ class _Reader:
         return [tuple(ids) for ids in encoded]
 
     def _text(self, row: tuple[int, ...]) -> str:
-        return self._tokenizer.decode(list(row), clean_up_tokenization_spaces=False)
+        return str(self._tokenizer.decode(list(row), clean_up_tokenization_spaces=False))
 
 
 def _letters(text: str) -> str:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.pursuit.dictionary import Dictionary
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
 
 
 def vocabulary_dictionary(
@@ -67,5 +65,5 @@ def token_text(tokenizer: Any, token_id: int) -> str:
         return f"<{token_id}>"
     if "▁" in token:
         # Decoding one SentencePiece token drops its leading space, which is what tells " May" from "May".
-        return token.replace("▁", " ")
-    return tokenizer.convert_tokens_to_string([token])
+        return str(token).replace("▁", " ")
+    return str(tokenizer.convert_tokens_to_string([token]))

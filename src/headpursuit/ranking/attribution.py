@@ -63,6 +63,10 @@ def attribute(
 
     Raises:
         HeadPursuitError: a sample without target, a concept without tokens, a model that cannot be differentiated.
+
+    Examples:
+        >>> hp.attribute(model, samples, "colours", progress=False)
+        HeadRanking(colours by attribution: L0.H4 0.33, L2.H14 0.25, L0.H7 0.22, …; 51 heads, 24 samples)
     """
     words, chosen = as_concept(concept), as_samples(samples, limit=limit)
     size = len(weight_of(model.module(model.anatomy.unembedding)))

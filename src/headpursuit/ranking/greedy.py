@@ -45,6 +45,10 @@ def greedy_heads(
 
     Raises:
         HeadPursuitError: as ``attribute``; or ``k`` is not between 1 and the number of heads.
+
+    Examples:
+        >>> [head.name for head in hp.greedy_heads(model, samples, "colours", k=2, progress=False)]
+        ['L0.H4', 'L0.H7']
     """
     words, heads = as_concept(concept), model.anatomy.heads()
     if not 1 <= k <= len(heads):

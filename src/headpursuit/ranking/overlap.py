@@ -43,6 +43,11 @@ def head_overlap(sets: Mapping[str, Collection[Head]]) -> pd.DataFrame:
 
     Notes:
         Two random sets of ``k`` of ``N`` heads share ``k² / N`` on average, a similarity of about ``k / (2N − k)``.
+
+    Examples:
+        >>> sets = {"some": [hp.Head(0, 1), hp.Head(0, 2)], "others": [hp.Head(0, 2)]}
+        >>> float(hp.head_overlap(sets).loc["some", "others"])
+        0.5
     """
     if len(sets) < 2:
         raise HeadPursuitError(f"{len(sets)} head set(s) have nothing to be compared with: give at least two")
@@ -125,6 +130,11 @@ def concept_map(
     Raises:
         HeadPursuitError: no concepts, two of one name, one without a token in the vocabulary.
         MissingExtraError: z was asked for, and scipy is not installed.
+
+    Examples:
+        >>> found = hp.concept_map(acts, ["colours", "numbers"], progress=False)
+        >>> found.to_frame().idxmax(axis=1).to_dict()
+        {'colours': 'L2.H14', 'numbers': 'L1.H7'}
     """
     view, lists = as_method(method), [as_concept(one) for one in concepts]
     names = tuple(one.name for one in lists)

@@ -65,9 +65,9 @@ class HeadRanking:
     Examples:
         >>> ranking = hp.rank(acts, ["red", "green", "blue", "yellow"], progress=False)
         >>> ranking
-        HeadRanking(red, green, blue, … by somp: L5.H0 0.73, L3.H2 0.71, L5.H4 0.69, …; 51 heads, 24 samples)
+        HeadRanking(red, green, blue, … by somp: L2.H14 0.46, L1.H1 0.33, L2.H10 0.32, …; 51 heads, 24 samples)
         >>> [head.name for head in ranking.top(2)]
-        ['L5.H0', 'L3.H2']
+        ['L2.H14', 'L1.H1']
     """
 
     scores: Float[np.ndarray, "l h"]

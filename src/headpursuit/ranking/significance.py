@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -136,6 +135,11 @@ def significance(
     Notes:
         Heads' p-values go up and down together, for one random set serves all heads; Benjamini and Hochberg's correction
         holds under such positive dependence (Benjamini and Yekutieli 2001).
+
+    Examples:
+        >>> tested = hp.significance(acts, "colours", draws=20, progress=False)
+        >>> [head.name for head in tested.found(fdr=0.05)][:3]
+        ['L2.H10', 'L1.H4', 'L2.H14']
     """
     view, words = as_method(method), as_concept(concept)
     if tail not in TAILS:
@@ -179,7 +183,7 @@ def _against_null(
     *,
     logarithmic: bool,
     tail: Tail,
-    stats: ModuleType,
+    stats: Any,
 ) -> dict[str, Float[np.ndarray, "l h"]]:
     """Mean and deviation of the null, z, p and q."""
     there = ~np.isnan(scores)
@@ -211,7 +215,7 @@ def _distance(scores: Float[np.ndarray, "l h"], null: Float[np.ndarray, "m l h"]
     return np.where(differs, (scores - null.mean(axis=0)) / np.where(differs, deviation, 1), 0.0)
 
 
-def _scipy_stats() -> ModuleType:
+def _scipy_stats() -> Any:
     try:
         from scipy import stats
     except ModuleNotFoundError as error:

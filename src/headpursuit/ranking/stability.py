@@ -110,6 +110,11 @@ def stability(
 
     Raises:
         HeadPursuitError: as :func:`headpursuit.rank`; options out of range, fewer than 8 samples.
+
+    Examples:
+        >>> made = hp.stability(acts, "colours", k=4, draws=10, progress=False)
+        >>> round(made.jaccard_samples, 2), round(made.jaccard_words, 2)
+        (0.72, 0.92)
     """
     view, given = as_method(method), as_concept(concept)
     if draws < 1 or not 0 < leave_out < 1:
