@@ -31,7 +31,7 @@ _BLANK_MARKS = ("▁", "Ġ")
 
 @dataclass(frozen=True)
 class ResolutionEntry:
-    """What became of one written form of one word.
+    """One written form of one word, and what became of it.
 
     Attributes:
         word: the word of the concept.

@@ -30,7 +30,7 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class HeadDescription:
-    """What one head writes, in tokens.
+    """The tokens that explain what one head writes.
 
     Attributes:
         head: which head.

@@ -28,7 +28,7 @@ def greedy_heads(
 ) -> tuple[Head, ...]:
     """Take ``k`` heads, each with the largest derivative under the edit of those taken before: one backward pass a head.
 
-    What a head does changes once others are edited. A ranking cannot see that, just as correlations with the signal cannot
+    The effect of a head changes once others are edited. A ranking cannot see that, just as correlations with the signal cannot
     tell what the second step of a pursuit takes.
 
     Args:

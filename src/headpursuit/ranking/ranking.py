@@ -30,7 +30,7 @@ _SHOWN = 16
 
 
 class Beside(Protocol):
-    """What else is known of every head of a ranking: how far its score is from chance, how firmly it keeps its place.
+    """A value of every head beside its score: how far that is from chance, or how firmly the head stays among the best.
 
     Attributes:
         key: what the heads file calls it.
@@ -42,7 +42,7 @@ class Beside(Protocol):
         """A value a head by name, each of shape ``(l, h)``."""
 
     def summary(self) -> Mapping[str, Any]:
-        """How it was measured, in plain values."""
+        """The settings of the measurement, in plain values."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -143,7 +143,7 @@ class HeadRanking:
             ) from error
 
     def heads_file(self, *, top: int = 16, beside: Sequence[Beside] = ()) -> dict[str, Any]:
-        """What :meth:`save` writes: the whole ranking, and under ``heads`` the best heads with what stands beside them."""
+        """The content of a heads file: the whole ranking, and under ``heads`` the best heads with what stands beside them."""
         chosen = self.top(min(top, self._count()))
         return {
             **self.to_dict(),
@@ -248,7 +248,7 @@ def read_heads_file(path: str | Path) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class StoredHeads:
-    """What a heads file holds that another command needs.
+    """The list of heads that a heads file holds, and whose heads they are.
 
     Attributes:
         heads: best first.

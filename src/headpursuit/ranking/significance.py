@@ -1,4 +1,4 @@
-"""Is a head's score more than chance? A null of random token sets, p-values, and the false-discovery rate."""
+"""The significance of scores: a null of random token sets, p-values, and the false-discovery rate."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Significance:
         return {"null": self.null_mean, "z": self.z, "p": self.p, "p_counted": self.p_counted, "q": self.q}
 
     def summary(self) -> dict[str, Any]:
-        """How it was measured."""
+        """The settings of the measurement, in plain values."""
         return {
             "draws": self.draws,
             "tail": self.tail,
