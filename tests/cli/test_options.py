@@ -46,7 +46,6 @@ EXCEPTIONS = {
     ("export", "head"): "one head each time it is given",
     ("generate", "edit"): "a file: load_edit in Python",
     ("generate", "head"): "one head each time it is given",
-    ("generate", "max_new_tokens"): "handed on to transformers",
     ("generate", "no_chat"): "Sample(chat=False)",
     ("generate", "prompt"): "one prompt each time it is given",
     ("generate", "temperature"): "handed on to transformers",

@@ -65,6 +65,6 @@ def attribute(
     if json:
         print_json({**ranking.heads_file(top=top), "seed": seed})
         return
-    rows = [[str(place), head.name, f"{ranking.score(head):+.4f}"] for place, head in enumerate(ranking.top(top), start=1)]
+    rows = [[str(number), head.name, f"{ranking.score(head):+.4f}"] for number, head in enumerate(ranking.top(top), start=1)]
     title = f"{ranking.concept} in {loaded.source.id}, {ranking.n} samples: log-odds (nats) a unit of scale"
     print_table(title, ["rank", "head", "derivative"], rows, right=["rank", "derivative"])

@@ -1,4 +1,4 @@
-"""What all commands share: their common options, and how results and mistakes are shown."""
+"""Options that commands share, checks of the paths that they are given, and the printing of results."""
 
 from __future__ import annotations
 

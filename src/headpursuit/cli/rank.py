@@ -106,8 +106,8 @@ def rank(
     columns = ["score", *(name for name in _FORMS if name in content["heads"][0])]
     shown = {"score": "explained" if ranking.method == "somp" else "mean logit", **_TITLES}
     rows = [
-        [str(place), entry["name"], *(f"{entry[name]:{forms[name]}}" for name in columns)]
-        for place, entry in enumerate(content["heads"], start=1)
+        [str(number), entry["name"], *(f"{entry[name]:{forms[name]}}" for name in columns)]
+        for number, entry in enumerate(content["heads"], start=1)
     ]
     title = f"{ranking.concept} ({len(ranking.words)} atoms) in {opened.model['id']}, {ranking.n} samples"
     headings = [shown.get(name, name) for name in columns]

@@ -88,7 +88,8 @@ def _quantity() -> tuple[str, ...]:
 
 def _lexicon() -> dict[str, float]:
     vader = optional_import("vaderSentiment.vaderSentiment", extra="concepts", purpose="the built-in lists of sentiments")
-    return vader.SentimentIntensityAnalyzer().lexicon
+    lexicon: dict[str, float] = vader.SentimentIntensityAnalyzer().lexicon
+    return lexicon
 
 
 def _strongest(sign: int) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ _BLANK_MARKS = ("▁", "Ġ")
 
 @dataclass(frozen=True)
 class ResolutionEntry:
-    """What became of one written form of one word.
+    """One written form of one word, and what became of it.
 
     Attributes:
         word: the word of the concept.
@@ -359,7 +359,7 @@ class _Reader:
         return [tuple(ids) for ids in encoded]
 
     def _text(self, row: tuple[int, ...]) -> str:
-        return self._tokenizer.decode(list(row), clean_up_tokenization_spaces=False)
+        return str(self._tokenizer.decode(list(row), clean_up_tokenization_spaces=False))
 
 
 def _letters(text: str) -> str:

@@ -65,5 +65,5 @@ def token_text(tokenizer: Any, token_id: int) -> str:
         return f"<{token_id}>"
     if "▁" in token:
         # Decoding one SentencePiece token drops its leading space, which is what tells " May" from "May".
-        return token.replace("▁", " ")
-    return tokenizer.convert_tokens_to_string([token])
+        return str(token).replace("▁", " ")
+    return str(tokenizer.convert_tokens_to_string([token]))

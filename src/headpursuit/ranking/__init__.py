@@ -1,1 +1,1 @@
-"""Which heads matter for a concept: scores, the logit-lens baseline, random controls."""
+"""Heads that matter for a concept, and what they say: descriptions, rankings, the tests of both, random controls."""

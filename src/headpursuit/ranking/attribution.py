@@ -1,4 +1,4 @@
-"""A second way to choose heads: how the concept's log-odds change with each head's scale, all heads by one backward pass.
+"""Attribution: the change of a concept's log-odds with each head's scale, for all heads by one backward pass.
 
 An edit multiplies what a head writes by ``α``, so that the derivative by ``α`` at 1 says, to first order, what a small edit
 does; heads are ordered by it. That is the head importance of Michel, Levy and Neubig (2019, "Are sixteen heads really better
@@ -63,6 +63,10 @@ def attribute(
 
     Raises:
         HeadPursuitError: a sample without target, a concept without tokens, a model that cannot be differentiated.
+
+    Examples:
+        >>> hp.attribute(model, samples, "colours", progress=False)
+        HeadRanking(colours by attribution: L0.H4 0.33, L2.H14 0.25, L0.H7 0.22, …; 51 heads, 24 samples)
     """
     words, chosen = as_concept(concept), as_samples(samples, limit=limit)
     size = len(weight_of(model.module(model.anatomy.unembedding)))
@@ -125,7 +129,7 @@ def scale_derivatives(
 
 @contextmanager
 def _recorded(model: HeadModel) -> Iterator[dict[int, Tensor]]:
-    """What entered every output projection in the last pass, by layer, as tensors that gradients can be asked of."""
+    """The inputs of every output projection in the last pass, by layer, as tensors that gradients can be asked of."""
     entered: dict[int, Tensor] = {}
 
     def record(layer: LayerAnatomy) -> Any:

@@ -31,9 +31,9 @@ def random_controls(
         HeadPursuitError: a layer has too few other heads.
 
     Examples:
-        >>> sets = hp.random_controls(["L3.H2", "L5.H0", "L5.H4"], model, draws=20)
+        >>> sets = hp.random_controls(["L0.H2", "L2.H10", "L2.H14"], model, draws=20)
         >>> len(sets), [head.layer for head in sets[0]]
-        (20, [3, 5, 5])
+        (20, [0, 2, 2])
     """
     chosen = parse_heads(heads)
     rng = np.random.default_rng(seed)

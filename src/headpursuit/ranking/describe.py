@@ -30,7 +30,7 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class HeadDescription:
-    """What one head writes, in tokens.
+    """The tokens that explain what one head writes.
 
     Attributes:
         head: which head.
@@ -43,7 +43,8 @@ class HeadDescription:
         n: number of samples.
 
     Examples:
-        >>> print(hp.describe(acts, heads="L5.H0", n_atoms=3, progress=False)[0])
+        >>> print(hp.describe(acts, heads="L2.H14", n_atoms=3, progress=False)[0])
+        L2.H14: ' red', ' green', ' purple'  44.6% of variance explained
     """
 
     head: Head
@@ -99,8 +100,9 @@ class Descriptions(Sequence[HeadDescription]):
         each: one a head.
 
     Examples:
-        >>> hp.describe(acts, heads=["L5.H0", "L3.H2"], n_atoms=3, progress=False)
-        >>> hp.describe(acts, n_atoms=3, progress=False).to_frame()["share"].max()
+        >>> hp.describe(acts, heads=["L2.H14", "L1.H1"], n_atoms=3, progress=False)
+        L2.H14: ' red', ' green', ' purple'  44.6% of variance explained
+        L1.H1: ' red', ' blue', 'bil'  29.8% of variance explained
     """
 
     each: tuple[HeadDescription, ...]

@@ -28,7 +28,7 @@ def greedy_heads(
 ) -> tuple[Head, ...]:
     """Take ``k`` heads, each with the largest derivative under the edit of those taken before: one backward pass a head.
 
-    What a head does changes once others are edited. A ranking cannot see that, just as correlations with the signal cannot
+    The effect of a head changes once others are edited. A ranking cannot see that, just as correlations with the signal cannot
     tell what the second step of a pursuit takes.
 
     Args:
@@ -45,6 +45,10 @@ def greedy_heads(
 
     Raises:
         HeadPursuitError: as ``attribute``; or ``k`` is not between 1 and the number of heads.
+
+    Examples:
+        >>> [head.name for head in hp.greedy_heads(model, samples, "colours", k=2, progress=False)]
+        ['L0.H4', 'L0.H7']
     """
     words, heads = as_concept(concept), model.anatomy.heads()
     if not 1 <= k <= len(heads):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from headpursuit.errors import HeadPursuitError
 
@@ -23,4 +23,4 @@ def as_method(name: str) -> Method:
     method = str(name).strip().lower().replace("-", "_")
     if method not in METHODS:
         raise HeadPursuitError(f"method={name!r}: choose one of {', '.join(METHODS)}")
-    return cast("Method", method)
+    return method

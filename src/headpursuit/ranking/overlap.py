@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,13 +14,10 @@ from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
 from headpursuit.concepts import ConceptLike, MultiToken, as_concept, resolve
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.heads import Head
+from headpursuit.model.heads import Head, HeadsLike, parse_heads
 from headpursuit.ranking.methods import Method, as_method
 from headpursuit.ranking.rank import score_sets, unembedding_of
 from headpursuit.ranking.significance import significance
-
-if TYPE_CHECKING:
-    pass
 
 
 def jaccard(left: Collection[Head], right: Collection[Head]) -> float:
@@ -29,7 +26,7 @@ def jaccard(left: Collection[Head], right: Collection[Head]) -> float:
     return len(a & b) / len(a | b) if a | b else 1.0
 
 
-def head_overlap(sets: Mapping[str, Collection[Head]]) -> pd.DataFrame:
+def head_overlap(sets: Mapping[str, HeadsLike]) -> pd.DataFrame:
     """Jaccard similarity of every pair of head sets (Head Pursuit, section 5).
 
     Args:
@@ -43,12 +40,17 @@ def head_overlap(sets: Mapping[str, Collection[Head]]) -> pd.DataFrame:
 
     Notes:
         Two random sets of ``k`` of ``N`` heads share ``k² / N`` on average, a similarity of about ``k / (2N − k)``.
+
+    Examples:
+        >>> sets = {"some": ["L0.H1", "L0.H2"], "others": "L0.H2"}
+        >>> float(hp.head_overlap(sets).loc["some", "others"])
+        0.5
     """
     if len(sets) < 2:
         raise HeadPursuitError(f"{len(sets)} head set(s) have nothing to be compared with: give at least two")
-    names = list(sets)
-    values = [[jaccard(sets[a], sets[b]) for b in names] for a in names]
-    return pd.DataFrame(values, index=names, columns=names)
+    heads = {name: parse_heads(one) for name, one in sets.items()}
+    values = [[jaccard(one, other) for other in heads.values()] for one in heads.values()]
+    return pd.DataFrame(values, index=list(heads), columns=list(heads))
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,11 @@ def concept_map(
     Raises:
         HeadPursuitError: no concepts, two of one name, one without a token in the vocabulary.
         MissingExtraError: z was asked for, and scipy is not installed.
+
+    Examples:
+        >>> found = hp.concept_map(acts, ["colours", "numbers"], progress=False)
+        >>> found.to_frame().idxmax(axis=1).to_dict()
+        {'colours': 'L2.H14', 'numbers': 'L1.H7'}
     """
     view, lists = as_method(method), [as_concept(one) for one in concepts]
     names = tuple(one.name for one in lists)

@@ -62,6 +62,7 @@ def rank(
     Examples:
         >>> ranking = hp.rank(acts, "colours", progress=False)
         >>> [head.name for head in ranking.top(3)]
+        ['L2.H14', 'L2.H10', 'L1.H1']
     """
     view, words = as_method(method), as_concept(concept)
     unembedding = unembedding_of(acts, fold_norm=fold_norm)

@@ -30,7 +30,7 @@ _SHOWN = 16
 
 
 class Beside(Protocol):
-    """What else is known of every head of a ranking: how far its score is from chance, how firmly it keeps its place.
+    """A value of every head beside its score: how far that is from chance, or how firmly the head stays among the best.
 
     Attributes:
         key: what the heads file calls it.
@@ -42,7 +42,7 @@ class Beside(Protocol):
         """A value a head by name, each of shape ``(l, h)``."""
 
     def summary(self) -> Mapping[str, Any]:
-        """How it was measured, in plain values."""
+        """The settings of the measurement, in plain values."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -65,9 +65,9 @@ class HeadRanking:
     Examples:
         >>> ranking = hp.rank(acts, ["red", "green", "blue", "yellow"], progress=False)
         >>> ranking
-        HeadRanking(red, green, blue, … by somp: L5.H0 0.73, L3.H2 0.71, L5.H4 0.69, …; 51 heads, 24 samples)
+        HeadRanking(red, green, blue, … by somp: L2.H14 0.46, L1.H1 0.33, L2.H10 0.32, …; 51 heads, 24 samples)
         >>> [head.name for head in ranking.top(2)]
-        ['L5.H0', 'L3.H2']
+        ['L2.H14', 'L1.H1']
     """
 
     scores: Float[np.ndarray, "l h"]
@@ -141,7 +141,7 @@ class HeadRanking:
             raise HeadPursuitError(f"this is no whole ranking ({error!r}): rank again, and keep it with save") from error
 
     def heads_file(self, *, top: int = 16, beside: Sequence[Beside] = ()) -> dict[str, Any]:
-        """What :meth:`save` writes: the whole ranking, and under ``heads`` the best heads with what stands beside them."""
+        """The content of a heads file: the whole ranking, and under ``heads`` the best heads with what stands beside them."""
         chosen = self.top(min(top, self._count()))
         return {
             **self.to_dict(),
@@ -244,7 +244,7 @@ def read_heads_file(path: str | Path) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class StoredHeads:
-    """What a heads file holds that another command needs.
+    """The list of heads that a heads file holds, and whose heads they are.
 
     Attributes:
         heads: best first.

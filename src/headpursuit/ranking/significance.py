@@ -1,10 +1,9 @@
-"""Is a head's score more than chance? A null of random token sets, p-values, and the false-discovery rate."""
+"""The significance of scores: a null of random token sets, p-values, and the false-discovery rate."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -76,7 +75,7 @@ class Significance:
         return {"null": self.null_mean, "z": self.z, "p": self.p, "p_counted": self.p_counted, "q": self.q}
 
     def summary(self) -> dict[str, Any]:
-        """How it was measured."""
+        """The settings of the measurement, in plain values."""
         return {
             "draws": self.draws,
             "tail": self.tail,
@@ -137,6 +136,11 @@ def significance(
     Notes:
         Heads' p-values go up and down together, for one random set serves all heads; Benjamini and Hochberg's correction
         holds under such positive dependence (Benjamini and Yekutieli 2001).
+
+    Examples:
+        >>> tested = hp.significance(acts, "colours", draws=20, progress=False)
+        >>> [head.name for head in tested.found(fdr=0.05)][:3]
+        ['L2.H10', 'L1.H4', 'L2.H14']
     """
     view, words = as_method(method), as_concept(concept)
     if tail not in TAILS:
@@ -174,7 +178,7 @@ def _against_null(
     *,
     logarithmic: bool,
     tail: Tail,
-    stats: ModuleType,
+    stats: Any,
 ) -> dict[str, Float[np.ndarray, "l h"]]:
     """Mean and deviation of the null, z, p and q."""
     there = ~np.isnan(scores)

@@ -27,7 +27,7 @@ _FEWEST = 8
 
 @dataclass(frozen=True)
 class Stability:
-    """How often each head is among the best ``k`` of rankings of disturbed data.
+    """The share of rankings of disturbed data in which each head is among the best ``k``.
 
     Attributes:
         ranking: the undisturbed ranking.
@@ -63,7 +63,7 @@ class Stability:
         return {name: values for name, values in measured.items() if values is not None}
 
     def summary(self) -> dict[str, Any]:
-        """How it was measured, and the mean similarities."""
+        """The settings of the measurement, and the mean similarities, in plain values."""
         names = ("k", "jaccard_samples", "jaccard_words", "draws", "leave_out", "seed")
         return {name: getattr(self, name) for name in names}
 
@@ -110,6 +110,11 @@ def stability(
 
     Raises:
         HeadPursuitError: as :func:`headpursuit.rank`; options out of range, fewer than 8 samples.
+
+    Examples:
+        >>> made = hp.stability(acts, "colours", k=4, draws=10, progress=False)
+        >>> round(made.jaccard_samples, 2), round(made.jaccard_words, 2)
+        (0.72, 0.92)
     """
     view, given = as_method(method), as_concept(concept)
     if draws < 1 or not 0 < leave_out < 1:
@@ -176,7 +181,7 @@ def _word_draws(resolved: ResolvedConcept, draws: int, leave_out: float, rng: np
 def _kept(
     scores: Float[np.ndarray, "m l h"] | None, ranking: HeadRanking, best: tuple[Head, ...]
 ) -> tuple[Float[np.ndarray, "l h"], float | None]:
-    """How often each head is among the best, and how like the sets are to the undisturbed one."""
+    """The share of draws that have each head among the best, and the mean similarity of their sets to the undisturbed one."""
     stays = np.where(np.isnan(ranking.scores), np.nan, 0.0)
     if scores is None:
         return np.full_like(stays, np.nan), None
