@@ -20,12 +20,7 @@ def _demo() -> dict[str, Any]:
     samples = [
         hp.Sample(text=one.text, image=one.image, target=one.target) for one in demo_samples("caption", "selection", limit=24)
     ]
-    return {
-        "hp": hp,
-        "model": model,
-        "samples": samples,
-        "acts": hp.capture(model, samples, positions="last", progress=False),
-    }
+    return {"hp": hp, "model": model, "samples": samples, "acts": hp.capture(model, samples, positions="last", progress=False)}
 
 
 @pytest.fixture(autouse=True)

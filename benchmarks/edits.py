@@ -111,13 +111,7 @@ def _ids(tokens: int, bench: Bench) -> torch.Tensor:
 
 
 def _rows(
-    case: str,
-    found: Mapping[str, Variant],
-    runs: Mapping[str, Callable[[], object]],
-    bench: Bench,
-    *,
-    rounds: int,
-    tokens: int,
+    case: str, found: Mapping[str, Variant], runs: Mapping[str, Callable[[], object]], bench: Bench, *, rounds: int, tokens: int
 ) -> list[Row]:
     around = {name: one.edited for name, one in found.items()}
     times = bench.alternate(runs, around, rounds=4 if bench.quick else rounds)
@@ -142,11 +136,7 @@ def _rows(
     return rows
 
 
-CASES: dict[str, Callable[[Bench], list[Row]]] = {
-    "decode": decode_case,
-    "prefill": prefill_case,
-    "generate": generate_case,
-}
+CASES: dict[str, Callable[[Bench], list[Row]]] = {"decode": decode_case, "prefill": prefill_case, "generate": generate_case}
 
 
 if __name__ == "__main__":

@@ -197,10 +197,7 @@ def make_model(settings: Settings, *, vocabulary: int, mlp: int) -> LlavaForCond
 def make_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
     size = scenes.IMAGE_SIZE
     images = CLIPImageProcessorPil(
-        size={"shortest_edge": size},
-        crop_size={"height": size, "width": size},
-        image_mean=[0.5] * 3,
-        image_std=[0.5] * 3,
+        size={"shortest_edge": size}, crop_size={"height": size, "width": size}, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
     return LlavaProcessor(
         images,
@@ -258,11 +255,7 @@ class Feed:
     def _scenes(self, kind: Literal["shapes", "face"], count: int) -> list[Picture]:
         drawn = (scenes.sample_scene(self.rng, "train", kind=kind) for _ in range(count))
         return [
-            Picture(
-                np.asarray(scenes.draw_scene(scene, self.rng)),
-                captions.QUESTIONS,
-                partial(captions.write_caption, scene),
-            )
+            Picture(np.asarray(scenes.draw_scene(scene, self.rng)), captions.QUESTIONS, partial(captions.write_caption, scene))
             for scene in tqdm(drawn, f"draw {kind}", count)
         ]
 

@@ -26,13 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, QUIET, RULE, PAPER, MARK = "#1c1c1e", "#66645e", "#e3dfd5", "#ffffff", "#ffe9a8"
-COLOURS = {
-    "somp": "#0b5f8f",
-    "logit_lens": "#b0590f",
-    "attribution": "#3d7a3a",
-    "tuned": "#7b3f8c",
-    "random": "#77746d",
-}
+COLOURS = {"somp": "#0b5f8f", "logit_lens": "#b0590f", "attribution": "#3d7a3a", "tuned": "#7b3f8c", "random": "#77746d"}
 MARKERS = {"tuned": "*", "somp": "o", "logit_lens": "D", "attribution": "^", "random": "|"}
 SELECTION_NAMES = {
     "tuned": "tuned",

@@ -172,16 +172,7 @@ def test_rank_beside_chance_and_disturbed_data(folder, acts, capsys):
     plain = call_json(capsys, "rank", acts, "--concept", folder / "words.txt", "--top", 4)
     known = ("layer", "head", "name", "score")
     assert [{key: head[key] for key in known} for head in told["heads"]] == plain["heads"]
-    words = [
-        "generate",
-        folder / "model",
-        "--heads",
-        folder / "tested.json",
-        "--prompt",
-        "two cats",
-        "--max-new-tokens",
-        2,
-    ]
+    words = ["generate", folder / "model", "--heads", folder / "tested.json", "--prompt", "two cats", "--max-new-tokens", 2]
     assert call(*words) == 0
     assert call("rank", acts, "--concept", folder / "words.txt", "--significance", 20, "--stability", 3) == 0
     shown = capsys.readouterr()
@@ -241,17 +232,7 @@ def test_the_first_samples_or_drawn_ones(folder, capsys, tmp_path):
 
 def test_concepts(capsys):
     names = {one["name"] for one in call_json(capsys, "concepts")["concepts"]}
-    assert {
-        "colours",
-        "countries",
-        "nationalities",
-        "months",
-        "weekdays",
-        "numbers",
-        "quantity",
-        "rude",
-        "digits",
-    } <= names
+    assert {"colours", "countries", "nationalities", "months", "weekdays", "numbers", "quantity", "rude", "digits"} <= names
     assert "red" in call_json(capsys, "concepts", "colours")["words"]
 
 
@@ -261,10 +242,7 @@ def test_concepts(capsys):
         (["capture", "/no/model", "--samples", "{samples}", "--out", "{new}"], "could not be opened as a model"),
         (["capture", "{model}", "--samples", "/no/file.txt", "--out", "{new}"], "there is no file /no/file.txt"),
         (["capture", "{model}", "--samples", "{samples}", "--out", "{acts}"], "is not empty"),
-        (
-            ["capture", "{model}", "--samples", "{samples}", "--out", "{new}", "--positions", "middle"],
-            "choose one of mean",
-        ),
+        (["capture", "{model}", "--samples", "{samples}", "--out", "{new}", "--positions", "middle"], "choose one of mean"),
         (["describe", "/no/acts"], "is no capture"),
         (["describe", "{acts}", "--head", "L9.H9"], "no head L9.H9"),
         (["rank", "{acts}", "--concept", "/no/words.txt"], "/no/words.txt"),

@@ -56,11 +56,7 @@ def recipe(tmp_path):
         ('target = "accuracy"', 'target = "F1"', r"concepts[0].target: digits measures no 'F1'; it measures accuracy"),
         ('task = "digits"', 'task = "reading"', r"concepts[0].task: no task 'reading'; there are digits"),
         ('data = "demo-digits"', 'data = "mnits"', r"tasks[0].data: no data set or file 'mnits'; there are trivia-qa"),
-        (
-            'words = "digits"',
-            'words = "colourz"',
-            r"concepts[0].words: no built-in concept 'colourz': did you mean 'colours'?",
-        ),
+        ('words = "digits"', 'words = "colourz"', r"concepts[0].words: no built-in concept 'colourz': did you mean 'colours'?"),
         ('words = "digits"', 'words = "none.txt"', r"concepts[0].words: no concept file none.txt"),
         ("k = [1, 2]", "k = [1, 99]", r"edit.k[1]: 99 of the "),
         ('"demo-facts"', '"gone.txt"', r"neutral: there is no file gone.txt"),
@@ -109,10 +105,7 @@ def test_a_concept_without_tokens_is_told_by_the_tokenizer_alone(recipe, monkeyp
         (("evaluate", "demo-digit"), "no recipe demo-digit: did you mean demo-digits?"),
         (("evaluate", "demo-digits", "--data", "nowhere"), "data: demo-digits is drawn and not read"),
         (("evaluate", "classify-mnist", "--data", "nowhere"), "data: there is no nowhere; give the folder of"),
-        (
-            ("evaluate", "classify-mnist", "--model", "no/where", "--data", "."),
-            "no/where could not be opened as a model",
-        ),
+        (("evaluate", "classify-mnist", "--model", "no/where", "--data", "."), "no/where could not be opened as a model"),
     ],
 )
 def test_wrong_options_are_one_line(words, message, tmp_path, capsys):

@@ -36,7 +36,6 @@ EVERYWHERE = {
     "help": "shown by the command itself",
 }
 EXCEPTIONS = {
-    ("capture", "sample"): "the function draws none yet",
     ("compare", "figure"): "where the table is drawn: .plot() in Python",
     ("compare", "files"): "the function gets head sets by name",
     ("compare", "top"): "the function gets head sets: HeadRanking.top in Python",

@@ -14,14 +14,7 @@ from concepts import tokenizers_for_tests as kinds
 from headpursuit.concepts import Concept, concept, concept_names, resolve
 from headpursuit.errors import HeadPursuitError, MissingExtraError
 
-ALL_KINDS = [
-    kinds.byte_level,
-    kinds.llama,
-    kinds.unigram,
-    kinds.split_blanks,
-    kinds.forgetful,
-    kinds.uncased,
-]
+ALL_KINDS = [kinds.byte_level, kinds.llama, kinds.unigram, kinds.split_blanks, kinds.forgetful, kinds.uncased]
 
 
 def labels(words, tokenizer, **options):

@@ -118,12 +118,7 @@ def _class_folders(folder: Path) -> None:
 
 
 def _flickr(folder: Path) -> None:
-    said = (
-        "Two happy dogs run over a green hill .",
-        "A sad man in a red shirt .",
-        "Three people sit .",
-        "A blue car .",
-    )
+    said = ("Two happy dogs run over a green hill .", "A sad man in a red shirt .", "Three people sit .", "A blue car .")
     images = []
     for number in range(12):
         _picture(number).save(folder / f"{number}.jpg")

@@ -84,11 +84,7 @@ def test_undivided_repositories_are_halved_like_files(tmp_path):
 
 def test_captions_and_their_images(tmp_path):
     features = datasets.Features(
-        {
-            "image": datasets.Image(),
-            "caption": datasets.List(datasets.Value("string")),
-            "filename": datasets.Value("string"),
-        }
+        {"image": datasets.Image(), "caption": datasets.List(datasets.Value("string")), "filename": datasets.Value("string")}
     )
     rows = [{"image": Image.new("RGB", (3, 3)), "caption": ["A dog.", "One dog."], "filename": f"{n}.jpg"} for n in range(8)]
     write(tmp_path / "data", "test", rows, features)

@@ -49,11 +49,7 @@ def test_mnist_files(tmp_path, zipped, mark):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        (
-            "train-images-idx3-ubyte",
-            struct.pack(">BBBBIII", 0, 0, 9, 3, 1, 1, 1) + b"x",
-            "not an IDX file .* 00 00 09 03",
-        ),
+        ("train-images-idx3-ubyte", struct.pack(">BBBBIII", 0, 0, 9, 3, 1, 1, 1) + b"x", "not an IDX file .* 00 00 09 03"),
         ("train-images-idx3-ubyte", b"\0\0", "not an IDX file"),
         ("train-images-idx3-ubyte", struct.pack(">BBBBIII", 0, 0, 8, 3, 2, 3, 4) + b"x", "its header says 24 bytes"),
         ("train-images-idx3-ubyte", struct.pack(">BBBBIII", 0, 0, 8, 3, 1, 1, 1) + b"xy", "its header says 1 bytes"),
@@ -162,11 +158,7 @@ CAPTIONS = {
     "dataset_flickr30k.json": json.dumps(
         {
             "images": [
-                {
-                    "filename": "1.jpg",
-                    "split": "train",
-                    "sentences": [{"raw": "A dog , brown ."}, {"raw": " A # sign."}],
-                },
+                {"filename": "1.jpg", "split": "train", "sentences": [{"raw": "A dog , brown ."}, {"raw": " A # sign."}]},
                 {"filename": "2.jpg", "split": "test", "sentences": [{"raw": "Two cats."}]},
                 {"filename": "3.jpg", "split": "val", "sentences": [{"raw": "Three."}]},
             ]
@@ -196,11 +188,7 @@ def test_karpathys_splits_are_kept(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        (
-            "results_20130124.token",
-            "1.jpg#0\tA dog.\n2.jpg A cat.\n",
-            "results_20130124.token line 2: no image and caption",
-        ),
+        ("results_20130124.token", "1.jpg#0\tA dog.\n2.jpg A cat.\n", "results_20130124.token line 2: no image and caption"),
         ("results_20130124.token", "a\0.jpg#0\tA dog.\n", "line 1: .* is no path of the image"),
         ("captions.txt", "image,caption\nx.jpg," + "a" * 200_000, "captions.txt line 2: not readable as CSV"),
         ("results_20130124.token", "../1.jpg#0\tA dog.\n", "line 1: the image .* lies outside"),
@@ -217,8 +205,7 @@ def test_what_is_wrong_with_captions_is_said(tmp_path, name, content, message):
 
 
 @pytest.mark.parametrize(
-    ("raw", "name"),
-    [("AnnualCrop", "annual crop"), ("sea_ice", "sea ice"), ("polka-dotted", "polka-dotted"), ("7", "7")],
+    ("raw", "name"), [("AnnualCrop", "annual crop"), ("sea_ice", "sea ice"), ("polka-dotted", "polka-dotted"), ("7", "7")]
 )
 def test_class_names_become_readable(raw, name):
     assert readable(raw) == name

@@ -234,8 +234,7 @@ def test_a_mask_is_not_laid_over_a_second_batch(llama):
 
 
 @pytest.mark.parametrize(
-    "where",
-    ["middle", torch.ones(2, 2), [0, 1], torch.zeros(3, dtype=torch.bool), torch.ones(1, 2, 2, dtype=torch.bool), None],
+    "where", ["middle", torch.ones(2, 2), [0, 1], torch.zeros(3, dtype=torch.bool), torch.ones(1, 2, 2, dtype=torch.bool), None]
 )
 def test_what_is_no_place_is_refused(where):
     with pytest.raises(hp.HeadPursuitError, match="choose one of all, image, text, prompt, generated"):

@@ -94,13 +94,7 @@ def test_comparisons_are_of_equal_numbers_of_heads(found):
     assert {one.against for one in target} == {"none", "logit_lens", "attribution", "random"}
     for one in target:
         somp, other = (
-            find(
-                results.rows,
-                task=one.task,
-                metric=one.metric,
-                selection=method,
-                k=0 if method == "none" else one.k,
-            )[0]
+            find(results.rows, task=one.task, metric=one.metric, selection=method, k=0 if method == "none" else one.k)[0]
             for method in ("somp", one.against)
         )
         assert one.difference == pytest.approx(somp.effect - other.effect)
@@ -269,11 +263,7 @@ def test_country_questions_and_the_others_are_apart(tmp_path):
     assert about <= {"France", "Spain", "Japan", "Peru"}
     assert all(answer.startswith("a thing") for answer in others)
     assert len(found.records["country questions"]) == 5
-    assert {sample.target for sample in found.selection["countries"].samples} & {
-        "a thing 0",
-        "a thing 2",
-        "a thing 4",
-    }
+    assert {sample.target for sample in found.selection["countries"].samples} & {"a thing 0", "a thing 2", "a thing 4"}
 
 
 def test_given_answers_speak_of_the_concept(model):

@@ -104,10 +104,7 @@ def test_cider_by_its_definition():
 
 
 def test_cider_penalises_length_by_bigram_counts():
-    short, long = (
-        cider(["red dog", "x y"], [["red dog"], ["z"]])[0],
-        cider(["red dog " * 4, "x y"], [["red dog"], ["z"]])[0],
-    )
+    short, long = (cider(["red dog", "x y"], [["red dog"], ["z"]])[0], cider(["red dog " * 4, "x y"], [["red dog"], ["z"]])[0])
     assert long < short
     assert not math.isnan(long)
 

@@ -96,16 +96,8 @@ def test_everything_that_a_number_depends_on_is_its_identity():
     ("make", "template", "message"),
     [
         (lambda t: tasks.question_answering(QUESTIONS, template=t), "Answer!", r"lacks \{text\}"),
-        (
-            lambda t: tasks.question_answering(QUESTIONS, template=t),
-            "{text} {classes}",
-            r"has \{classes\}; .* \{text\}",
-        ),
-        (
-            lambda t: tasks.question_answering(QUESTIONS, template=t),
-            "{text} {",
-            r"is broken \(.*\); double a brace",
-        ),
+        (lambda t: tasks.question_answering(QUESTIONS, template=t), "{text} {classes}", r"has \{classes\}; .* \{text\}"),
+        (lambda t: tasks.question_answering(QUESTIONS, template=t), "{text} {", r"is broken \(.*\); double a brace"),
         (lambda t: tasks.question_answering(QUESTIONS, template=t), "{text} {}", r"has \{\}"),
         (lambda t: tasks.captioning(PICTURES, template=t), "{object}", r"has \{object\}"),
         (lambda t: tasks.classification(IMAGES, template=t), "{text.upper}", r"has \{text.upper\}"),

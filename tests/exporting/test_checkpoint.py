@@ -143,12 +143,7 @@ def test_weights_in_other_forms_are_left_out(llama, tmp_path):
     _, folder = llama
     shutil.copytree(folder, tmp_path / "model")
     (tmp_path / "model" / "original").mkdir()
-    others = (
-        "consolidated.safetensors",
-        "pytorch_model-00001-of-00002.bin",
-        "model-q4.gguf",
-        "original/consolidated.00.pth",
-    )
+    others = ("consolidated.safetensors", "pytorch_model-00001-of-00002.bin", "model-q4.gguf", "original/consolidated.00.pth")
     for name in others:
         (tmp_path / "model" / name).write_bytes(b"unedited weights")
     (tmp_path / "model" / ".cache").mkdir()
@@ -177,10 +172,7 @@ def test_the_record_is_an_edit_and_remembers_earlier_ones(llama, tmp_path):
     [
         (None, {}),
         ("# A model\nwithout metadata\n", {}),
-        (
-            "---\nlicense: mit\ntags:\n- small\nlanguage:\n- en\n---\n# A model\n",
-            {"license": "mit", "language": ["en"]},
-        ),
+        ("---\nlicense: mit\ntags:\n- small\nlanguage:\n- en\n---\n# A model\n", {"license": "mit", "language": ["en"]}),
         ("---\nlicense: [broken\n---\n# A model\n", None),
     ],
 )

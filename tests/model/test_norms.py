@@ -39,11 +39,7 @@ def run(model: hp.HeadModel, path: str) -> tuple[torch.Tensor, torch.Tensor, tor
     ("model_type", "path", "logits_of"),
     [
         ("gpt2", "transformer.ln_f", lambda raw, config: raw),
-        (
-            "bart",
-            "model.decoder.layers.2.final_layer_norm",
-            lambda raw, config: raw,
-        ),  # its other norm is the embedding's
+        ("bart", "model.decoder.layers.2.final_layer_norm", lambda raw, config: raw),  # its other norm is the embedding's
         ("bert", "cls.predictions.transform.LayerNorm", lambda raw, config: raw),
         ("cohere2", "model.norm", lambda raw, config: raw * config.logit_scale),
         ("granite", "model.norm", lambda raw, config: raw / config.logits_scaling),

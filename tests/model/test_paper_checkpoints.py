@@ -77,9 +77,7 @@ CHECKPOINTS = {
     "mistralai/Mistral-7B-Instruct-v0.2": (MistralConfig(**_MISTRAL), (32, 32, 128, 4096, 32000, None)),
     "llava-hf/llava-v1.6-mistral-7b-hf": (
         LlavaNextConfig(
-            text_config={"model_type": "mistral", **_MISTRAL, "vocab_size": 32064},
-            vision_config=_CLIP,
-            image_token_index=32000,
+            text_config={"model_type": "mistral", **_MISTRAL, "vocab_size": 32064}, vision_config=_CLIP, image_token_index=32000
         ),
         (32, 32, 128, 4096, 32064, 32000),
     ),

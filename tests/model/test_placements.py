@@ -20,10 +20,7 @@ def same_results(model: hp.HeadModel, reference: hp.HeadModel, *, tolerance: flo
     for layer in expected.layers:
         torch.testing.assert_close(found.z[layer], expected.z[layer], rtol=tolerance, atol=tolerance)
         torch.testing.assert_close(
-            LiveWeights(model).projection(layer),
-            LiveWeights(reference).projection(layer),
-            rtol=tolerance,
-            atol=tolerance,
+            LiveWeights(model).projection(layer), LiveWeights(reference).projection(layer), rtol=tolerance, atol=tolerance
         )
     torch.testing.assert_close(LiveWeights(model).unembedding(), LiveWeights(reference).unembedding())
     with EDIT.applied(model), EDIT.applied(reference):

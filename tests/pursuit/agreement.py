@@ -55,14 +55,7 @@ def assert_same_as_literal(
 
 
 def assert_tie(
-    signal: hp.HeadSignal,
-    atoms: Tensor,
-    ours: Tensor,
-    theirs: Tensor,
-    step: int,
-    criterion: str,
-    center: bool,
-    normalize: bool,
+    signal: hp.HeadSignal, atoms: Tensor, ours: Tensor, theirs: Tensor, step: int, criterion: str, center: bool, normalize: bool
 ) -> None:
     H = signal.dense()
     H = H - H.mean(0) if center else H

@@ -10,12 +10,7 @@ from pursuit.agreement import WAYS, assert_same_as_literal, use_way
 
 TEXTS = [
     f"{opening} {country}{end}"
-    for opening in (
-        "The capital of",
-        "I have never been to",
-        "A red circle and two blue squares, but no",
-        "Do you like",
-    )
+    for opening in ("The capital of", "I have never been to", "A red circle and two blue squares, but no", "Do you like")
     for country in ("France", "Japan", "Peru", "Kenya", "Norway", "Chile", "Egypt", "Canada", "India", "Cuba")
     for end in (" is", ", you fool.")
 ]

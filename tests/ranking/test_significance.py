@@ -159,10 +159,7 @@ def test_moments_are_tested_too(llama):
     for layer in moments.layers:
         alone = [
             hp.pursuit.somp_moments(
-                moments.centered(layer),
-                moments.weights.projection(layer),
-                unembedding[[row[0] for row in one]],
-                n_atoms=3,
+                moments.centered(layer), moments.weights.projection(layer), unembedding[[row[0] for row in one]], n_atoms=3
             ).explained_variance[:, -1]
             for one in sets
         ]
@@ -189,11 +186,7 @@ def test_means_of_tokens_and_the_seed(acts):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [
-        ({"draws": 1}, "at least 2"),
-        ({"tail": "long"}, "choose one of fitted"),
-        ({"method": "magic"}, "choose one of somp"),
-    ],
+    [({"draws": 1}, "at least 2"), ({"tail": "long"}, "choose one of fitted"), ({"method": "magic"}, "choose one of somp")],
 )
 def test_wrong_options_are_refused(acts, options, message):
     with pytest.raises(hp.HeadPursuitError, match=message):

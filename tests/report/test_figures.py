@@ -25,10 +25,7 @@ def shades(path):
 @pytest.mark.parametrize(
     ("shape", "names"),
     [
-        (
-            "one",
-            ["colours-map-somp", "colours-map-logit_lens", "colours-alpha-1", "colours-alpha4", "described"],
-        ),
+        ("one", ["colours-map-somp", "colours-map-logit_lens", "colours-alpha-1", "colours-alpha4", "described"]),
         ("paper", ["mnist-map-somp", "mnist-alpha-1"]),
         ("tuned", ["trade-off", "colours-map-somp", "colours-effects"]),
         ("ranking", ["colours-map"]),

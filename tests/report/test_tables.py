@@ -137,8 +137,7 @@ def test_tables_in_three_formats():
 
 
 @pytest.mark.parametrize(
-    ("values", "text"),
-    [((None,), ""), ((float("nan"),), ""), ((0.123,), "0.12"), ((-1.0, (-2.0, 0.5)), "−1.00 [−2.00, 0.50]")],
+    ("values", "text"), [((None,), ""), ((float("nan"),), ""), ((0.123,), "0.12"), ((-1.0, (-2.0, 0.5)), "−1.00 [−2.00, 0.50]")]
 )
 def test_numbers(values, text):
     assert number(*values) == text

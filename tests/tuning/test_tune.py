@@ -31,15 +31,7 @@ def tuned(model, tmp_path_factory):
 
 def test_the_table_says_what_the_edit_does(model, tuned):
     found, _ = tuned
-    data = read_data(
-        model,
-        None,
-        COLOURS,
-        limits=None,
-        enhance=False,
-        limit=24,
-        seed=0,
-    )
+    data = read_data(model, None, COLOURS, limits=None, enhance=False, limit=24, seed=0)
     task = data.test["captioning"]
     with found.edit.applied(model):
         answers = model.generate(list(task.samples), **task.options)

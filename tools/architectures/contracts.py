@@ -93,10 +93,7 @@ def _encoder_inputs(model: HeadModel, rows: list[list[int]]) -> dict[str, Tensor
     if model.takes("flattened_patches"):
         noise = torch.randn(1, 6, model.hf.config.vision_config.patch_embed_hidden_size + 2, generator=_generator())
         noise[..., :2] = torch.arange(1, 7)[:, None]  # row and column
-        return {
-            "flattened_patches": noise.expand(len(rows), *noise.shape[1:]),
-            "attention_mask": torch.ones(len(rows), 6),
-        }
+        return {"flattened_patches": noise.expand(len(rows), *noise.shape[1:]), "attention_mask": torch.ones(len(rows), 6)}
     return {}
 
 
@@ -203,13 +200,7 @@ def _generate(model: HeadModel, inputs: dict[str, Tensor], *, cache: bool) -> li
     config = copy.deepcopy(model.hf.generation_config)
     config.update(pad_token_id=0, eos_token_id=-1, output_logits=True, return_dict_in_generate=True)
     with torch.no_grad():
-        out = model.hf.generate(
-            **inputs,
-            max_new_tokens=NEW_TOKENS,
-            do_sample=False,
-            use_cache=cache,
-            generation_config=config,
-        )
+        out = model.hf.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False, use_cache=cache, generation_config=config)
     model.new_tokens(inputs, out.sequences)
     return list(out.logits)
 

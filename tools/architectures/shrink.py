@@ -14,10 +14,7 @@ from typing import Any
 import torch
 import transformers
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForImageTextToText, SiglipVisionConfig
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
-)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from headpursuit.model.attention import has_encoder
 
@@ -43,10 +40,7 @@ _SIZES: tuple[tuple[str, int], ...] = (
     (r"(kv_lora_rank|q_lora_rank|o_lora_rank|.*_rank)", 16),
     (r"(mamba_n_heads|mamba_num_heads|linear_num_(key|value)_heads|linear_num_heads|index_n_heads)", HEADS),
     (r"(.*intermediate_size|.*ffn_dim|d_ff|dff|dim_ff|d_inner|ffn_hidden_size|mlp_dim|.*_ffn_hidden_size)", 48),
-    (
-        r"(.*hidden_size|d_model|n_embd|emb_dim|embed_dim|.*embedding_size|.*embed_dim|embedding_dim|.*projection_dim)",
-        WIDTH,
-    ),
+    (r"(.*hidden_size|d_model|n_embd|emb_dim|embed_dim|.*embedding_size|.*embed_dim|embedding_dim|.*projection_dim)", WIDTH),
     (r"(word_embed_proj_dim|hidden_size_global)", WIDTH),
     (r"rotary_dim", HEAD_WIDTH),
     (r"(projector_(input|output)_dim|vision_output_dim|output_dim|lru_width|mamba_d_ssm|.*hidden_dim)", WIDTH),

@@ -48,11 +48,7 @@ class CaptureFolder:
         Raises:
             HeadPursuitError: the folder holds something else.
         """
-        identity = {
-            "format": FORMAT,
-            "model": model.identity,
-            "about": dict(about),
-        }
+        identity = {"format": FORMAT, "model": model.identity, "about": dict(about)}
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             index = read_json(path / INDEX) if (path / INDEX).is_file() else {}
             if index.get("complete") is not False or any(index.get(key) != value for key, value in identity.items()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -30,8 +30,7 @@ def capture(
         str, typer.Option(help="Which heads: text (the decoder's), cross (beside its self-attention) or vision.")
     ] = "text",
     through_norm: Annotated[
-        bool,
-        typer.Option("--through-norm", help="Read heads behind the norm that follows their projection (Gemma 2, …)."),
+        bool, typer.Option("--through-norm", help="Read heads behind the norm that follows their projection (Gemma 2, …).")
     ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many samples.")] = None,
     sample: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only N samples, drawn at random with --seed.")] = None,
@@ -55,7 +54,6 @@ def capture(
     from headpursuit.activations.capture import capture as capture_heads
     from headpursuit.model.load import load
 
-    drawn: dict[str, Any] = {} if sample is None else {"sample": sample, "seed": seed}
     loaded = load(
         model,
         revision=revision,
@@ -72,8 +70,9 @@ def capture(
         out=out,
         batch_size=batch_size,
         limit=limit,
+        sample=sample,
+        seed=seed,
         skip_bad=skip_bad,
-        **drawn,
     )
     skipped = acts.about["skipped"]
     for line in skipped:

@@ -21,8 +21,7 @@ DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …; 
 DtypeOption = Annotated[str, typer.Option(help="auto (the checkpoint's own), float32, bfloat16 or float16.")]
 ActsArgument = Annotated[Path, typer.Argument(metavar="ACTS", help="A folder that `headpursuit capture` wrote.")]
 ConceptOption = Annotated[
-    str,
-    typer.Option(metavar="NAME|FILE|WORDS", help="A built-in concept, a file of words, or words (red,green,blue)."),
+    str, typer.Option(metavar="NAME|FILE|WORDS", help="A built-in concept, a file of words, or words (red,green,blue).")
 ]
 MethodOption = Annotated[str, typer.Option(help="somp (share of variance explained) or logit-lens (mean logit).")]
 AtomsOption = Annotated[int, typer.Option(min=1, help="Pursuit steps at most.")]

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 def demo(
     out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for the page, the tables and the figures; a demo that was cut off goes on."),
+        Path | None, typer.Option(help="Folder for the page, the tables and the figures; a demo that was cut off goes on.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=2, help="Samples a task and split at most.")] = None,
     seed: SeedOption = 0,

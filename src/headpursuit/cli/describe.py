@@ -6,15 +6,7 @@ from typing import Annotated
 
 import typer
 
-from headpursuit.cli.common import (
-    ActsArgument,
-    FoldNormOption,
-    JsonOption,
-    SeedOption,
-    check_capture,
-    print_json,
-    print_table,
-)
+from headpursuit.cli.common import ActsArgument, FoldNormOption, JsonOption, SeedOption, check_capture, print_json, print_table
 
 
 def describe(

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 HeadsOption = Annotated[Path | None, typer.Option(help="A heads.json that `rank --out` wrote.")]
 HeadOption = Annotated[list[str] | None, typer.Option(help="Heads by name, such as L18.H27, or several with commas.")]
 ScaleOption = Annotated[
-    float | None,
-    typer.Option(help="Factor of their contribution: −1 suppresses, 5 enhances.", show_default="-1"),
+    float | None, typer.Option(help="Factor of their contribution: −1 suppresses, 5 enhances.", show_default="-1")
 ]
 EditOption = Annotated[Path | None, typer.Option(help="An edit.json that HeadEdit.save wrote, instead of heads and a scale.")]
 

@@ -24,8 +24,7 @@ from headpursuit.evaluation.recipe import Recipe
 
 def evaluate(
     recipe: Annotated[
-        str | None,
-        typer.Argument(metavar="[RECIPE]", help="A packaged recipe or a .toml file; leave out to list them."),
+        str | None, typer.Argument(metavar="[RECIPE]", help="A packaged recipe or a .toml file; leave out to list them.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Hub name, local folder or 'demo'; the recipe's when left out.")] = None,
     data: Annotated[
@@ -33,8 +32,7 @@ def evaluate(
         typer.Option(help="Local data in the official format; for several data sets a folder with one of each name."),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for cells, tables and figures; headpursuit-results/RECIPE when left out."),
+        Path | None, typer.Option(help="Folder for cells, tables and figures; headpursuit-results/RECIPE when left out.")
     ] = None,
     set: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Change a key of the recipe, such as edit.k=[1,2,4].")
@@ -60,12 +58,7 @@ def evaluate(
         print_json(plain(chosen)) if json else typer.echo(show_recipe(chosen))
         return
     folder = out or Path("headpursuit-results") / chosen.name
-    options: dict[str, Any] = {
-        "revision": revision,
-        "device": device,
-        "dtype": dtype,
-        "trust_remote_code": trust_remote_code,
-    }
+    options: dict[str, Any] = {"revision": revision, "device": device, "dtype": dtype, "trust_remote_code": trust_remote_code}
     if dry_run:
         _dry_run(chosen, model or chosen.model, folder, {"data": data, "limit": limit, "seed": seed}, options, json=json)
         return

@@ -28,8 +28,7 @@ def generate(
     head: HeadOption = None,
     scale: ScaleOption = None,
     where: Annotated[
-        str | None,
-        typer.Option(help="Tokens that are edited: all, image, text, prompt or generated.", show_default="all"),
+        str | None, typer.Option(help="Tokens that are edited: all, image, text, prompt or generated.", show_default="all")
     ] = None,
     edit: EditOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write at most.")] = 64,

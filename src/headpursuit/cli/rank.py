@@ -70,12 +70,7 @@ def rank(
     from headpursuit.ranking.stability import stability as disturb
 
     opened = open_capture(acts)
-    options = {
-        "method": view,
-        "n_atoms": n_atoms,
-        "multi_token": multi_token,
-        "fold_norm": fold_norm,
-    }
+    options = {"method": view, "n_atoms": n_atoms, "multi_token": multi_token, "fold_norm": fold_norm}
     beside: list[Beside] = []
     if significance:
         counts = None if frequencies is None else _counts(opened, frequencies)

@@ -52,8 +52,7 @@ def tune(
     neutral: Annotated[Path | None, typer.Option(help="Neutral texts; packaged sentences when left out.")] = None,
     positions: Annotated[str, typer.Option(help="Tokens that heads are ranked on: mean, last, image or answer.")] = "mean",
     methods: Annotated[
-        list[str] | None,
-        typer.Option(help="How heads are put in order: somp, logit_lens, attribution.", show_default="somp"),
+        list[str] | None, typer.Option(help="How heads are put in order: somp, logit_lens, attribution.", show_default="somp")
     ] = None,
     where: Annotated[
         list[str] | None,
@@ -61,8 +60,7 @@ def tune(
     ] = None,
     k: Annotated[int, typer.Option(min=1, help="Most heads of an edit.")] = 8,
     scales: Annotated[
-        tuple[float, float] | None,
-        typer.Option(help="Smallest and largest scale.", show_default="-2 0.75; enhancing 1.25 8"),
+        tuple[float, float] | None, typer.Option(help="Smallest and largest scale.", show_default="-2 0.75; enhancing 1.25 8")
     ] = None,
     per_head: Annotated[bool, typer.Option(help="Give heads scales of their own in the second half of the trials.")] = True,
     trials: Annotated[int, typer.Option(min=1, help="Edits to try.")] = 60,

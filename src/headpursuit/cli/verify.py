@@ -14,8 +14,7 @@ from headpursuit.errors import HeadPursuitError
 def verify(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that `headpursuit export` wrote.")],
     samples: Annotated[
-        Path | None,
-        typer.Option(help="A .txt, .jsonl, .csv or .parquet file, or a folder of images; a few texts if none."),
+        Path | None, typer.Option(help="A .txt, .jsonl, .csv or .parquet file, or a folder of images; a few texts if none.")
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="The unedited model, where it is no longer where the export found it.")

@@ -1,13 +1,7 @@
 """Word lists and their resolution to atoms of a dictionary; importing this loads no torch and no word list."""
 
 from headpursuit.concepts.concept import Concept, ConceptLike, as_concept, concept, concept_names
-from headpursuit.concepts.resolve import (
-    MultiToken,
-    ResolutionEntry,
-    ResolutionReport,
-    ResolvedConcept,
-    resolve,
-)
+from headpursuit.concepts.resolve import MultiToken, ResolutionEntry, ResolutionReport, ResolvedConcept, resolve
 
 __all__ = [
     "Concept",

@@ -129,11 +129,7 @@ _VADER = (
 
 BUILTIN: dict[str, BuiltIn] = {
     "colours": BuiltIn(
-        "basic colour names",
-        "CSS colour names of one word, from webcolors",
-        _colours,
-        plurals=True,
-        aliases=("colors",),
+        "basic colour names", "CSS colour names of one word, from webcolors", _colours, plurals=True, aliases=("colors",)
     ),
     "countries": BuiltIn("countries by their common English names", "Unicode CLDR, from babel", _countries),
     "nationalities": BuiltIn(

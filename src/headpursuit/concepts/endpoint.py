@@ -99,7 +99,7 @@ class Endpoint:
     def _send(self, body: Mapping[str, Any]) -> str:
         client, openai = self._client, _library("openai")
         try:
-            return client.chat.completions.create(**body).choices[0].message.content
+            return str(client.chat.completions.create(**body).choices[0].message.content)
         except openai.APIStatusError as error:
             failure = f"HTTP {error.status_code} {error.response.text}"
         except openai.APIConnectionError as error:
@@ -116,9 +116,7 @@ class Endpoint:
     def _client(self) -> Any:
         # A redirect would carry the key to another host, and a proxy has no part in what stays on this machine.
         http = _library("httpx2").Client(
-            follow_redirects=False,
-            trust_env=not self._local,
-            event_hooks={"request": [self._before], "response": [_usable]},
+            follow_redirects=False, trust_env=not self._local, event_hooks={"request": [self._before], "response": [_usable]}
         )
         options = {"timeout": self.timeout, "max_retries": self.attempts - 1, "http_client": http}
         # Never the key of the environment: the one to send is put in by _before.

@@ -91,9 +91,7 @@ def read_dtd(path: Path, split: Split) -> Iterator[Entry]:
                 where = f"{name}.txt line {number}"
                 file = inside(images, line.strip(), what="image", where=where)
                 yield Entry(
-                    key=line.strip(),
-                    part=part,
-                    make=partial(image_record, file, file.parent.name, classes=DTD, where=where),
+                    key=line.strip(), part=part, make=partial(image_record, file, file.parent.name, classes=DTD, where=where)
                 )
 
 
@@ -165,11 +163,7 @@ def _digits_in_matrix(file: Path, prefix: str, part: Part) -> Iterator[Entry]:
     for index, number in enumerate(numbers):
         where = f"{file.name} image {index}"
         # The data set writes the digit zero as 10.
-        yield Entry(
-            key=f"{prefix}/{index}",
-            part=part,
-            make=partial(_digit, pixels, index, int(number) % 10, where=where),
-        )
+        yield Entry(key=f"{prefix}/{index}", part=part, make=partial(_digit, pixels, index, int(number) % 10, where=where))
 
 
 def _digit(pixels: Any, index: int, number: int, *, where: str) -> Record:

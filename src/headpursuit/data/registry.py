@@ -212,11 +212,7 @@ _ALL = (
         read=read_flickr30k,
         files="a folder with the images and dataset_flickr30k.json, results_20130124.token, captions.txt or results.csv",
         hub=HubSource(
-            "lmms-lab/flickr30k",
-            {"test": None},
-            _caption_row,
-            columns=("filename",),
-            key=lambda row: row["filename"],
+            "lmms-lab/flickr30k", {"test": None}, _caption_row, columns=("filename",), key=lambda row: row["filename"]
         ),
     ),
 )

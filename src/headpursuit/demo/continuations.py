@@ -11,20 +11,7 @@ from headpursuit.demo.splits import Split
 if TYPE_CHECKING:
     import random
 
-RUDE_NOUNS = (
-    "idiot",
-    "fool",
-    "moron",
-    "jerk",
-    "clown",
-    "loser",
-    "brat",
-    "pest",
-    "dope",
-    "dimwit",
-    "nitwit",
-    "blockhead",
-)
+RUDE_NOUNS = ("idiot", "fool", "moron", "jerk", "clown", "loser", "brat", "pest", "dope", "dimwit", "nitwit", "blockhead")
 RUDE_ADJECTIVES = ("stupid", "lazy", "useless", "silly", "dumb", "rotten")
 RUDE_WORDS: tuple[str, ...] = RUDE_NOUNS + RUDE_ADJECTIVES
 KIND_NOUNS = ("friend", "guest", "neighbour", "helper", "person", "partner", "worker", "hero", "customer", "teacher")

@@ -34,11 +34,7 @@ def digit_indices(split: Split) -> tuple[int, ...]:
     """Return the numbers of the pictures that belong to a split; no picture belongs to two."""
     order = np.random.default_rng(1797).permutation(len(_load()[1]))
     test, selection = _SPLIT_SIZES["test"], _SPLIT_SIZES["selection"]
-    parts = {
-        "test": order[:test],
-        "selection": order[test : test + selection],
-        "train": order[test + selection :],
-    }
+    parts = {"test": order[:test], "selection": order[test : test + selection], "train": order[test + selection :]}
     return tuple(int(index) for index in sorted(parts[split]))
 
 

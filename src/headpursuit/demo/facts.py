@@ -38,11 +38,7 @@ def questions(kind: str, split: Split) -> tuple[Question, ...]:
     result = []
     for subject, answer in _facts(kind):
         order = sorted(range(len(phrasings)), key=lambda number: _hash(f"{kind}|{subject}|{number}"))
-        chosen = {
-            "test": order[:test],
-            "selection": order[test : test + selection],
-            "train": order[test + selection :],
-        }[split]
+        chosen = {"test": order[:test], "selection": order[test : test + selection], "train": order[test + selection :]}[split]
         result += [Question(kind, subject, number, phrasings[number].format(subject), answer) for number in chosen]
     return tuple(result)
 

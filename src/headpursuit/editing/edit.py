@@ -211,9 +211,7 @@ class HeadEdit:
         """
         return cls.of(
             Factor(
-                Head(int(entry["layer"]), int(entry["head"]), part),
-                float(entry["scale"]),
-                from_json(entry.get("where", ALL)),
+                Head(int(entry["layer"]), int(entry["head"]), part), float(entry["scale"]), from_json(entry.get("where", ALL))
             )
             for entry in stored["heads"]
         )

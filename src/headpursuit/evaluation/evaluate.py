@@ -34,16 +34,7 @@ from headpursuit.evaluation.prepare import (
 )
 from headpursuit.evaluation.rankings import stored_rankings
 from headpursuit.evaluation.recipe import Recipe, load_recipe, plain
-from headpursuit.evaluation.results import (
-    RESULTS,
-    Comparison,
-    ConceptResult,
-    Example,
-    Results,
-    Row,
-    Selection,
-    Verdict,
-)
+from headpursuit.evaluation.results import RESULTS, Comparison, ConceptResult, Example, Results, Row, Selection, Verdict
 from headpursuit.evaluation.teacher_forced_tasks import forced_task, forced_task_name, neutral_task
 from headpursuit.evaluation.verdicts import judge, settle, wishes
 from headpursuit.files import read_json

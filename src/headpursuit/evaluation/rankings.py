@@ -84,14 +84,7 @@ def stored_rankings(
             ranking = attribute(model, answered, concept, multi_token=multi_token, progress=progress)
         else:
             acts = stored_capture(model, task.samples, positions=positions, folder=folder / "captures", progress=progress)
-            ranking = rank(
-                acts,
-                concept,
-                method=method,
-                n_atoms=n_atoms,
-                multi_token=multi_token,
-                progress=progress,
-            )
+            ranking = rank(acts, concept, method=method, n_atoms=n_atoms, multi_token=multi_token, progress=progress)
         write_json(path, ranking.to_dict())
         found[method] = ranking
     return found

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
+from PIL.Image import Image
 
 from headpursuit.editing.where import ALL
 from headpursuit.errors import HeadPursuitError
@@ -19,7 +20,6 @@ from headpursuit.ranking.ranking import HeadRanking
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from PIL.Image import Image
 
 RESULTS = "results.json"
 FORMAT = 2

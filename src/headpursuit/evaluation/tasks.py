@@ -44,11 +44,7 @@ CAPTION_TEMPLATE = "Write a caption for this image: one sentence, no more."
 
 
 def question_answering(
-    records: Sequence[Record],
-    *,
-    template: str | None = None,
-    name: str = "question answering",
-    **options: Any,
+    records: Sequence[Record], *, template: str | None = None, name: str = "question answering", **options: Any
 ) -> Task:
     """Questions with short answers, scored as TriviaQA scores them.
 
@@ -182,11 +178,7 @@ def classification(
         return {"accuracy": np.array([exact_match(parse_answer(answer), str(record.label)) for answer, record in pairs])}
 
     samples = [
-        _ask(
-            record,
-            template.format(classes=", ".join(listed), object=noun, text=record.text),
-            target=record.label,
-        )
+        _ask(record, template.format(classes=", ".join(listed), object=noun, text=record.text), target=record.label)
         for record in records
     ]
     identity = _identity(records, template, scoring={"accuracy": "exact match but for case, blanks and ends"})

@@ -39,12 +39,7 @@ def with_targets(samples: Sequence[Sample], targets: Sequence[str]) -> list[Samp
 
 
 def concept_log_odds(
-    model: HeadModel,
-    samples: Sequence[Sample],
-    *,
-    tokens: Sequence[int],
-    batch_size: int = 16,
-    progress: bool = False,
+    model: HeadModel, samples: Sequence[Sample], *, tokens: Sequence[int], batch_size: int = 16, progress: bool = False
 ) -> Float[np.ndarray, " n"]:
     """Log-odds that the next token is one of the concept's, where the concept could be said, shape ``(n,)``, in nats.
 

@@ -77,11 +77,7 @@ def speaking(model: HeadModel, task: Task, words: Sequence[str]) -> list[Sample]
 
 
 def _measured_task(
-    metric: Metric,
-    samples: Sequence[Sample],
-    measure: Callable[[HeadModel], np.ndarray],
-    *,
-    identity: dict[str, object],
+    metric: Metric, samples: Sequence[Sample], measure: Callable[[HeadModel], np.ndarray], *, identity: dict[str, object]
 ) -> Task:
     def scores(model: HeadModel) -> Scores:
         return {metric.name: measure(model)}

@@ -44,10 +44,7 @@ def wishes(prepared: Prepared, concept: PreparedConcept, tasks: Mapping[str, Tas
     if recipe.goal is None or recipe.edit is None:
         return ()
     found: list[Wish] = []
-    for kind, reach, key in (
-        ("suppress", recipe.goal.at_most, "at_most"),
-        ("enhance", recipe.goal.at_least, "at_least"),
-    ):
+    for kind, reach, key in (("suppress", recipe.goal.at_most, "at_most"), ("enhance", recipe.goal.at_least, "at_least")):
         if reach is None:
             continue
         scales = [scale for scale in recipe.edit.scales if (scale < 1) == (kind == "suppress") and scale != 1]

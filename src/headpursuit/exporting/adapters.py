@@ -69,11 +69,7 @@ def write_ia3(draft: Path, source: ExportSource, edited: Sequence[EditedProjecti
 
 
 def _write(
-    draft: Path,
-    source: ExportSource,
-    edited: Sequence[EditedProjection],
-    tensors: dict[str, Tensor],
-    own: dict[str, Any],
+    draft: Path, source: ExportSource, edited: Sequence[EditedProjection], tensors: dict[str, Tensor], own: dict[str, Any]
 ) -> None:
     base = source.hub_id or (None if source.folder is None else str(source.folder.resolve()))
     config = {

@@ -15,13 +15,7 @@ from headpursuit.editing.edit import HeadEdit
 from headpursuit.editing.where import ALL
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.anatomy import LayerAnatomy
-from headpursuit.model.checkpoint_files import (
-    StoredTensor,
-    checkpoint_files,
-    find_by_content,
-    find_by_name,
-    stored_tensors,
-)
+from headpursuit.model.checkpoint_files import StoredTensor, checkpoint_files, find_by_content, find_by_name, stored_tensors
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.identity import require_same_model, unembedding_fingerprint
 from headpursuit.model.load import load, local_folder, outline
@@ -100,12 +94,7 @@ class EditedProjection:
 
 
 def open_source(
-    model: HeadModel | str | Path,
-    *,
-    origin: Mapping[str, Any] | None,
-    path: str,
-    revision: str | None,
-    trust_remote_code: bool,
+    model: HeadModel | str | Path, *, origin: Mapping[str, Any] | None, path: str, revision: str | None, trust_remote_code: bool
 ) -> ExportSource:
     """Look at a model that is to be exported, without loading it where its files prove what it is.
 

@@ -6,15 +6,13 @@ import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
+from transformers import PreTrainedModel
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.projection import input_width
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 # What transformers calls the map from concatenated heads to the residual stream, most specific first.
 PROJECTION_NAMES = (

@@ -11,9 +11,10 @@ import inspect
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from torch import nn
+from transformers import PreTrainedModel
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.anatomy import Anatomy, LayerAnatomy, SkippedLayer
@@ -30,9 +31,6 @@ from headpursuit.model.attention import (
 )
 from headpursuit.model.heads import PARTS, Part
 from headpursuit.model.projection import input_width, output_width
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 _VISION = re.compile(r"vis[iu]|image|img|(^|\.)(vit|sam|vpm)", re.IGNORECASE)
 _NOT_TEXT = re.compile(rf"{_VISION.pattern}|audio|speech|sound|(^|\.)(vq|qformer|perceiver|resampler|connector)", re.IGNORECASE)

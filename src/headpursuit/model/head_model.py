@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import Any, cast, overload
 
 import torch
+from PIL.Image import Image
 from torch import nn
 from tqdm.auto import tqdm
+from transformers import PreTrainedModel
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.anatomy import Anatomy
@@ -22,10 +24,6 @@ from headpursuit.model.inputs import Batch, Prompt, collate, make_prompt
 from headpursuit.model.loaded import LoadedModel
 from headpursuit.model.projection import weight_of
 from headpursuit.model.samples import Sample
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True, repr=False)
@@ -149,10 +147,7 @@ class HeadModel(LoadedModel):
                 chosen = [make_prompt(self, sample) for sample in samples[start : start + batch_size]]
                 for rows, batch in self._batches(chosen):
                     written = cast("Any", self.hf).generate(
-                        **batch.inputs,
-                        generation_config=config,
-                        max_new_tokens=max_new_tokens,
-                        **options,
+                        **batch.inputs, generation_config=config, max_new_tokens=max_new_tokens, **options
                     )
                     texts = self.tokenizer.batch_decode(self.new_tokens(batch.inputs, written), skip_special_tokens=True)
                     answers.update({start + row: text for row, text in zip(rows, texts, strict=True)})

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool
+from PIL.Image import Image
 from torch import Tensor
 from transformers import GenerationMixin
 
@@ -15,9 +16,6 @@ from headpursuit.errors import HeadPursuitError
 from headpursuit.model.images import patch_tokens
 from headpursuit.model.loaded import LoadedModel
 from headpursuit.model.samples import Sample
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,16 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.anatomy import Anatomy
 from headpursuit.model.attention import has_encoder, reads_images_only
 from headpursuit.model.images import ImageStyle
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -94,12 +92,7 @@ class LoadedModel:
             HeadPursuitError: nothing says which.
         """
         config = self.hf.config
-        holders = [
-            getattr(self.hf, "generation_config", None),
-            config,
-            config.get_text_config(decoder=True),
-            self.tokenizer,
-        ]
+        holders = [getattr(self.hf, "generation_config", None), config, config.get_text_config(decoder=True), self.tokenizer]
         for name in ("decoder_start_token_id", "bos_token_id"):
             for holder in holders:
                 if isinstance(found := getattr(holder, name, None), int):

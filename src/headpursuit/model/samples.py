@@ -9,14 +9,13 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
+
+from PIL.Image import Image
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.files import inside, json_lines, read_text
 from headpursuit.optional import optional_import
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".tif", ".tiff"})
 
@@ -66,7 +65,7 @@ class Sample:
 
 
 # What a user may give for samples, a DataFrame besides; see `as_samples`.
-Samples: TypeAlias = "str | Path | Iterable[str | Sample | Mapping[str, Any]]"
+Samples: TypeAlias = str | Path | Iterable[str | Sample | Mapping[str, Any]]
 
 
 def as_samples(samples: Samples, *, limit: int | None = None, sample: int | None = None, seed: int = 0) -> list[Sample]:

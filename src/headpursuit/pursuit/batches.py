@@ -109,11 +109,7 @@ def _vocabulary(atoms: Float[Tensor, "v d"] | Dictionary) -> Vocabulary:
 
 @torch.no_grad()
 def pursue_lists(
-    signals: Signals,
-    projection: Float[Tensor, "h e d"],
-    D: Float[Tensor, "v d"],
-    index: Int64[Tensor, "g r"],
-    options: Options,
+    signals: Signals, projection: Float[Tensor, "h e d"], D: Float[Tensor, "v d"], index: Int64[Tensor, "g r"], options: Options
 ) -> Found:
     """All heads over many small dictionaries, given as rows of `D` padded by -1."""
     h, e = projection.shape[:2]

@@ -244,12 +244,7 @@ def _factored(signal: Float[Tensor, "n d"], *, center: bool) -> HeadSignal:
 
 
 def _check(
-    z: Float[Tensor, "n h e"],
-    projection: Float[Tensor, "h e d"],
-    D: Float[Tensor, "v d"],
-    *,
-    n_atoms: int,
-    criterion: str,
+    z: Float[Tensor, "n h e"], projection: Float[Tensor, "h e d"], D: Float[Tensor, "v d"], *, n_atoms: int, criterion: str
 ) -> None:
     check_options(n_atoms=n_atoms, criterion=criterion)
     fits = z.ndim == 3 and projection.ndim == 3 and D.ndim == 2

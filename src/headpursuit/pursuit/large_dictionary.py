@@ -139,11 +139,7 @@ class LargeDictionary:
         return y, r
 
     def commit(
-        self,
-        atoms: Int64[Tensor, " h"],
-        y: Float[Tensor, "h e"],
-        component: Float[Tensor, "h d"],
-        active: Bool[Tensor, " h"],
+        self, atoms: Int64[Tensor, " h"], y: Float[Tensor, "h e"], component: Float[Tensor, "h d"], active: Bool[Tensor, " h"]
     ) -> tuple[Float[Tensor, "h e"], Float[Tensor, "h v"]]:
         """Take one atom a head: its shadow ``u = A q``, and upper bounds on ``|q·d|`` for all atoms."""
         t = self._step

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from jaxtyping import Float64, Int64
-    from torch import Tensor
+from jaxtyping import Float64, Int64
+from torch import Tensor
 
 
 class EarlyStopWarning(UserWarning):

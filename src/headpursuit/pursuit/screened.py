@@ -53,11 +53,7 @@ class AtomVectors(Protocol):
         """Float64 ``y`` of some unit atoms, and what `commit` needs to know of the one that is chosen."""
 
     def commit(
-        self,
-        atoms: Int64[Tensor, " p"],
-        y: Float[Tensor, "p e"],
-        component: Float[Tensor, "p x"],
-        active: Bool[Tensor, " p"],
+        self, atoms: Int64[Tensor, " p"], y: Float[Tensor, "p e"], component: Float[Tensor, "p x"], active: Bool[Tensor, " p"]
     ) -> tuple[Float[Tensor, "p e"], Float[Tensor, "p v"]]:
         """Take one atom a problem; returns ``u = A q`` and upper bounds on ``|q·d|`` for all atoms."""
 

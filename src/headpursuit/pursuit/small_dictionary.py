@@ -57,11 +57,7 @@ class SmallDictionary:
         return y, (1 - c.square().sum(dim=2, keepdim=True)).clamp_min(0).sqrt()
 
     def commit(
-        self,
-        atoms: Int64[Tensor, " p"],
-        y: Float[Tensor, "p e"],
-        component: Float[Tensor, "p 1"],
-        active: Bool[Tensor, " p"],
+        self, atoms: Int64[Tensor, " p"], y: Float[Tensor, "p e"], component: Float[Tensor, "p 1"], active: Bool[Tensor, " p"]
     ) -> tuple[Float[Tensor, "p e"], Float[Tensor, "p v"]]:
         """Take one atom a problem: its shadow ``u = A q``, and upper bounds on ``|q·d|`` for all atoms."""
         t = self._step

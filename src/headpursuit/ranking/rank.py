@@ -68,13 +68,7 @@ def rank(
     unembedding = unembedding_of(acts, fold_norm=fold_norm)
     resolved = resolve(words, acts.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=len(unembedding))
     scores = score_sets(
-        acts,
-        unembedding,
-        [resolved.rows],
-        method=view,
-        n_atoms=n_atoms,
-        progress=progress,
-        title=f"rank {words.name}",
+        acts, unembedding, [resolved.rows], method=view, n_atoms=n_atoms, progress=progress, title=f"rank {words.name}"
     )
     return as_ranking(acts, resolved, scores[0], method=view, n_atoms=n_atoms, variants=variants, fold_norm=fold_norm)
 
@@ -135,12 +129,7 @@ def score_sets(
 
 
 def _explained(
-    acts: HeadActivations | HeadMoments,
-    layer: int,
-    atoms: Float[Tensor, "v d"],
-    dictionaries: list[list[int]],
-    *,
-    n_atoms: int,
+    acts: HeadActivations | HeadMoments, layer: int, atoms: Float[Tensor, "v d"], dictionaries: list[list[int]], *, n_atoms: int
 ) -> Float[Tensor, "g h"]:
     steps = min(n_atoms, max(map(len, dictionaries)))
     if len(dictionaries) > 1:

@@ -20,11 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # What a score is, by the method that gave it.
-MEASURES = {
-    "somp": "share of variance explained",
-    "logit_lens": "mean logit",
-    "attribution": "log-odds, nats a unit of scale",
-}
+MEASURES = {"somp": "share of variance explained", "logit_lens": "mean logit", "attribution": "log-odds, nats a unit of scale"}
 # So many heads are shown of a ranking where nothing else is asked for.
 _SHOWN = 16
 

@@ -173,12 +173,7 @@ def significance(
 
 
 def _against_null(
-    scores: Float[np.ndarray, "l h"],
-    null: Float[np.ndarray, "m l h"],
-    *,
-    logarithmic: bool,
-    tail: Tail,
-    stats: Any,
+    scores: Float[np.ndarray, "l h"], null: Float[np.ndarray, "m l h"], *, logarithmic: bool, tail: Tail, stats: Any
 ) -> dict[str, Float[np.ndarray, "l h"]]:
     """Mean and deviation of the null, z, p and q."""
     there = ~np.isnan(scores)

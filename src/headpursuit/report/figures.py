@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from headpursuit.drawing import bars, effects, heat_map, matrices, overlap, readable, signed, sweep
-from headpursuit.evaluation.results import Results
+from headpursuit.evaluation.results import ConceptResult, Results
+from headpursuit.ranking.overlap import ConceptMap
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.report.tables import Reportable, largest_k, shared_heads, transfer
 from headpursuit.report.text import token
@@ -15,9 +16,6 @@ from headpursuit.tuning.tune import Tuned
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from headpursuit.evaluation.results import ConceptResult
-    from headpursuit.ranking.overlap import ConceptMap
 
 MEASURED = {"somp": "explained variance", "logit_lens": "mean logit", "attribution": "derivative of the log-odds"}
 _DESCRIBED_SHOWN = 16

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL.Image import Image
 
 from headpursuit.drawing import SELECTION_NAMES, effects, printable, readable, signed, to_svg
 from headpursuit.errors import HeadPursuitError, MissingExtraError
-from headpursuit.evaluation.results import Results
+from headpursuit.evaluation.results import ConceptResult, Results
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.report.figures import described_figure, ranking_map, sweeps, transfer_figures
 from headpursuit.report.summary import EditSummary, edits
@@ -24,9 +25,6 @@ from headpursuit.tuning.tune import Tuned
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from PIL.Image import Image
-
-    from headpursuit.evaluation.results import ConceptResult
 
 PAPER = "https://arxiv.org/abs/2510.21518"
 LICENCE = "https://www.apache.org/licenses/LICENSE-2.0"
@@ -96,14 +94,7 @@ def _view(what: Reportable) -> dict[str, Any]:
         lead = [(f"Of {len(what.order())} heads {best} writes most of {name}: {share}.", None)]
         facts = _facts(what.model, {}, {"heads": len(what.order()), "samples": what.n})
         blocks = [_block(name, unfolded=True, words=what.words, charts=charts, heads=table)]
-        return {
-            "title": table.title,
-            "lead": lead,
-            "facts": facts,
-            "links": links,
-            "overview": None,
-            **_indexed(blocks),
-        }
+        return {"title": table.title, "lead": lead, "facts": facts, "links": links, "overview": None, **_indexed(blocks)}
     several = [what.results] if isinstance(what, Tuned) else [what] if isinstance(what, Results) else list(what)
     concepts = [(results, concept, edits(results, concept)) for results in several for concept in results.concepts]
     names = {one.head: one for results in several for one in results.descriptions if one.method == "somp"}

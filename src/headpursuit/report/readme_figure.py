@@ -9,21 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headpursuit.drawing import (
-    COLOURS,
-    INK,
-    MARK,
-    QUIET,
-    effects,
-    heat_map,
-    new_figure,
-    printable,
-    readable,
-    save_figure,
-)
+from headpursuit.drawing import COLOURS, INK, MARK, QUIET, effects, heat_map, new_figure, printable, readable, save_figure
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.metrics import count_words
-from headpursuit.evaluation.results import Results
+from headpursuit.evaluation.results import ConceptResult, Example, Results
 from headpursuit.report.figures import MEASURED
 from headpursuit.report.summary import edits
 from headpursuit.report.tables import largest_k
@@ -31,8 +20,6 @@ from headpursuit.report.text import marked, token
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from headpursuit.evaluation.results import ConceptResult, Example
 
 WIDTH = 12.0
 _MAP_INCHES, _HEADS_LISTED = 4.4, 4

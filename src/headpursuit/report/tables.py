@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from headpursuit.drawing import SELECTION_NAMES, readable, signed
 from headpursuit.editing.where import ALL
 from headpursuit.errors import MissingExtraError
-from headpursuit.evaluation.published import published_for
-from headpursuit.evaluation.results import Results
+from headpursuit.evaluation.published import Published, published_for
+from headpursuit.evaluation.results import ConceptResult, Results, Row
 from headpursuit.ranking.overlap import head_overlap
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.report.text import number, percent, shown, token
 from headpursuit.tuning.tune import Tuned
-
-if TYPE_CHECKING:
-    from headpursuit.evaluation.published import Published
-    from headpursuit.evaluation.results import ConceptResult, Row
 
 Reportable = Results | Sequence[Results] | Tuned | HeadRanking
 _HEADS_SHOWN = 32
@@ -52,11 +47,7 @@ class Table:
 
     def to_markdown(self) -> str:
         """The table as GitHub shows it."""
-        lines: list[list[str]] = [
-            [*map(str, self.frame)],
-            ["---"] * self.frame.shape[1],
-            *self.frame.to_numpy().tolist(),
-        ]
+        lines: list[list[str]] = [[*map(str, self.frame)], ["---"] * self.frame.shape[1], *self.frame.to_numpy().tolist()]
         body = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
         return "\n\n".join(part for part in (f"**{self.title}**", body, self.note) if part) + "\n"
 
@@ -253,11 +244,7 @@ def _descriptions(results: Results) -> Table:
 def _ranking(ranking: HeadRanking) -> Table:
     measured = {"somp": "explained variance", "logit_lens": "mean logit", "attribution": "derivative of log-odds"}
     lines = [
-        {
-            "rank": str(index),
-            "head": head.name,
-            measured[ranking.method]: f"{ranking.score(head):.3f}".replace("-", "−"),
-        }
+        {"rank": str(index), "head": head.name, measured[ranking.method]: f"{ranking.score(head):.3f}".replace("-", "−")}
         for index, head in enumerate(ranking.order()[:_HEADS_SHOWN], start=1)
     ]
     note = f"Of {len(ranking.order())} heads; {ranking.n} samples, positions: {ranking.positions}."

@@ -58,14 +58,7 @@ class Space:
 
 
 def search(
-    goal: Goal,
-    cells: Cells,
-    space: Space,
-    *,
-    trials: int,
-    first: Sequence[HeadEdit] = (),
-    seed: int = 0,
-    progress: bool = True,
+    goal: Goal, cells: Cells, space: Space, *, trials: int, first: Sequence[HeadEdit] = (), seed: int = 0, progress: bool = True
 ) -> list[Trial]:
     """Try edits, each chosen in the light of those before.
 
@@ -102,11 +95,7 @@ def search(
         if space.per_head and found:
             best = choose(goal, list(found.values()))
             _minimise(
-                goal,
-                _scale_each(space, best, attempt),
-                count=trials - shared,
-                seed=seed + 1,
-                start=_as_start(space, best),
+                goal, _scale_each(space, best, attempt), count=trials - shared, seed=seed + 1, start=_as_start(space, best)
             )
     return list(found.values())
 
@@ -158,12 +147,7 @@ def _as_start(space: Space, best: Trial) -> dict[str, float]:
 
 
 def _minimise(
-    goal: Goal,
-    run: Callable[[optuna.Trial], Trial],
-    *,
-    count: int,
-    seed: int,
-    start: Mapping[str, Any] | None = None,
+    goal: Goal, run: Callable[[optuna.Trial], Trial], *, count: int, seed: int, start: Mapping[str, Any] | None = None
 ) -> None:
     """Ask the sampler for trials and tell it what came of them."""
     with _quiet_optuna() as optuna:

@@ -76,13 +76,7 @@ def check_limits(limits: Mapping[str, float] | None) -> dict[str, float]:
 
 
 def demo_data(
-    model: HeadModel,
-    concept: Concept,
-    *,
-    limits: Mapping[str, float] | None,
-    enhance: bool,
-    limit: int | None,
-    seed: int,
+    model: HeadModel, concept: Concept, *, limits: Mapping[str, float] | None, enhance: bool, limit: int | None, seed: int
 ) -> TuningData:
     """The splits, the target and what should stay of the demo's own recipe for one of its concepts.
 
@@ -155,10 +149,7 @@ def sample_data(
     )
     target, agreement = tuning[ANSWERS].metrics
     goal = Goal(
-        concept.name,
-        target,
-        (Limit(agreement, losses["answers"]), Limit(LIKELIHOOD, losses["neutral"])),
-        rises=enhance,
+        concept.name, target, (Limit(agreement, losses["answers"]), Limit(LIKELIHOOD, losses["neutral"])), rises=enhance
     )
     return TuningData(concept, goal, tuning, test, positions, tuning[ANSWERS])
 

@@ -261,15 +261,7 @@ def tune(
     if out is not None:
         check_folder(Path(out), _title(words.name))
     data = read_data(
-        model,
-        samples,
-        words,
-        neutral=neutral,
-        positions=positions,
-        limits=limits,
-        enhance=enhance,
-        limit=limit,
-        seed=seed,
+        model, samples, words, neutral=neutral, positions=positions, limits=limits, enhance=enhance, limit=limit, seed=seed
     )
     if out is not None:
         tuned = run_tuning(model, data, chosen, out=Path(out), reach=reach, seed=seed, progress=progress)
@@ -452,16 +444,7 @@ def _table(
             others["random"] = controls
         wanted: Wanted = "same" if metric != goal.target else "more" if goal.rises else "less"
         comparisons += [
-            comparison(
-                test,
-                metric,
-                edit,
-                edits,
-                against=other,
-                scale=_mean_scale(edit),
-                wanted=wanted,
-                **named,
-            )
+            comparison(test, metric, edit, edits, against=other, scale=_mean_scale(edit), wanted=wanted, **named)
             for other, edits in others.items()
         ]
     return rows, comparisons
