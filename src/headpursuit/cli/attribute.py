@@ -3,42 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from headpursuit.cli.common import (
-    ConceptOption,
-    DeviceOption,
-    DtypeOption,
-    JsonOption,
-    ModelArgument,
-    MultiTokenOption,
-    RevisionOption,
-    SeedOption,
-    TrustOption,
-    check_out,
-    note,
-    print_json,
-    print_table,
-)
+from headpursuit.cli import options
+from headpursuit.cli.output import check_out, note, print_json, print_table
 
 
+@options.loads_a_model
 def attribute(
-    model: ModelArgument,
+    model: options.Model,
     samples: Annotated[str, typer.Option(help="Samples with targets that speak of the concept.")],
-    concept: ConceptOption,
+    concept: options.Concept,
     top: Annotated[int, typer.Option(min=1, help="How many heads to show and to write.")] = 16,
-    multi_token: MultiTokenOption = "skip",
+    multi_token: options.MultiToken = "skip",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many samples.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples that run together; fewer need less memory.")] = 8,
     out: Annotated[Path | None, typer.Option(help="Write the heads here, for `generate --heads`.")] = None,
-    revision: RevisionOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = "auto",
-    trust_remote_code: TrustOption = False,
-    seed: SeedOption = 0,
-    json: JsonOption = False,
+    *,
+    load_options: dict[str, Any],
+    seed: options.Seed = 0,
+    json: options.Json = False,
 ) -> None:
     """Order all heads by how the concept's log-odds change with their scale: one forward and one backward pass."""
     from headpursuit.concepts import as_concept
@@ -50,7 +36,7 @@ def attribute(
     from headpursuit.model.load import load
     from headpursuit.ranking.attribution import attribute as attribute_heads
 
-    loaded = load(model, revision=revision, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    loaded = load(model, **load_options)
     ranking = attribute_heads(
         loaded,
         given,

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from headpursuit.cli.common import (
-    DeviceOption,
-    DtypeOption,
-    JsonOption,
-    ModelArgument,
-    RevisionOption,
-    SeedOption,
-    TrustOption,
-    check_out,
-    note,
-    print_json,
-)
+from headpursuit.cli import options
+from headpursuit.cli.output import check_out, note, print_json
 
 
+@options.loads_a_model
 def capture(
-    model: ModelArgument,
+    model: options.Model,
     samples: Annotated[str, typer.Option(help="A .txt, .jsonl, .csv or .parquet file, or a folder of images.")],
     out: Annotated[Path, typer.Option(help="New folder for the capture; one that was cut off goes on.")],
     positions: Annotated[str, typer.Option(help="Tokens that make a sample's row: mean, last, image, answer or all.")] = "mean",
@@ -36,12 +27,10 @@ def capture(
     sample: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only N samples, drawn at random with --seed.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples run together.")] = 16,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on past samples that cannot be used.")] = False,
-    revision: RevisionOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = "auto",
-    trust_remote_code: TrustOption = False,
-    seed: SeedOption = 0,
-    json: JsonOption = False,
+    *,
+    load_options: dict[str, Any],
+    seed: options.Seed = 0,
+    json: options.Json = False,
 ) -> None:
     """Read what every head writes for every sample, into a folder that `describe` and `rank` take."""
     from headpursuit.activations.positions import check_positions
@@ -54,14 +43,7 @@ def capture(
     from headpursuit.activations.capture import capture as capture_heads
     from headpursuit.model.load import load
 
-    loaded = load(
-        model,
-        revision=revision,
-        device=device,
-        dtype=dtype,
-        trust_remote_code=trust_remote_code,
-        part=part,  # type: ignore[arg-type]
-    )
+    loaded = load(model, part=part, **load_options)  # type: ignore[arg-type]
     acts = capture_heads(
         loaded,
         given,

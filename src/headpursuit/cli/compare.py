@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from headpursuit.cli.common import JsonOption, SeedOption, check_out, note, print_json, print_table
+from headpursuit.cli import options
+from headpursuit.cli.output import check_out, note, print_json, print_table
 from headpursuit.errors import HeadPursuitError
 
 
@@ -15,8 +16,8 @@ def compare(
     files: Annotated[list[Path], typer.Argument(metavar="HEADS...", help="Heads files that `rank --out` wrote.")],
     top: Annotated[int | None, typer.Option(min=1, help="Look at the best so many heads of each file.")] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw the table here, .png or .svg.")] = None,
-    seed: SeedOption = 0,
-    json: JsonOption = False,
+    seed: options.Seed = 0,
+    json: options.Json = False,
 ) -> None:
     """Show how many heads the rankings of several concepts or data sets share (Jaccard similarity)."""
     from headpursuit.ranking.ranking import read_heads

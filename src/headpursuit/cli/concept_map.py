@@ -7,35 +7,24 @@ from typing import Annotated, Literal
 
 import typer
 
-from headpursuit.cli.common import (
-    ActsArgument,
-    AtomsOption,
-    JsonOption,
-    MethodOption,
-    MultiTokenOption,
-    SeedOption,
-    check_capture,
-    check_out,
-    note,
-    print_json,
-    print_table,
-)
+from headpursuit.cli import options
+from headpursuit.cli.output import check_capture, check_out, note, print_json, print_table
 from headpursuit.files import write_text
 
 
 def concept_map(
-    acts: ActsArgument,
+    acts: options.Acts,
     concept: Annotated[list[str], typer.Option(metavar="NAME|FILE|WORDS", help="A concept; give the option several times.")],
-    method: MethodOption = "somp",
-    n_atoms: AtomsOption = 50,
-    multi_token: MultiTokenOption = "skip",
+    method: options.Method = "somp",
+    n_atoms: options.Atoms = 50,
+    multi_token: options.MultiToken = "skip",
     significance: Annotated[
         int, typer.Option(min=0, metavar="N", help="Show z against N random token sets and not the score.")
     ] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the whole table here, as CSV.")] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw the map here, .png or .svg.")] = None,
-    seed: SeedOption = 0,
-    json: JsonOption = False,
+    seed: options.Seed = 0,
+    json: options.Json = False,
 ) -> None:
     """Score every head for several concepts, and show the best heads of each."""
     from headpursuit.concepts import as_concept
@@ -72,12 +61,8 @@ def concept_map(
     if json:
         print_json(
             {
-                "model": dict(found.model),
-                "method": found.method,
+                **{key: getattr(found, key) for key in ("model", "method", "n", "positions", "concepts")},
                 "values": values,
-                "n": found.n,
-                "positions": found.positions,
-                "concepts": list(found.concepts),
                 "heads": list(table),
                 "table": table.values.tolist(),
                 "draws": significance,

@@ -6,15 +6,16 @@ from typing import Annotated
 
 import typer
 
-from headpursuit.cli.common import JsonOption, MultiTokenOption, SeedOption, print_json, print_table
+from headpursuit.cli import options
+from headpursuit.cli.output import print_json, print_table
 
 
 def concepts(
     name: Annotated[str | None, typer.Argument(metavar="[NAME|FILE|WORDS]", help="Show the words of one.")] = None,
     model: Annotated[str | None, typer.Option(help="Also show which tokens of this model's vocabulary they are.")] = None,
-    multi_token: MultiTokenOption = "skip",
-    seed: SeedOption = 0,
-    json: JsonOption = False,
+    multi_token: options.MultiToken = "skip",
+    seed: options.Seed = 0,
+    json: options.Json = False,
 ) -> None:
     """List the built-in concepts, or show the words of one and the tokens that they become."""
     from headpursuit.concepts import as_concept, concept_names, resolve

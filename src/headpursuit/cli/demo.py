@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headpursuit.cli.common import JsonOption, SeedOption, note, print_json, print_table
+from headpursuit.cli import options
+from headpursuit.cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
     from headpursuit.evaluation.results import ConceptResult, Results
@@ -18,8 +19,8 @@ def demo(
         Path | None, typer.Option(help="Folder for the page, the tables and the figures; a demo that was cut off goes on.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=2, help="Samples a task and split at most.")] = None,
-    seed: SeedOption = 0,
-    json: JsonOption = False,
+    seed: options.Seed = 0,
+    json: options.Json = False,
 ) -> None:
     """Find, name and edit heads of the embedded model: six concepts, each beside its controls."""
     from headpursuit.evaluation.demo import run_demo

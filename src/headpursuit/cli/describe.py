@@ -6,17 +6,18 @@ from typing import Annotated
 
 import typer
 
-from headpursuit.cli.common import ActsArgument, FoldNormOption, JsonOption, SeedOption, check_capture, print_json, print_table
+from headpursuit.cli import options
+from headpursuit.cli.output import check_capture, print_json, print_table
 
 
 def describe(
-    acts: ActsArgument,
+    acts: options.Acts,
     head: Annotated[list[str] | None, typer.Option(help="Such as L18.H27; all heads when left out.")] = None,
     n_atoms: Annotated[int, typer.Option(min=1, help="Tokens a head.")] = 5,
     method: Annotated[str, typer.Option(help="somp (Table 1) or logit-lens (Table 6).")] = "somp",
-    fold_norm: FoldNormOption = False,
-    seed: SeedOption = 0,
-    json: JsonOption = False,
+    fold_norm: options.FoldNorm = False,
+    seed: options.Seed = 0,
+    json: options.Json = False,
 ) -> None:
     """Name heads by the tokens that explain what they write; needs no model in memory."""
     from headpursuit.model.heads import parse_heads

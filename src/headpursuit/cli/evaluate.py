@@ -7,21 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from headpursuit.cli.common import (
-    DeviceOption,
-    DtypeOption,
-    JsonOption,
-    RevisionOption,
-    SeedOption,
-    TrustOption,
-    note,
-    print_json,
-    print_plan,
-    print_table,
-)
+from headpursuit.cli import options
+from headpursuit.cli.output import note, print_json, print_plan, print_table
 from headpursuit.evaluation.recipe import Recipe
 
 
+@options.loads_a_model
 def evaluate(
     recipe: Annotated[
         str | None, typer.Argument(metavar="[RECIPE]", help="A packaged recipe or a .toml file; leave out to list them.")
@@ -40,12 +31,10 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=2, help="Samples a task and split at most.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Print the recipe, defaults included, and stop.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and how long, and stop.")] = False,
-    revision: RevisionOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = "auto",
-    trust_remote_code: TrustOption = False,
-    seed: SeedOption = 0,
-    json: JsonOption = False,
+    *,
+    load_options: dict[str, Any],
+    seed: options.Seed = 0,
+    json: options.Json = False,
 ) -> None:
     """Run an experiment with its controls; a run that was cut off goes on where it stopped."""
     from headpursuit.evaluation.recipe import load_recipe, parse_set, plain, show_recipe
@@ -58,15 +47,14 @@ def evaluate(
         print_json(plain(chosen)) if json else typer.echo(show_recipe(chosen))
         return
     folder = out or Path("headpursuit-results") / chosen.name
-    options: dict[str, Any] = {"revision": revision, "device": device, "dtype": dtype, "trust_remote_code": trust_remote_code}
     if dry_run:
-        _dry_run(chosen, model or chosen.model, folder, {"data": data, "limit": limit, "seed": seed}, options, json=json)
+        _dry_run(chosen, model or chosen.model, folder, {"data": data, "limit": limit, "seed": seed}, load_options, json=json)
         return
 
     from headpursuit.evaluation.evaluate import evaluate as run
     from headpursuit.report import tables, write_report
 
-    results = run(chosen, model, data=data, out=folder, limit=limit, seed=seed, **options)
+    results = run(chosen, model, data=data, out=folder, limit=limit, seed=seed, **load_options)
     write_report(results, folder)
     note(f"wrote {folder}/report.html, tables.md, results.json, figures/")
     if json:
@@ -89,19 +77,21 @@ def _list(json: bool) -> None:
     print_table("recipes", ["name", "title", "paper", "model"], rows)
 
 
-def _dry_run(recipe: Recipe, model: str, out: Path, source: dict[str, Any], options: dict[str, Any], *, json: bool) -> None:
+def _dry_run(
+    recipe: Recipe, model: str, out: Path, source: dict[str, Any], load_options: dict[str, Any], *, json: bool
+) -> None:
     from headpursuit.errors import HeadPursuitError
     from headpursuit.evaluation.evaluate import check_folder, gather
     from headpursuit.evaluation.plan import count_cells, trial_seconds
     from headpursuit.model.load import load
 
     check_folder(out, recipe.name)
-    prepared = gather(recipe, model, **source, **options)
+    prepared = gather(recipe, model, **source, **load_options)
     cells = count_cells(prepared)
     seconds: dict[str, float] = {}
     try:
         # Heads that are only named make no cells to be timed.
-        seconds = trial_seconds(prepared, load(model, local_files_only=True, **options)) if cells else {}
+        seconds = trial_seconds(prepared, load(model, local_files_only=True, **load_options)) if cells else {}
     except HeadPursuitError as error:
         note(f"how long it takes is not known: {error}")
     data = [vars(one) for one in prepared.data]

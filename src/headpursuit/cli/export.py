@@ -7,22 +7,14 @@ from typing import Annotated
 
 import typer
 
-from headpursuit.cli.common import (
-    JsonOption,
-    ModelArgument,
-    RevisionOption,
-    SeedOption,
-    TrustOption,
-    check_out,
-    note,
-    print_json,
-)
+from headpursuit.cli import options
 from headpursuit.cli.edits import EditOption, HeadOption, HeadsOption, ScaleOption, read_edit
+from headpursuit.cli.output import check_out, note, print_json
 from headpursuit.errors import HeadPursuitError
 
 
 def export(
-    model: ModelArgument,
+    model: options.Model,
     out: Annotated[Path, typer.Option(help="New folder for the export; it appears when it is complete.")],
     heads: HeadsOption = None,
     head: HeadOption = None,
@@ -33,10 +25,10 @@ def export(
     link: Annotated[
         bool, typer.Option("--link", help="Share unchanged weights' files with the original instead of copying them.")
     ] = False,
-    revision: RevisionOption = None,
-    trust_remote_code: TrustOption = False,
-    seed: SeedOption = 0,
-    json: JsonOption = False,
+    revision: options.Revision = None,
+    trust_remote_code: options.Trust = False,
+    seed: options.Seed = 0,
+    json: options.Json = False,
 ) -> None:
     """Write an edit into a checkpoint's weights, or into an adapter, for use without this package."""
     check_out(out, folder=True)
@@ -60,18 +52,7 @@ def export(
     for name in done.left_out:
         note(f"left out {name}: weights in another form, which hold no edit")
     if json:
-        print_json(
-            {
-                "out": str(done.folder),
-                "format": done.format,
-                "model": dict(done.model),
-                "edit": done.edit.to_dict(),
-                "changed": list(done.changed),
-                "rank": done.rank,
-                "left_out": list(done.left_out),
-                "seed": seed,
-            }
-        )
+        print_json({**vars(done), "out": done.folder, "edit": done.edit.to_dict(), "seed": seed})
         return
     rank = "" if done.rank is None else f" of rank {done.rank}"
     typer.echo(f"{done.format}{rank} in {done.folder}: {done.edit} ({len(done.changed)} tensors)")

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from headpursuit.cli.common import (
-    DeviceOption,
-    DtypeOption,
-    JsonOption,
-    ModelArgument,
-    RevisionOption,
-    SeedOption,
-    TrustOption,
-    print_json,
-)
+from headpursuit.cli import options
 from headpursuit.cli.edits import EditOption, HeadOption, HeadsOption, ScaleOption, read_edit
+from headpursuit.cli.output import print_json
 
 
+@options.loads_a_model
 def generate(
-    model: ModelArgument,
+    model: options.Model,
     prompt: Annotated[list[str], typer.Option(help="What to ask; may be given several times.")],
     image: Annotated[Path | None, typer.Option(help="An image that every prompt speaks of.")] = None,
     heads: HeadsOption = None,
@@ -34,12 +27,10 @@ def generate(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write at most.")] = 64,
     temperature: Annotated[float, typer.Option(min=0, help="0 writes the likeliest text, more draws with --seed.")] = 0.0,
     no_chat: Annotated[bool, typer.Option("--no-chat", help="Do not use the model's chat template.")] = False,
-    revision: RevisionOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = "auto",
-    trust_remote_code: TrustOption = False,
-    seed: SeedOption = 0,
-    json: JsonOption = False,
+    *,
+    load_options: dict[str, Any],
+    seed: options.Seed = 0,
+    json: options.Json = False,
 ) -> None:
     """Write on from a prompt; with heads, once unedited and once with the heads scaled."""
     from headpursuit.model.samples import Sample
@@ -51,25 +42,18 @@ def generate(
     from headpursuit.model.identity import require_same_model
     from headpursuit.model.load import load
 
-    loaded = load(
-        model,
-        revision=revision,
-        device=device,
-        dtype=dtype,
-        trust_remote_code=trust_remote_code,
-        part="text" if chosen is None else chosen.heads[0].part,
-    )
+    loaded = load(model, part="text" if chosen is None else chosen.heads[0].part, **load_options)
     if origin is not None:
         require_same_model(str(heads or edit), origin, loaded.identity)
     if chosen is not None:
         loaded.anatomy.require(chosen.heads)
     drawing = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
-    options = {"max_new_tokens": max_new_tokens, "seed": seed, **drawing}
-    unedited = loaded.generate(samples, **options)
+    writing = {"max_new_tokens": max_new_tokens, "seed": seed, **drawing}
+    unedited = loaded.generate(samples, **writing)
     edited = None
     if chosen is not None:
         with chosen.applied(loaded):
-            edited = loaded.generate(samples, **options)
+            edited = loaded.generate(samples, **writing)
     if json:
         content = {
             "model": loaded.identity,

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from headpursuit.cli.common import JsonOption, SeedOption, note, print_json
+from headpursuit.cli import options
+from headpursuit.cli.output import note, print_json
 
 
 def keywords(
@@ -30,8 +31,8 @@ def keywords(
     cache: Annotated[
         Path | None, typer.Option(help="Folder of replies, to go on after a break; beside --out when left out.")
     ] = None,
-    seed: SeedOption = 0,
-    json: JsonOption = False,
+    seed: options.Seed = 0,
+    json: options.Json = False,
 ) -> None:
     """Make a word list from answers or images with a language model behind an OpenAI-compatible endpoint."""
     from headpursuit.concepts import as_concept

@@ -7,15 +7,16 @@ from typing import Annotated
 
 import typer
 
-from headpursuit.cli.common import JsonOption, SeedOption, note, print_json, print_table
+from headpursuit.cli import options
+from headpursuit.cli.output import note, print_json, print_table
 from headpursuit.errors import HeadPursuitError
 
 
 def models(
     name: Annotated[str | None, typer.Argument(metavar="[TYPE]", help="Show only types whose name holds this.")] = None,
     state: Annotated[str | None, typer.Option(help="Show only supported, partly, refused or untested ones.")] = None,
-    seed: SeedOption = 0,
-    json: JsonOption = False,
+    seed: options.Seed = 0,
+    json: options.Json = False,
 ) -> None:
     """List the architectures of transformers, and what holds for each."""
     from headpursuit.model.architectures import STATES, load_table

@@ -7,21 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headpursuit.cli.common import (
-    ActsArgument,
-    AtomsOption,
-    ConceptOption,
-    FoldNormOption,
-    JsonOption,
-    MethodOption,
-    MultiTokenOption,
-    SeedOption,
-    check_capture,
-    check_out,
-    note,
-    print_json,
-    print_table,
-)
+from headpursuit.cli import options
+from headpursuit.cli.output import check_capture, check_out, note, print_json, print_table
 from headpursuit.errors import HeadPursuitError
 from headpursuit.ranking.ranking import Beside
 
@@ -31,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def rank(
-    acts: ActsArgument,
-    concept: ConceptOption,
-    method: MethodOption = "somp",
+    acts: options.Acts,
+    concept: options.Concept,
+    method: options.Method = "somp",
     top: Annotated[int, typer.Option(min=1, help="How many heads to show and to write.")] = 16,
-    n_atoms: AtomsOption = 50,
-    multi_token: MultiTokenOption = "skip",
-    fold_norm: FoldNormOption = False,
+    n_atoms: options.Atoms = 50,
+    multi_token: options.MultiToken = "skip",
+    fold_norm: options.FoldNorm = False,
     significance: Annotated[
         int, typer.Option(min=0, metavar="N", help="Test every head against N random token sets (z, p, q).")
     ] = 0,
@@ -51,8 +38,8 @@ def rank(
         int, typer.Option(min=0, metavar="N", help="Rank N times again on samples drawn anew, and with words left out.")
     ] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the heads here, for `generate --heads`.")] = None,
-    seed: SeedOption = 0,
-    json: JsonOption = False,
+    seed: options.Seed = 0,
+    json: options.Json = False,
 ) -> None:
     """Order all heads by how much a concept explains of what they write; needs no model in memory."""
     from headpursuit.concepts import as_concept

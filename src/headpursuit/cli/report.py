@@ -7,14 +7,15 @@ from typing import Annotated
 
 import typer
 
-from headpursuit.cli.common import JsonOption, SeedOption, print_json
+from headpursuit.cli import options
+from headpursuit.cli.output import print_json
 
 
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `evaluate`, `tune` or `demo` wrote.")],
     out: Annotated[Path | None, typer.Option(help="Where to write the page; report.html in DIR when left out.")] = None,
-    seed: SeedOption = 0,
-    json: JsonOption = False,
+    seed: options.Seed = 0,
+    json: options.Json = False,
 ) -> None:
     """Make the HTML page of results again from what was stored."""
     from headpursuit.report import load, page

@@ -7,24 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from headpursuit.cli.common import (
-    DeviceOption,
-    DtypeOption,
-    JsonOption,
-    ModelArgument,
-    RevisionOption,
-    SeedOption,
-    TrustOption,
-    note,
-    print_json,
-    print_plan,
-    print_table,
-)
+from headpursuit.cli import options
+from headpursuit.cli.output import note, print_json, print_plan, print_table
 from headpursuit.errors import HeadPursuitError
 
 
+@options.loads_a_model
 def tune(
-    model: ModelArgument,
+    model: options.Model,
     concept: Annotated[str, typer.Option(metavar="NAME|FILE", help="A built-in concept or a file of words.")],
     samples: Annotated[
         Path | None, typer.Option(help="Prompts, half to tune on and half to test on; the demo brings its own.")
@@ -66,12 +56,10 @@ def tune(
     trials: Annotated[int, typer.Option(min=1, help="Edits to try.")] = 60,
     limit: Annotated[int | None, typer.Option(min=4, help="Samples a task and split at most.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and how long, and stop.")] = False,
-    revision: RevisionOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = "auto",
-    trust_remote_code: TrustOption = False,
-    seed: SeedOption = 0,
-    json: JsonOption = False,
+    *,
+    load_options: dict[str, Any],
+    seed: options.Seed = 0,
+    json: options.Json = False,
 ) -> None:
     """Choose heads and scales for a concept under limits; a search that was cut off goes on where it stopped."""
     from headpursuit.concepts import as_concept
@@ -84,7 +72,7 @@ def tune(
     words = as_concept(concept)
     folder = out or Path("headpursuit-tuned") / words.name
     check_folder(folder, f"tune {words.name}")
-    options: dict[str, Any] = {
+    searching: dict[str, Any] = {
         "trials": trials,
         "k": k,
         "scales": scales,
@@ -92,7 +80,7 @@ def tune(
         "methods": tuple(name.replace("-", "_") for name in methods or ("somp",)),
         "per_head": per_head,
     }
-    made, wanted = Options(**options), _number(reach)
+    made, wanted = Options(**searching), _number(reach)
     common: dict[str, Any] = {
         "neutral": neutral,
         "positions": positions,
@@ -101,14 +89,14 @@ def tune(
         "limit": limit,
         "seed": seed,
     }
-    loaded = load(model, revision=revision, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    loaded = load(model, **load_options)
     if dry_run:
         data = read_data(loaded, samples, words, **common)
         about = {"concept": words.name, "model": loaded.source.id, "out": str(folder)}
         cells, seconds = count_cells(data, made), trial_seconds(data, loaded)
         print_plan(f"tune {words.name} in {loaded.source.id}", cells, seconds, about=about, json=json)
         return
-    tuned = run(loaded, samples, words, out=folder, reach=wanted, **common, **options)
+    tuned = run(loaded, samples, words, out=folder, reach=wanted, **common, **searching)
     write_report(tuned, folder)
     note(f"{tuned.computed} cells were run; wrote {folder}/edit.json, report.html, tables.md, trials.csv, figures/")
     for missed in tuned.misses:

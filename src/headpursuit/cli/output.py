@@ -1,4 +1,4 @@
-"""Options that commands share, checks of the paths that they are given, and the printing of results."""
+"""How commands show results and mistakes, and what they look at before any work is done."""
 
 from __future__ import annotations
 
@@ -7,27 +7,9 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from headpursuit.errors import HeadPursuitError
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of whatever is drawn at random.")]
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Hub name, local folder in the Hub's format, or 'demo'.")]
-RevisionOption = Annotated[str | None, typer.Option(help="Commit, branch or tag on the Hub.")]
-DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …; CUDA when there is one.")]
-DtypeOption = Annotated[str, typer.Option(help="auto (the checkpoint's own), float32, bfloat16 or float16.")]
-ActsArgument = Annotated[Path, typer.Argument(metavar="ACTS", help="A folder that `headpursuit capture` wrote.")]
-ConceptOption = Annotated[
-    str, typer.Option(metavar="NAME|FILE|WORDS", help="A built-in concept, a file of words, or words (red,green,blue).")
-]
-MethodOption = Annotated[str, typer.Option(help="somp (share of variance explained) or logit-lens (mean logit).")]
-AtomsOption = Annotated[int, typer.Option(min=1, help="Pursuit steps at most.")]
-MultiTokenOption = Annotated[str, typer.Option(help="Words of several tokens: skip, first or mean.")]
-FoldNormOption = Annotated[bool, typer.Option("--fold-norm", help="Fold the final norm's gain into the dictionary.")]
-TrustOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the checkpoint.")]
 
 
 def check_out(path: Path | None, *, folder: bool = False, suffixes: Sequence[str] = ()) -> None:
@@ -65,7 +47,7 @@ def check_capture(path: Path) -> None:
 
 def print_json(content: Mapping[str, Any]) -> None:
     """Print one machine-readable object."""
-    sys.stdout.write(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    sys.stdout.write(json.dumps(content, ensure_ascii=False, indent=1, default=str) + "\n")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:

@@ -1,0 +1,57 @@
+"""The options that several commands share."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+Seed = Annotated[int, typer.Option(help="Seed of whatever is drawn at random.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Hub name, local folder in the Hub's format, or 'demo'.")]
+Revision = Annotated[str | None, typer.Option(help="Commit, branch or tag on the Hub.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …; CUDA when there is one.")]
+Dtype = Annotated[str, typer.Option(help="auto (the checkpoint's own), float32, bfloat16 or float16.")]
+Acts = Annotated[Path, typer.Argument(metavar="ACTS", help="A folder that `headpursuit capture` wrote.")]
+Concept = Annotated[
+    str, typer.Option(metavar="NAME|FILE|WORDS", help="A built-in concept, a file of words, or words (red,green,blue).")
+]
+Method = Annotated[str, typer.Option(help="somp (share of variance explained) or logit-lens (mean logit).")]
+Atoms = Annotated[int, typer.Option(min=1, help="Pursuit steps at most.")]
+MultiToken = Annotated[str, typer.Option(help="Words of several tokens: skip, first or mean.")]
+FoldNorm = Annotated[bool, typer.Option("--fold-norm", help="Fold the final norm's gain into the dictionary.")]
+Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the checkpoint.")]
+
+# What every command that loads a model takes, with its default.
+_LOADING: dict[str, tuple[Any, Any]] = {
+    "revision": (Revision, None),
+    "device": (Device, None),
+    "dtype": (Dtype, "auto"),
+    "trust_remote_code": (Trust, False),
+}
+
+
+def loads_a_model(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options of :func:`headpursuit.load`, which it is given as one mapping, ``load_options``."""
+    own = inspect.signature(command, eval_str=True).parameters
+    more = {
+        name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=option)
+        for name, (option, default) in _LOADING.items()
+    }
+    # Seed and JSON close the list of every command's options.
+    shown = [one for name, one in own.items() if name not in ("load_options", "seed", "json")]
+    parameters = [*shown, *more.values(), *(own[name] for name in ("seed", "json"))]
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        command(load_options={name: given.pop(name) for name in _LOADING}, **given)
+
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
+    )
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
