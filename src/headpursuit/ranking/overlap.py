@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import pandas as pd
@@ -12,11 +12,11 @@ from jaxtyping import Float
 
 from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
-from headpursuit.concepts import ConceptLike, MultiToken, as_concept, resolve
+from headpursuit.concepts import ConceptLike, as_concept
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head, HeadsLike, parse_heads
-from headpursuit.ranking.methods import Method, as_method
-from headpursuit.ranking.rank import score_sets, unembedding_of
+from headpursuit.ranking.methods import Method
+from headpursuit.ranking.rank import RankOptions, Scorer
 from headpursuit.ranking.significance import significance
 
 
@@ -98,14 +98,9 @@ def concept_map(
     acts: HeadActivations | HeadMoments,
     concepts: Sequence[ConceptLike],
     *,
-    method: str = "somp",
-    n_atoms: int = 50,
-    multi_token: MultiToken = "skip",
-    variants: bool = True,
-    fold_norm: bool = False,
     draws: int = 0,
     seed: int = 0,
-    progress: bool = True,
+    **options: Unpack[RankOptions],
 ) -> ConceptMap:
     """Score all heads for many concepts in one pass.
 
@@ -115,14 +110,9 @@ def concept_map(
     Args:
         acts: a capture.
         concepts: word lists with different names, each given as for :func:`headpursuit.rank`.
-        method: as for :func:`headpursuit.rank`, like the next four.
-        n_atoms: pursuit steps at most.
-        multi_token: what becomes of words of several tokens.
-        variants: also use case and plural forms of the words.
-        fold_norm: multiply the unembedding by the gain of the norm before it.
         draws: number of random token sets a concept that z is measured against; none when 0.
         seed: seed of the draws.
-        progress: show a progress bar.
+        **options: those of :func:`headpursuit.rank`.
 
     Raises:
         HeadPursuitError: no concepts, two of one name, one without a token in the vocabulary.
@@ -133,34 +123,15 @@ def concept_map(
         >>> found.to_frame().idxmax(axis=1).to_dict()
         {'colours': 'L2.H14', 'numbers': 'L1.H7'}
     """
-    view, lists = as_method(method), [as_concept(one) for one in concepts]
+    lists = [as_concept(one) for one in concepts]
     names = tuple(one.name for one in lists)
     if not names or len(set(names)) < len(names):
         raise HeadPursuitError(f"concepts {', '.join(names) or '(none)'}: give at least one, each with a name of its own")
-    z = None
+    scorer, z = Scorer(acts, **options), None
     if draws:
-        tested = [
-            significance(
-                acts,
-                one,
-                method=view,
-                n_atoms=n_atoms,
-                multi_token=multi_token,
-                variants=variants,
-                fold_norm=fold_norm,
-                draws=draws,
-                seed=seed,
-                progress=progress,
-            )
-            for one in lists
-        ]
+        tested = [significance(acts, one, draws=draws, seed=seed, **options) for one in lists]
         scores = np.stack([one.ranking.scores for one in tested])
         z = np.stack([one.z for one in tested])
     else:
-        unembedding = unembedding_of(acts, fold_norm=fold_norm)
-        sets = [
-            resolve(one, acts.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=len(unembedding)).rows
-            for one in lists
-        ]
-        scores = score_sets(acts, unembedding, sets, method=view, n_atoms=n_atoms, progress=progress, title="map concepts")
-    return ConceptMap(names, scores, z, view, acts.n, acts.positions, acts.model)
+        scores = scorer.scores([scorer.resolved(one).rows for one in lists], title="map concepts")
+    return ConceptMap(names, scores, z, scorer.method, acts.n, acts.positions, acts.model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from headpursuit.concepts.resolve import gather_atoms
 from headpursuit.pursuit.batches import SMALL
 from headpursuit.pursuit.logit_lens import mean_logits
 from headpursuit.pursuit.results import EarlyStopWarning
-from headpursuit.ranking.methods import Method, as_method
+from headpursuit.ranking.methods import as_method
 from headpursuit.ranking.pursue import somp_capture, somp_capture_many
 from headpursuit.ranking.ranking import HeadRanking
 
@@ -64,68 +65,112 @@ def rank(
         >>> [head.name for head in ranking.top(3)]
         ['L2.H14', 'L2.H10', 'L1.H1']
     """
-    view, words = as_method(method), as_concept(concept)
-    unembedding = unembedding_of(acts, fold_norm=fold_norm)
-    resolved = resolve(words, acts.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=len(unembedding))
-    scores = score_sets(
-        acts, unembedding, [resolved.rows], method=view, n_atoms=n_atoms, progress=progress, title=f"rank {words.name}"
+    scorer = Scorer(
+        acts, method=method, n_atoms=n_atoms, multi_token=multi_token, variants=variants, fold_norm=fold_norm, progress=progress
     )
-    return as_ranking(acts, resolved, scores[0], method=view, n_atoms=n_atoms, variants=variants, fold_norm=fold_norm)
+    resolved = scorer.resolved(concept)
+    return scorer.ranking(resolved, scorer.scores([resolved.rows], title=f"rank {resolved.name}")[0])
 
 
-def unembedding_of(acts: HeadActivations | HeadMoments, *, fold_norm: bool) -> Float[Tensor, "v d"]:
-    """The rows that concepts are resolved to, float32, with the final norm's gain on them if asked for."""
-    unembedding = acts.weights.unembedding().float()
-    return unembedding * acts.weights.final_norm_gain() if fold_norm else unembedding
+class RankOptions(TypedDict, total=False):
+    """The options of :func:`rank`, for those functions that rank more than once."""
+
+    method: str
+    n_atoms: int
+    multi_token: MultiToken
+    variants: bool
+    fold_norm: bool
+    progress: bool
 
 
-def score_sets(
-    acts: HeadActivations | HeadMoments,
-    unembedding: Float[Tensor, "v d"],
-    sets: Sequence[AtomRows],
-    *,
-    method: Method,
-    n_atoms: int,
-    progress: bool,
-    title: str,
-) -> Float[np.ndarray, "g l h"]:
-    """Score every head for each of several sets of atoms, those of small sets in one pass.
+class Scorer:
+    """A capture, and how its heads are scored; arguments as for :func:`rank`.
 
-    Args:
-        acts: a capture.
-        unembedding: what :func:`unembedding_of` gives.
-        sets: for every set the token ids of each of its atoms.
-        method: see :func:`rank`.
-        n_atoms: pursuit steps at most.
-        progress: show a progress bar.
-        title: what the bar says.
-
-    Returns:
-        Scores, shape ``(g, l, h)``; NaN where a layer has no such head.
+    Attributes:
+        acts: the capture.
+        method: by its usual name.
+        progress: show progress bars.
+        unembedding: the rows that concepts are resolved to, shape ``(v, d)``, float32, with the final norm's gain on them
+            where asked for.
     """
-    scores = np.full((len(sets), *acts.shape), np.nan)
-    size = 1 if max(map(len, sets)) > SMALL else _SETS
-    parts = [slice(start, start + size) for start in range(0, len(sets), size)]
-    with (
-        tqdm(total=len(parts) * len(acts.layers), desc=title, disable=not progress, leave=False) as bar,
-        warnings.catch_warnings(),
-    ):
-        # A head whose variance a few atoms explain to the end has its score; nothing is amiss.
-        warnings.simplefilter("ignore", EarlyStopWarning)
-        for part in parts:
-            distinct = dict.fromkeys(row for rows in sets[part] for row in rows)
-            index_of = {row: index for index, row in enumerate(distinct)}
-            atoms = gather_atoms(unembedding, list(distinct))
-            dictionaries = [[index_of[row] for row in rows] for rows in sets[part]]
-            tokens = [list(dict.fromkeys(token for row in rows for token in row)) for rows in sets[part]]
-            for layer, count in acts.head_counts.items():
-                if method == "somp":
-                    found = _explained(acts, layer, atoms, dictionaries, n_atoms=n_atoms)
-                else:
-                    found = _mean_logits(acts, layer, unembedding, tokens)
-                scores[part, layer, :count] = found.cpu().numpy()
-                bar.update()
-    return scores
+
+    def __init__(
+        self,
+        acts: HeadActivations | HeadMoments,
+        *,
+        method: str = "somp",
+        n_atoms: int = 50,
+        multi_token: MultiToken = "skip",
+        variants: bool = True,
+        fold_norm: bool = False,
+        progress: bool = True,
+    ) -> None:
+        self.acts, self.method, self.progress = acts, as_method(method), progress
+        self._n_atoms, self._multi_token = n_atoms, multi_token
+        self._about = {"n_atoms": n_atoms, "multi_token": multi_token, "variants": variants, "fold_norm": fold_norm}
+        unembedding = acts.weights.unembedding().float()
+        self.unembedding = unembedding * acts.weights.final_norm_gain() if fold_norm else unembedding
+
+    def resolved(self, concept: ConceptLike) -> ResolvedConcept:
+        """The concept's atoms in the capture's vocabulary."""
+        return resolve(
+            as_concept(concept),
+            self.acts.tokenizer,
+            multi_token=self._multi_token,
+            variants=bool(self._about["variants"]),
+            vocabulary_size=len(self.unembedding),
+        )
+
+    def scores(
+        self, sets: Sequence[AtomRows], *, title: str = "", acts: HeadActivations | HeadMoments | None = None
+    ) -> Float[np.ndarray, "g l h"]:
+        """Score every head for each of several sets of atoms, those of small sets in one pass.
+
+        Args:
+            sets: for every set the token ids of each of its atoms.
+            title: what the progress bar says; none is shown when empty.
+            acts: a part of the capture in its place.
+
+        Returns:
+            Scores, shape ``(g, l, h)``; NaN where a layer has no such head.
+        """
+        acts = self.acts if acts is None else acts
+        scores = np.full((len(sets), *acts.shape), np.nan)
+        size = 1 if max(map(len, sets)) > SMALL else _SETS
+        parts = [slice(start, start + size) for start in range(0, len(sets), size)]
+        with (
+            tqdm(total=len(parts) * len(acts.layers), desc=title, disable=not (self.progress and title), leave=False) as bar,
+            warnings.catch_warnings(),
+        ):
+            # A head whose variance a few atoms explain to the end has its score; nothing is amiss.
+            warnings.simplefilter("ignore", EarlyStopWarning)
+            for part in parts:
+                distinct = dict.fromkeys(row for rows in sets[part] for row in rows)
+                index_of = {row: index for index, row in enumerate(distinct)}
+                atoms = gather_atoms(self.unembedding, list(distinct))
+                dictionaries = [[index_of[row] for row in rows] for rows in sets[part]]
+                tokens = [list(dict.fromkeys(token for row in rows for token in row)) for rows in sets[part]]
+                for layer, count in acts.head_counts.items():
+                    if self.method == "somp":
+                        found = _explained(acts, layer, atoms, dictionaries, n_atoms=self._n_atoms)
+                    else:
+                        found = _mean_logits(acts, layer, self.unembedding, tokens)
+                    scores[part, layer, :count] = found.cpu().numpy()
+                    bar.update()
+        return scores
+
+    def ranking(self, resolved: ResolvedConcept, scores: Float[np.ndarray, "l h"]) -> HeadRanking:
+        """Scores with what is needed to know and repeat them."""
+        return HeadRanking(
+            scores=scores,
+            concept=resolved.name,
+            method=self.method,
+            words=resolved.labels,
+            n=self.acts.n,
+            positions=self.acts.positions,
+            model=self.acts.model,
+            about={**self._about, **self.acts.about},
+        )
 
 
 def _explained(
@@ -145,32 +190,3 @@ def _mean_logits(
     column = {token: index for index, token in enumerate(distinct)}
     logits = mean_logits(acts.mean(layer), acts.weights.projection(layer), unembedding[distinct])
     return torch.stack([logits[:, [column[token] for token in one]].mean(dim=1) for one in tokens])
-
-
-def as_ranking(
-    acts: HeadActivations | HeadMoments,
-    resolved: ResolvedConcept,
-    scores: Float[np.ndarray, "l h"],
-    *,
-    method: Method,
-    n_atoms: int,
-    variants: bool,
-    fold_norm: bool,
-) -> HeadRanking:
-    """Scores with what is needed to know and repeat them."""
-    return HeadRanking(
-        scores=scores,
-        concept=resolved.name,
-        method=method,
-        words=resolved.labels,
-        n=acts.n,
-        positions=acts.positions,
-        model=acts.model,
-        about={
-            "n_atoms": n_atoms,
-            "multi_token": resolved.multi_token,
-            "variants": variants,
-            "fold_norm": fold_norm,
-            **acts.about,
-        },
-    )

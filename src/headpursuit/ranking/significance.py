@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Unpack
 
 import numpy as np
 import pandas as pd
@@ -12,13 +12,12 @@ from jaxtyping import Float
 
 from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
-from headpursuit.concepts import ConceptLike, MultiToken, as_concept, resolve
+from headpursuit.concepts import ConceptLike
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head
 from headpursuit.optional import optional_import
-from headpursuit.ranking.methods import as_method
 from headpursuit.ranking.null import random_token_sets
-from headpursuit.ranking.rank import as_ranking, score_sets, unembedding_of
+from headpursuit.ranking.rank import RankOptions, Scorer
 from headpursuit.ranking.ranking import HeadRanking
 
 Tail = Literal["fitted", "counted"]
@@ -95,27 +94,17 @@ def significance(
     acts: HeadActivations | HeadMoments,
     concept: ConceptLike,
     *,
-    method: str = "somp",
-    n_atoms: int = 50,
-    multi_token: MultiToken = "skip",
-    variants: bool = True,
-    fold_norm: bool = False,
     draws: int = 1000,
     frequencies: Float[np.ndarray, " v"] | None = None,
     tail: Tail = "fitted",
     seed: int = 0,
-    progress: bool = True,
+    **options: Unpack[RankOptions],
 ) -> Significance:
     """Rank heads for a concept and test every score against random token sets.
 
     Args:
         acts: a capture.
         concept: as for :func:`headpursuit.rank`.
-        method: as for :func:`headpursuit.rank`, like the next four.
-        n_atoms: pursuit steps at most.
-        multi_token: what becomes of words of several tokens; random sets have as many atoms of as many tokens.
-        variants: also use case and plural forms of the words.
-        fold_norm: multiply the unembedding by the gain of the norm before it.
         draws: number of random sets; all are pursued in one pass.
         frequencies: how often each token is used, shape ``(v,)``, to match them, see
             :func:`headpursuit.ranking.null.token_counts`.
@@ -124,7 +113,7 @@ def significance(
             (``logit_lens``) or of their logarithms (``somp``) with their mean and variance. On the demo model that tail was
             within a factor of two of the truth down to 1 in 5000 (docs/decisions/ranking.md).
         seed: seed of the draws.
-        progress: show a progress bar.
+        **options: those of :func:`headpursuit.rank`; random sets have as many atoms of as many tokens as the concept.
 
     Returns:
         z, p and q of every head, with the ranking.
@@ -142,24 +131,15 @@ def significance(
         >>> [head.name for head in tested.found(fdr=0.05)][:3]
         ['L2.H10', 'L1.H4', 'L2.H14']
     """
-    view, words = as_method(method), as_concept(concept)
     if tail not in TAILS:
         raise HeadPursuitError(f"tail={tail!r}: choose one of {', '.join(TAILS)}")
     stats = optional_import("scipy.stats", extra="stats", purpose="the significance of a ranking")
-    unembedding = unembedding_of(acts, fold_norm=fold_norm)
-    resolved = resolve(words, acts.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=len(unembedding))
-    null = random_token_sets(resolved.rows, unembedding, acts.tokenizer, draws=draws, frequencies=frequencies, seed=seed)
-    scores = score_sets(
-        acts,
-        unembedding,
-        [resolved.rows, *null.sets],
-        method=view,
-        n_atoms=n_atoms,
-        progress=progress,
-        title=f"null of {words.name}",
-    )
-    ranking = as_ranking(acts, resolved, scores[0], method=view, n_atoms=n_atoms, variants=variants, fold_norm=fold_norm)
-    measured = _against_null(scores[0], scores[1:], logarithmic=view == "somp", tail=tail, stats=stats)
+    scorer = Scorer(acts, **options)
+    resolved = scorer.resolved(concept)
+    null = random_token_sets(resolved.rows, scorer.unembedding, acts.tokenizer, draws=draws, frequencies=frequencies, seed=seed)
+    scores = scorer.scores([resolved.rows, *null.sets], title=f"null of {resolved.name}")
+    ranking = scorer.ranking(resolved, scores[0])
+    measured = _against_null(scores[0], scores[1:], logarithmic=scorer.method == "somp", tail=tail, stats=stats)
     return Significance(
         ranking=ranking,
         **measured,

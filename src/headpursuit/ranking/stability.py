@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import pandas as pd
@@ -13,12 +13,11 @@ from tqdm.auto import tqdm
 
 from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
-from headpursuit.concepts import ConceptLike, MultiToken, ResolvedConcept, as_concept, resolve
+from headpursuit.concepts import ConceptLike, ResolvedConcept
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head
-from headpursuit.ranking.methods import as_method
 from headpursuit.ranking.overlap import jaccard
-from headpursuit.ranking.rank import AtomRows, as_ranking, score_sets, unembedding_of
+from headpursuit.ranking.rank import AtomRows, RankOptions, Scorer
 from headpursuit.ranking.ranking import HeadRanking
 
 # Fewer samples than this, drawn with replacement, are too often all the same one.
@@ -77,15 +76,10 @@ def stability(
     concept: ConceptLike,
     *,
     k: int = 16,
-    method: str = "somp",
-    n_atoms: int = 50,
-    multi_token: MultiToken = "skip",
-    variants: bool = True,
-    fold_norm: bool = False,
     draws: int = 100,
     leave_out: float = 0.2,
     seed: int = 0,
-    progress: bool = True,
+    **options: Unpack[RankOptions],
 ) -> Stability:
     """Rank again on samples drawn with replacement, and on parts of the word list.
 
@@ -95,15 +89,10 @@ def stability(
         acts: a capture.
         concept: as for :func:`headpursuit.rank`.
         k: how many of the best heads to look at; at most the number of heads.
-        method: as for :func:`headpursuit.rank`, like the next four.
-        n_atoms: pursuit steps at most.
-        multi_token: what becomes of words of several tokens.
-        variants: also use case and plural forms of the words; a word is left out with all its forms.
-        fold_norm: multiply the unembedding by the gain of the norm before it.
         draws: number of draws of samples, and of words.
         leave_out: share of the words that each draw leaves out, rounded up and never all of them.
         seed: seed of the draws.
-        progress: show a progress bar.
+        **options: those of :func:`headpursuit.rank`; a word is left out with all its forms.
 
     Returns:
         How often each head stays, with the ranking.
@@ -116,38 +105,30 @@ def stability(
         >>> round(made.jaccard_samples, 2), round(made.jaccard_words, 2)
         (0.72, 0.92)
     """
-    view, given = as_method(method), as_concept(concept)
     if draws < 1 or not 0 < leave_out < 1:
         raise HeadPursuitError(f"draws={draws}, leave_out={leave_out}: give at least one draw, and a share between 0 and 1")
-    unembedding = unembedding_of(acts, fold_norm=fold_norm)
-    resolved = resolve(given, acts.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=len(unembedding))
+    scorer = Scorer(acts, **options)
+    resolved = scorer.resolved(concept)
     rng = np.random.default_rng(seed)
-
-    def scored(captured: HeadActivations | HeadMoments, sets: list[AtomRows], title: str) -> Float[np.ndarray, "g l h"]:
-        return score_sets(
-            captured, unembedding, sets, method=view, n_atoms=n_atoms, progress=progress and bool(title), title=title
-        )
-
-    whole = scored(acts, [resolved.rows], f"rank {given.name}")[0]
-    ranking = as_ranking(acts, resolved, whole, method=view, n_atoms=n_atoms, variants=variants, fold_norm=fold_norm)
+    ranking = scorer.ranking(resolved, scorer.scores([resolved.rows], title=f"rank {resolved.name}")[0])
     best = ranking.top(k)
 
     samples = None
     if not isinstance(acts, HeadMoments):
         samples = np.full((draws, *acts.shape), np.nan)
         rows = _row_draws(acts.n, draws, rng)
-        layers = tqdm(acts.layers, desc="draw samples", unit="layer", disable=not progress, leave=False)
+        layers = tqdm(acts.layers, desc="draw samples", unit="layer", disable=not scorer.progress, leave=False)
         for layer in layers:
             # One layer at a time, so that never more than one is copied.
             for draw, chosen in enumerate(rows):
                 part = replace(acts, z={layer: acts.z[layer][chosen]})
-                found = scored(part, [resolved.rows], "")[0, layer]
+                found = scorer.scores([resolved.rows], acts=part)[0, layer]
                 samples[draw, layer, : len(found)] = found
 
     words = None
     if len(resolved.kept_words) > 1:
         parts = list(_word_draws(resolved, draws, leave_out, rng))
-        words = scored(acts, parts, "leave out words")
+        words = scorer.scores(parts, title="leave out words")
 
     stays_samples, jaccard_samples = _kept(samples, ranking, best)
     stays_words, jaccard_words = _kept(words, ranking, best)
