@@ -29,3 +29,6 @@ def llama():
 @pytest.fixture(scope="session")
 def llava():
     return tiny_models.tiny("llava")
+
+
+collect_ignore = ["exporting/breaking_off.py"]  # a script for a process of its own

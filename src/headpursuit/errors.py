@@ -1,7 +1,5 @@
 """The one exception family of the package: every message says what is wrong, where, and what to do."""
 
-from __future__ import annotations
-
 
 class HeadPursuitError(Exception):
     """A mistake that its reader can mend; the command line prints it as one line and exits with 1."""

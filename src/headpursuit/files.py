@@ -1,7 +1,5 @@
 """Files of users and of our own: read with errors that name file and line, written whole, kept inside their folder."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

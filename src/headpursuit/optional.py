@@ -1,7 +1,5 @@
 """Import of the libraries that only some features need; the extras in ``pyproject.toml`` name them."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import Any
 

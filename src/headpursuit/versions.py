@@ -1,7 +1,5 @@
 """The versions of the software that a number depends on."""
 
-from __future__ import annotations
-
 import platform
 
 __version__ = "0.1.0"

@@ -269,7 +269,7 @@ def test_concepts(capsys):
         (["export", "{model}", "--out", "{model}", "--head", "L0.H0"], "the model's own folder"),
         (["export", "{model}", "--out", "{new}", "--head", "L0.H0", "--format", "gguf"], "choose one of checkpoint"),
         (["verify", "{model}"], "holds no export"),
-        (["report", "/no/run"], "holds no run.json"),
+        (["report", "/no/run"], "there is no folder /no/run"),
         (["concepts", "no-such-concept"], "no-such-concept"),
     ],
 )

@@ -20,7 +20,7 @@ FUNCTIONS = {
     "describe": (hp.open_capture, hp.describe),
     "export": (hp.export, hp.HeadEdit),
     "generate": GENERATE,
-    "map": (hp.concept_map,),
+    "map": (hp.concept_map, hp.rank),
     "models": (),
     "rank": (hp.rank, hp.significance, hp.stability, hp.HeadRanking.save),
     "verify": (hp.verify,),

@@ -12,7 +12,7 @@ import headpursuit as hp
 import vlm
 from headpursuit.model.inputs import collate, make_prompt
 from headpursuit.model.selfcheck import check_decomposition
-from headpursuit.ranking.ranking import load_heads
+from headpursuit.ranking.load_heads import load_heads
 from model.test_images import samples
 
 TARGETS = ("sleep under", "blue a dog runs", "cup")

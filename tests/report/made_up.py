@@ -8,13 +8,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from headpursuit.editing.edit import HeadEdit
-from headpursuit.evaluation.cells import Measure
-from headpursuit.evaluation.goals import Goal, Limit
+from headpursuit.evaluation.goals import Goal, Limit, Trial
 from headpursuit.evaluation.metrics import Metric
 from headpursuit.evaluation.results import Comparison, ConceptResult, DataUsed, Example, Kept, Results, Row, Verdict
 from headpursuit.ranking.describe import HeadDescription
 from headpursuit.ranking.ranking import HeadRanking
-from headpursuit.tuning.search import Trial
 from headpursuit.tuning.tune import Point, Tuned
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "black", "white", "pink", "brown")
@@ -182,7 +180,7 @@ def mnist(*, model=LLAVA, recipe="classify-mnist") -> Results:
 
 def tuned() -> Tuned:
     """A tuned edit beside a fixed one, all of whose trials cost more than is allowed."""
-    target, quality = Measure("captioning", "colours words"), Measure("captioning", "CIDEr")
+    target, quality = Metric("captioning", "colours words"), Metric("captioning", "CIDEr", better="higher")
     goal = Goal("colours", target, (Limit(quality, 0.05),), reach=0.2)
     edits = [HeadEdit(["L1.H1", "L2.H2"][: k % 2 + 1], scale=-1.0 + k / 8) for k in range(8)]
     trials = tuple(Trial(k, edit, "somp", 0.1 * k, 7.0 + k, 0.1 * k, 7.0 + k) for k, edit in enumerate(edits))

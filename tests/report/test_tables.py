@@ -37,17 +37,17 @@ def test_published_numbers_stand_beside_those_of_the_same_checkpoint_alone():
 
 
 def test_every_published_series_belongs_to_a_row_of_its_recipe():
-    from headpursuit.evaluation.prepare import Source, known_aims
+    from headpursuit.evaluation.prepare import Source, known_concepts
 
     assert len(published()) == 20
     for series in published():
         assert series.recipe in recipe_names()
         recipe = load_recipe(series.recipe)
-        (aim,) = known_aims(recipe, Source())
-        assert (recipe.model, aim.name, recipe.edit.k) == (series.checkpoint, series.concept, series.k)
+        (concept,) = known_concepts(recipe, Source())
+        assert (recipe.model, concept.name, recipe.edit.k) == (series.checkpoint, series.concept, series.k)
         assert series.scale in recipe.edit.scales
         assert series.task in {task.name for task in recipe.tasks}
-        assert series.metric in {aim.spec.target, "CIDEr"}
+        assert series.metric in {concept.spec.target, "CIDEr"}
         assert len(series.somp) == len(series.k)
         assert series.value(series.task, series.metric, "somp", series.k[-1]) == series.somp[-1]
         assert series.value(series.task, "another", "somp", 8) is None

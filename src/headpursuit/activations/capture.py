@@ -4,8 +4,6 @@ Activations are read by a forward pre-hook on the output projection. Its input h
 kernel filled it; behind the projection they are already mixed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The common part of every capture, whether it keeps rows or only their moments."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields

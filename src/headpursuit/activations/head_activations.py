@@ -1,7 +1,5 @@
 """The result of a capture: one row per sample for every head, and the weights that give them meaning."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Energies see only ``zᵀz`` (docs/pursuit.md), so every token of any number of samples fits in ``l·h·e²`` numbers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -78,7 +76,7 @@ def merge_moments(parts: Iterable[HeadMoments]) -> HeadMoments:
         HeadPursuitError: there are none, or they are of different models or positions.
 
     >>> parts = [hp.capture(model, part, positions="all", progress=False) for part in (samples[:12], samples[12:])]
-    >>> whole = hp.merge_moments(parts)
+    >>> whole = merge_moments(parts)
     >>> whole.n == parts[0].n + parts[1].n
     True
     """

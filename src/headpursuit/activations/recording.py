@@ -1,7 +1,5 @@
 """Recording what enters the output projections while the model runs once, reduced inside the hook."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

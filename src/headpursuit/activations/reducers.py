@@ -1,7 +1,5 @@
 """Reductions of a batch inside the hooks, and of batches to a whole: rows are joined, moments are added."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

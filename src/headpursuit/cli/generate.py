@@ -1,7 +1,5 @@
 """``headpursuit generate``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """The application: its commands, and what becomes of a mistake."""
 
-from __future__ import annotations
-
 import os
 import sys
 from typing import Annotated

@@ -1,7 +1,5 @@
 """``headpursuit models``."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The options that several commands share."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable

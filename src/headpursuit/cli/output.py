@@ -1,7 +1,5 @@
 """How commands show results and mistakes, and what they look at before any work is done."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -1,7 +1,5 @@
 """Built-in concepts: their descriptions, and their words drawn from libraries only when asked for."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache

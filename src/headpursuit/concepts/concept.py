@@ -1,7 +1,5 @@
 """A concept: a named list of words, given in code, built in, or read from a file."""
 
-from __future__ import annotations
-
 import csv
 import difflib
 import io

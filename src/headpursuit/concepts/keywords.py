@@ -1,7 +1,5 @@
 """Word lists from a language model: offensive words of model answers, and words for images without their class names."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

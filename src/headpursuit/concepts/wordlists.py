@@ -1,7 +1,5 @@
 """Words that no library lists for us, from ``words.toml``."""
 
-from __future__ import annotations
-
 import tomllib
 from functools import cache
 from importlib import resources

@@ -1,7 +1,5 @@
 """TriviaQA's normalisation of answers, by which questions are sorted and answers are compared."""
 
-from __future__ import annotations
-
 import re
 import string
 

@@ -1,7 +1,5 @@
 """Names of classes as a person writes them: those of the paper's data sets, and how a folder's name becomes one."""
 
-from __future__ import annotations
-
 import difflib
 import re
 import tomllib

@@ -1,7 +1,5 @@
 """The demo's samples as records, so that its recipes run through the same tasks as those of real data sets."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 

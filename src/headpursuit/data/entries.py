@@ -1,7 +1,5 @@
 """What a reader finds in a data set before anything is picked: which part an item belongs to, and how to make it."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

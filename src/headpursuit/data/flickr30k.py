@@ -1,7 +1,5 @@
 """Flickr30k (Young et al. 2014): captions in any of the files that go round, images in a folder beside them."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re

@@ -1,7 +1,5 @@
 """Images in folders, one folder a class, and the official layouts of GTSRB, DTD and SVHN."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterator, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """Data sets from the Hub (or a local copy of a repository), by the library datasets, as the same entries as local files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial

@@ -1,7 +1,5 @@
 """Load a data set's records: from local files in its official format, or from the Hub, by the same code."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

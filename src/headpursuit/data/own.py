@@ -1,7 +1,5 @@
 """Records of a user's own: rows of a file or of a list, their fields named by the recipe."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path

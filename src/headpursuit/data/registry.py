@@ -3,8 +3,6 @@
 Revisions are the commits that others' published evaluations pin; where we found none, the Hub's newest is read and named.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

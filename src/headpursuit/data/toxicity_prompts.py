@@ -1,7 +1,5 @@
 """RealToxicityPrompts (Gehman et al. 2020) and Thoroughly Engineered Toxicity (Luong et al. 2024)."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from functools import partial

@@ -1,7 +1,5 @@
 """TriviaQA (Joshi et al. 2017): the official JSON files, and the Hub's rows of the same content."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from functools import partial

@@ -1,7 +1,5 @@
 """Real handwritten digits, from scikit-learn's copy of the UCI test set (1797 pictures of 8 × 8)."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Questions with one short answer: countries and their capitals, and other facts as a control."""
 
-from __future__ import annotations
-
 import hashlib
 import tomllib
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The names of the demo's splits: what it learned from, what heads are chosen on, and what they are judged by."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 Split = Literal["train", "selection", "test"]

@@ -1,7 +1,5 @@
 """Scaling while a model runs: hooks in front of output projections multiply what enters."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any

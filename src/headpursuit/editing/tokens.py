@@ -6,8 +6,6 @@ outside, by a hook around ``forward`` and a thin cover around ``generate``, so t
 calls the model itself is followed as well.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

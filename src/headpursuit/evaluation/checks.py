@@ -1,7 +1,5 @@
 """What a recipe asks of a model, checked against its configuration and tokenizer before any weight is read."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from headpursuit.concepts import resolve

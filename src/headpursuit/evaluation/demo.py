@@ -1,7 +1,5 @@
 """The demo: six recipes on the embedded model, each with its goals, run one after the other."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

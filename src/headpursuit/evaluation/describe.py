@@ -1,7 +1,5 @@
 """A recipe that names heads: SOMP over the whole vocabulary, the logit lens beside it, layer by layer."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from tqdm.auto import tqdm

@@ -4,8 +4,6 @@ The paper's protocol (section 4): the unedited model, SOMP, the logit lens, and 
 chose and none of them. Heads are chosen on selection data; every number is of test data.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -129,6 +127,8 @@ def gather(
     prepared = prepare(recipe, source)
     others = [concept for concept in prepared.concepts if concept not in known]
     check_words(recipe, others, model, revision=revision)
+    for concept in prepared.concepts:
+        wishes(prepared, concept, prepared.tasks)  # refuses a goal that no scale serves
     return prepared
 
 

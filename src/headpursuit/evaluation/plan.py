@@ -1,7 +1,5 @@
 """What a recipe would run, and how long that takes."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """What a recipe needs beside a model: concepts, test tasks, and selection samples that share nothing with them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache

@@ -1,7 +1,5 @@
 """Captures and rankings of a run, kept on disk beside its cells, so that a run which was cut off does neither again."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ The wording is our own and can be replaced. It is part of a result's identity, b
 what is measured: ``Task.identity`` holds it beside the data's fingerprint, the parsing and the scorers.
 """
 
-from __future__ import annotations
-
 import re
 import string
 from collections.abc import Callable, Collection, Mapping, Sequence

@@ -5,8 +5,6 @@ and the model's own probabilities are read at the tokens that predict it. Both r
 the effect of an edit is the difference of two calls on the same samples, paired sample by sample (issue 5, point 2).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Tasks that need no generation: the concept's log-odds along given answers, and the likelihood of neutral text."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The goals of a recipe: which number of heads they settle on, on selection data, and what came of it on test data."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal

@@ -5,8 +5,6 @@ the edited columns of the projection's input and adds ``(α − 1) W_h``; IA3 wi
 the input itself.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A checkpoint with an edit in its weights: the original's files, in which only the edited columns have other values."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """From an edit to a folder that others can load: ``hp.export``."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

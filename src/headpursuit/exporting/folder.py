@@ -1,7 +1,5 @@
 """A folder that appears complete or not at all, and what goes into it unchanged."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterator, Sequence

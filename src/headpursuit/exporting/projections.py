@@ -1,7 +1,5 @@
 """The model that is exported, and the tensors of its files in which the edited heads lie."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The provenance of an export: the edit and where it came from, in a file for programs and in the model card."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

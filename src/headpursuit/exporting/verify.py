@@ -1,7 +1,5 @@
 """Verification of an export: it is loaded again and compared with the edit, number by number and byte by byte."""
 
-from __future__ import annotations
-
 import filecmp
 import math
 from collections.abc import Sequence

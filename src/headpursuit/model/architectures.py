@@ -1,7 +1,5 @@
 """The table of what holds for which architecture; it comes with the package and is made by ``make architectures``."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path

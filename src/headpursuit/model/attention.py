@@ -1,7 +1,5 @@
 """Attention modules of one layer, by structure: a module named like attention that owns the last linear map of its branch."""
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ Eager attention calls a softmax over ``(…, heads, queries, keys)``, sdpa one f
 ``(…, heads, queries, width)``. Both can be seen, and changed, from PyTorch's function mode without touching the model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 transformers renames keys while loading, differently from release to release; the ends of names and the contents stay.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

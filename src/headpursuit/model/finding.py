@@ -5,8 +5,6 @@ that owns an output projection (the last linear map before the residual stream).
 :mod:`headpursuit.model.selfcheck` proves it, or refuses the model.
 """
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """The form in which a processor takes images, and the tokens of their patches; found by asking the processor."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """From samples to the tensors that a model takes: chat template, images, padding, and which token is what."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal

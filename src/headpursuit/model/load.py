@@ -1,7 +1,5 @@
 """Opening a model: ``hp.load`` for a name or a folder, ``hp.wrap`` for a model already in memory."""
 
-from __future__ import annotations
-
 import copy
 import warnings
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A model and its processor as they were loaded: what they take, and where they came from."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass

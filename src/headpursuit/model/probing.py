@@ -1,7 +1,5 @@
 """Running a model on made-up tokens, images and encoder states, to see what its modules do."""
 
-from __future__ import annotations
-
 import inspect
 from typing import Any
 

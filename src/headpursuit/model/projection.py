@@ -1,7 +1,5 @@
 """The output projection, cut into one block of rows a head."""
 
-from __future__ import annotations
-
 from typing import Any, cast
 
 import torch

@@ -4,8 +4,6 @@ Layers have many norms, and decoders of BART's kind one behind the embedding tha
 model runs on a few tokens, and the final norm is the module whose output is what the unembedding reads.
 """
 
-from __future__ import annotations
-
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import takewhile

@@ -1,7 +1,5 @@
 """Contract 1, proven on every attach: the heads are those of a softmax kernel, and they add up to what attention writes."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any

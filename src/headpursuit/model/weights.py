@@ -4,8 +4,6 @@ They come from a model in memory or straight from a checkpoint's safetensors sha
 model. Which tensor of the files is which is settled once, while the model is there, by comparing contents.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -3,8 +3,6 @@
 `docs/pursuit.md` derives where each of these enters. All of them are upper bounds, none is an estimate.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

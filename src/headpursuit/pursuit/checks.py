@@ -1,7 +1,5 @@
 """The rules that every pursuit here obeys alike: what counts as a tie, as exhausted, as constant, as bad input."""
 
-from __future__ import annotations
-
 from typing import Literal, get_args
 
 import torch

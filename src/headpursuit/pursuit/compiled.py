@@ -6,8 +6,6 @@ costs ``e`` of them. Torch has no such fused loop, numba makes one (:mod:`headpu
 ``fast``); without numba, and on a GPU, :mod:`headpursuit.pursuit.screened` gives the same answers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Algorithm 1 for one head with all its correlations in the cache, compiled by numba (the extra ``fast``)."""
 
-from __future__ import annotations
-
 import math
 
 import numba

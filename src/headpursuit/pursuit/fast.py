@@ -1,7 +1,5 @@
 """The public pursuits: one signal, all heads of a layer, many dictionaries at once, or second moments."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 
@@ -30,8 +28,8 @@ def somp(
 
     A plain signal ``(n, d)`` is treated as one head whose width is its rank (at most ``n``, at most ``d``).
 
-    >>> signal = hp.HeadSignal(acts.z[2][:, 2], acts.weights.projection(2)[2])  # L2.H2
-    >>> found = hp.somp(signal, acts.weights.unembedding(), n_atoms=3)
+    >>> signal = hp.pursuit.HeadSignal(acts.z[2][:, 2], acts.weights.projection(2)[2])  # L2.H2
+    >>> found = hp.pursuit.somp(signal, acts.weights.unembedding(), n_atoms=3)
     >>> [acts.tokenizer.decode([row]) for row in found.support]
     [' triangles', ' crosses', ' squares']
     >>> [round(share, 2) for share in found.explained_variance.tolist()]
@@ -84,7 +82,7 @@ def somp_heads(
         Exact by the argument of ``docs/pursuit.md``; ties within 1e-6 of each other apart, where float64 itself may order
         them differently.
 
-    >>> support, explained = hp.somp_heads(
+    >>> support, explained = hp.pursuit.somp_heads(
     ...     acts.z[2], acts.weights.projection(2), acts.weights.unembedding(), n_atoms=3
     ... )
     >>> [acts.tokenizer.decode([row]) for row in support[14]]
@@ -130,7 +128,7 @@ def somp_many(
     Raises:
         HeadPursuitError: as `somp_heads`, and for a dictionary that is empty or names a row that does not exist.
 
-    >>> found = hp.somp_many(
+    >>> found = hp.pursuit.somp_many(
     ...     acts.z[1], acts.weights.projection(1), acts.weights.unembedding(), [[5, 6, 7, 8], [90, 91, 92]], n_atoms=3
     ... )
     >>> found.explained_variance.shape  # dictionaries, heads, steps
@@ -171,7 +169,7 @@ def somp_moments(
         HeadPursuitError: as `somp_heads`, and for moments that are not square.
 
     >>> moments = hp.capture(model, samples, positions="all", progress=False)
-    >>> found = hp.somp_moments(
+    >>> found = hp.pursuit.somp_moments(
     ...     moments.centered(1), moments.weights.projection(1), moments.weights.unembedding(), n_atoms=3
     ... )
     >>> found.explained_variance.shape

@@ -1,7 +1,5 @@
 """A whole vocabulary seen from the heads of one layer: low-precision columns with proven errors, exact ones on demand."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor

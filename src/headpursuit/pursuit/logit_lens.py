@@ -1,7 +1,5 @@
 """The logit lens on head outputs: the baseline, and one step of matching pursuit on one sample (Head Pursuit, section 3)."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor

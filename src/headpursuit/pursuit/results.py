@@ -1,7 +1,5 @@
 """Results of pursuits."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +20,7 @@ class Pursuit:
         explained_variance: share of the centred signal's ``‖H‖²`` explained after each step, in 0..1, shape ``(k,)``.
 
     >>> import torch
-    >>> found = hp.somp(torch.tensor([[1.0, 0, 0], [0, 2, 0]]), torch.eye(3), n_atoms=2, center=False)
+    >>> found = hp.pursuit.somp(torch.tensor([[1.0, 0, 0], [0, 2, 0]]), torch.eye(3), n_atoms=2, center=False)
     >>> found.support, found.explained_variance
     (tensor([1, 0]), tensor([0.8000, 1.0000], dtype=torch.float64))
     """

@@ -6,8 +6,6 @@ residual changes by ``− s qᵀ``, so a score changes by at most ``|q·d|·‖s
 at the atom. A step is over when the best exact score is not below any bound of an atom that was not scored exactly.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Protocol
 

@@ -1,7 +1,5 @@
 """The signal that a pursuit explains: the output of one head, kept as two factors."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from jaxtyping import Float

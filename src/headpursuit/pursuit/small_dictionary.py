@@ -1,7 +1,5 @@
 """A small dictionary, or many of them: everything in float64, and after one product nothing of width ``d``."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor

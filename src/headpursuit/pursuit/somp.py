@@ -4,8 +4,6 @@ Each step correlates the whole residual with the whole dictionary, takes the bes
 and subtracts: ``2·v·n·d`` operations a step. `headpursuit.pursuit.screened` gives the same answer for far less.
 """
 
-from __future__ import annotations
-
 import warnings
 
 import torch
@@ -63,7 +61,7 @@ def somp_literal(
 
     >>> import torch
     >>> signal = torch.tensor([[3.0, 0, 1], [-3, 0, 1], [0, 2, 1], [0, -2, 1]])
-    >>> found = hp.somp_literal(signal, torch.eye(3), n_atoms=2)
+    >>> found = hp.pursuit.somp_literal(signal, torch.eye(3), n_atoms=2)
     >>> found.support.tolist(), [round(share, 3) for share in found.explained_variance.tolist()]
     ([0, 1], [0.692, 1.0])
     """

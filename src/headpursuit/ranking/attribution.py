@@ -6,8 +6,6 @@ than one?", equation 2) with its sign, and attribution patching (Syed, Rager and
 head writes; this asks what is made of it, and needs the model, answers, and memory for a backward pass.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any

@@ -1,7 +1,5 @@
 """Random controls as the paper draws them: as many heads in each layer as were chosen, none of the chosen ones."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

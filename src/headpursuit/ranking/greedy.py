@@ -1,7 +1,5 @@
 """Choose heads one after the other, each for what it adds to the edit of those before."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from typing import Any
 

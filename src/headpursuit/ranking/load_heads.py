@@ -1,7 +1,5 @@
 """Heads of a heads file, checked against the model that they are meant for."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from headpursuit.model.head_model import HeadModel

@@ -1,7 +1,5 @@
 """Ways to look at what a head writes, and their names."""
 
-from __future__ import annotations
-
 from typing import Literal, get_args
 
 from headpursuit.errors import HeadPursuitError

@@ -1,7 +1,5 @@
 """Random token sets that look like a concept's: as many atoms, of the same lengths, of tokens as frequent."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any

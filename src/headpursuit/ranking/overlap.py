@@ -1,7 +1,5 @@
 """Several concepts side by side: how many of their best heads they share, and a map of concepts over all heads."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Unpack

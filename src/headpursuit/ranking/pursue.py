@@ -1,7 +1,5 @@
 """Pursue the heads of a capture, whether it kept rows or only their moments."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from jaxtyping import Float

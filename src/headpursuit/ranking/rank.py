@@ -1,7 +1,5 @@
 """Score every head for a concept: the paper's SOMP ranking, and the logit lens beside it."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from typing import TypedDict

@@ -1,7 +1,5 @@
 """The significance of scores: a null of random token sets, p-values, and the false-discovery rate."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Unpack

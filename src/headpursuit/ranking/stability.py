@@ -1,7 +1,5 @@
 """Tests of how firmly the best heads stay the best when samples are drawn again, and when words are left out."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Unpack

@@ -1,7 +1,5 @@
 """Tables of a result in the paper's layout, with intervals, and with the published numbers where they may stand beside ours."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 

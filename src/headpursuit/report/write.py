@@ -1,7 +1,5 @@
 """Results on disk: everything a result can be shown as, written into a folder, and results read back from one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from headpursuit.drawing import save_figure

@@ -1,7 +1,5 @@
 """What an edit is tuned on: a tuning split, a test split that shares nothing with it, and the goal for both."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -340,18 +341,20 @@ def run_tuning(
         metrics=goal.metrics,
         concepts=(_concept_result(data, rankings),),
         data=_data_used(data),
-        settings={
-            "edit": edit.to_dict(),
-            "fixed": fixed.to_dict(),
-            "reach": goal.reach,
-            "rises": rises,
-            "limits": {one.metric.name: one.at_most for one in goal.limits},
-            **{key: value for key, value in vars(options).items() if key != "where"},
-            "where": [str(where) for where in options.where],
-            "scales": [low, high],
-            "tuning": {name: task.depends_on for name, task in data.tuning.items()},
-            "test": {name: task.depends_on for name, task in data.test.items()},
-        },
+        settings=_plain(
+            {
+                "edit": edit.to_dict(),
+                "fixed": fixed.to_dict(),
+                "reach": goal.reach,
+                "rises": rises,
+                "limits": {one.metric.name: one.at_most for one in goal.limits},
+                **{key: value for key, value in vars(options).items() if key != "where"},
+                "where": [str(where) for where in options.where],
+                "scales": [low, high],
+                "tuning": {name: task.depends_on for name, task in data.tuning.items()},
+                "test": {name: task.depends_on for name, task in data.test.items()},
+            }
+        ),
         draws=options.draws,
     )
     misses = tuple(_misses(goal, test, edit, wanted))
@@ -378,6 +381,11 @@ def trial_seconds(data: TuningData, model: HeadModel) -> dict[str, float]:
 
 def _title(concept: str) -> str:
     return f"tune {concept}"
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they are read back."""
+    return dict(json.loads(json.dumps(settings, default=str)))
 
 
 def _concept_result(data: TuningData, rankings: Mapping[str, HeadRanking]) -> ConceptResult:
