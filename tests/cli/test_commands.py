@@ -240,7 +240,7 @@ def test_concepts(capsys):
     ("words", "message"),
     [
         (["capture", "/no/model", "--samples", "{samples}", "--out", "{new}"], "could not be opened as a model"),
-        (["capture", "{model}", "--samples", "/no/file.txt", "--out", "{new}"], "there is no file /no/file.txt"),
+        (["capture", "{model}", "--samples", "/no/file.txt", "--out", "{new}"], "there is no file '/no/file.txt'"),
         (["capture", "{model}", "--samples", "{samples}", "--out", "{acts}"], "is not empty"),
         (["capture", "{model}", "--samples", "{samples}", "--out", "{new}", "--positions", "middle"], "choose one of mean"),
         (["describe", "/no/acts"], "is no capture"),

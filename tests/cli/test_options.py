@@ -48,7 +48,6 @@ EXCEPTIONS = {
     ("generate", "no_chat"): "Sample(chat=False)",
     ("generate", "prompt"): "one prompt each time it is given",
     ("generate", "temperature"): "handed on to transformers",
-    ("map", "concept"): "one concept each time it is given",
     ("map", "figure"): "where the map is drawn: .plot() in Python",
     ("map", "significance"): "draws, where a command draws for one purpose or for two",
     ("models", "name"): "a search in a packaged table",

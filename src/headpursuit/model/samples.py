@@ -164,7 +164,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
     """
     if not _exists(path):
         raise HeadPursuitError(
-            f"there is no file {path!s:.80}: give the path of a .txt, .jsonl, .csv or .parquet file or a folder; "
+            f"there is no file {str(path)!r:.80}: give the path of a .txt, .jsonl, .csv or .parquet file or a folder; "
             "a text is given in a list, [text]"
         )
     suffix = path.suffix.lower()
