@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 setup: $(STAMP) ## make the virtual environment
 
 demo: $(STAMP) ## the whole story on the embedded model; ends with demo-report/report.html
-	$(VENV)/bin/headpursuit demo --out demo-report --overwrite
+	$(VENV)/bin/headpursuit demo --out demo-report
 
 test: $(STAMP) ## run the tests
 	$(PY) -m pytest -n auto
