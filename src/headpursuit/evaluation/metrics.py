@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from headpursuit.data.answers import normalise_answer
-from headpursuit.errors import MissingExtraError
+from headpursuit.optional import optional_import
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -136,11 +136,7 @@ def cider_scorer() -> Any:
     Raises:
         MissingExtraError: pycocoevalcap is not installed.
     """
-    try:
-        from pycocoevalcap.cider.cider import Cider
-    except ImportError as error:
-        raise MissingExtraError("pycocoevalcap", extra="metrics", purpose="CIDEr") from error
-    return Cider()
+    return optional_import("pycocoevalcap.cider.cider", extra="metrics", purpose="CIDEr").Cider()
 
 
 # What a recipe may ask of the answers to its own questions, each from an answer and the accepted ones to a number.

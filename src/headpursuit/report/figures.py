@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from headpursuit.drawing import bars, effects, heat_map, matrices, overlap, readable, signed, sweep
+from headpursuit.drawing import bars, effects, heat_map, matrices, overlap, sweep
+from headpursuit.drawing.style import readable, signed
 from headpursuit.evaluation.results import ConceptResult, Results
 from headpursuit.ranking.overlap import ConceptMap
 from headpursuit.ranking.ranking import HeadRanking

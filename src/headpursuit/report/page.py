@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL.Image import Image
 
-from headpursuit.drawing import SELECTION_NAMES, effects, printable, readable, signed, to_svg
-from headpursuit.errors import HeadPursuitError, MissingExtraError
+from headpursuit.drawing import effects, to_svg
+from headpursuit.drawing.style import SELECTION_NAMES, printable, readable, signed
+from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.results import ConceptResult, Results
+from headpursuit.optional import optional_import
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.report.figures import described_figure, ranking_map, sweeps, transfer_figures
 from headpursuit.report.summary import EditSummary, edits
@@ -66,10 +68,7 @@ def page(what: Reportable, path: str | Path) -> Path:
 
 
 def _environment() -> Any:
-    try:
-        import jinja2
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("jinja2", extra="report", purpose="the HTML report") from error
+    jinja2 = optional_import("jinja2", extra="report", purpose="the HTML report")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("headpursuit.report"),
         autoescape=True,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headpursuit.drawing import COLOURS, INK, MARK, QUIET, effects, heat_map, new_figure, printable, readable, save_figure
+from headpursuit.drawing import effects, heat_map, new_figure, save_figure
+from headpursuit.drawing.style import COLOURS, INK, MARK, QUIET, printable, readable
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.metrics import count_words
 from headpursuit.evaluation.results import ConceptResult, Example, Results
@@ -122,13 +123,10 @@ def _draw_examples(figure: Figure, concept: ConceptResult, examples: Sequence[Ex
             left += 1.17
         elif example.prompt:
             y = _Pen(figure, left, y, right).write([(printable(example.prompt), "")], colour=QUIET) - 0.05
-        texts = [
-            ("before", marked(example.before, concept.counted)),
-            ("suppressed", marked(example.after or "", concept.counted)),
-        ]
-        if example.enhanced is not None:
-            texts.append(("enhanced", marked(example.enhanced, concept.counted)))
-        for label, pieces in texts:
+        for label, text in (("before", example.before), ("suppressed", example.after), ("enhanced", example.enhanced)):
+            if text is None:
+                continue
+            pieces = marked(text, concept.counted)
             colour = QUIET if label == "before" else COLOURS["somp"]
             figure.text(left / WIDTH, y / height, label, fontsize=8, color=colour, va="top", weight="bold")
             y = _Pen(figure, left, y - 0.16, right).write(pieces or [("(nothing)", "")]) - 0.07

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headpursuit.drawing import readable, signed
+from headpursuit.drawing.style import readable, signed
 from headpursuit.report.text import percent
 
 if TYPE_CHECKING:

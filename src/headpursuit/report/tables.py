@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from headpursuit.drawing import SELECTION_NAMES, readable, signed
+from headpursuit.drawing.style import SELECTION_NAMES, readable, signed
 from headpursuit.editing.where import ALL
-from headpursuit.errors import MissingExtraError
 from headpursuit.evaluation.published import Published, published_for
 from headpursuit.evaluation.results import ConceptResult, Results, Row
+from headpursuit.optional import optional_import
 from headpursuit.ranking.overlap import head_overlap
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.report.text import number, percent, shown, token
@@ -65,10 +65,8 @@ class Table:
         """
         caption = " ".join(part for part in (f"{self.title}.", self.note) if part)
         frame = self.frame.map(_latex).rename(columns=_latex)
-        try:
-            return frame.to_latex(index=False, caption=_latex(caption), column_format="l" * frame.shape[1])
-        except ImportError as error:
-            raise MissingExtraError("jinja2", extra="report", purpose="a table in LaTeX") from error
+        optional_import("jinja2", extra="report", purpose="a table in LaTeX")
+        return frame.to_latex(index=False, caption=_latex(caption), column_format="l" * frame.shape[1])
 
 
 def tables(what: Reportable) -> list[Table]:

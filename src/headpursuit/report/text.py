@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from headpursuit.drawing import printable
+from headpursuit.drawing.style import printable
 from headpursuit.evaluation.metrics import exact_match, word_pattern
 
 if TYPE_CHECKING:

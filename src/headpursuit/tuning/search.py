@@ -16,10 +16,11 @@ from tqdm.auto import tqdm
 
 from headpursuit.editing.edit import Factor, HeadEdit
 from headpursuit.editing.where import ALL, Where, as_where
-from headpursuit.errors import HeadPursuitError, MissingExtraError
+from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.cells import Cells
 from headpursuit.evaluation.goals import Goal, Trial, choose, tried
 from headpursuit.model.heads import Head
+from headpursuit.optional import optional_import
 
 if TYPE_CHECKING:
     import optuna
@@ -168,10 +169,7 @@ def _minimise(
 @contextmanager
 def _quiet_optuna() -> Iterator[Any]:
     """optuna without its log lines; its verbosity is put back, since it is the whole process's."""
-    try:
-        import optuna
-    except ImportError as error:
-        raise MissingExtraError("optuna", extra="tune", purpose="tuning an edit") from error
+    optuna = optional_import("optuna", extra="tune", purpose="tuning an edit")
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:

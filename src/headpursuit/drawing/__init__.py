@@ -1,0 +1,10 @@
+"""Every drawing of the package: arrays, labels and plain values in, matplotlib figures out.
+
+Sizes are inches. Nothing needs a display, and the same values always give the same file.
+"""
+
+from headpursuit.drawing.charts import bars, effects, sweep, trade_off
+from headpursuit.drawing.figure import new_figure, save_figure, to_svg
+from headpursuit.drawing.heat_map import heat_map, matrices, overlap
+
+__all__ = ["bars", "effects", "heat_map", "matrices", "new_figure", "overlap", "save_figure", "sweep", "to_svg", "trade_off"]
