@@ -35,9 +35,8 @@ def new_figure(*, width: float = 6.4, height: float = 4.0) -> Figure:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    mpl, canvas = (
-        optional_import(f"matplotlib.{name}", extra="report", purpose="a figure") for name in ("figure", "backends.backend_agg")
-    )
+    mpl = optional_import("matplotlib.figure", extra="report", purpose="a figure")
+    canvas = optional_import("matplotlib.backends.backend_agg", extra="report", purpose="a figure")
     # Text is measured at the resolution at which it will be drawn, or its hinting moves every word.
     figure: Figure = mpl.Figure(figsize=(width, height), dpi=DPI, facecolor=PAPER)
     canvas.FigureCanvasAgg(figure)
