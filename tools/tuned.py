@@ -8,7 +8,6 @@ import headpursuit as hp
 from headpursuit.drawing import save_figure
 from headpursuit.evaluation.results import Comparison
 from headpursuit.model.head_model import HeadModel
-from headpursuit.report.figures import tuning_figure
 from headpursuit.report.tables import tables
 from headpursuit.report.text import number
 from headpursuit.tuning.tune import Tuned
@@ -29,10 +28,9 @@ def tuned_section(model: HeadModel, *, out: Path, images: Path, limit: int | Non
     found: list[Tuned] = []
     for name in CONCEPTS:
         print(f"tune {name}", flush=True)
-        options = {"reach": "fixed", "trials": TRIALS, "limit": limit or LIMIT, "seed": seed}
-        tuned = hp.tune(model, hp.concept(name), out=out / name, **options)
+        tuned = hp.tune(model, None, name, out=out / name, reach="fixed", trials=TRIALS, limit=limit or LIMIT, seed=seed)
         found.append(tuned)
-        save_figure(tuning_figure(tuned), images / f"tune-{name}.png")
+        save_figure(tuned.plot(), images / f"tune-{name}.png")
     parts.append("\n".join(_verdict(tuned) for tuned in found))
     for tuned in found:
         name = tuned.goal.concept
