@@ -6,6 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+import typer
+
+from headpursuit.cli.main import app
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -15,6 +18,7 @@ DOCUMENTS = [
     *sorted((ROOT / "docs" / "decisions").glob("*.md")),
 ]
 NAMED = re.compile(r"`((?:[\w.]+/)*[\w.]+\.(?:py|toml)|(?:[\w]+/)+)`")
+WRITTEN = re.compile(r"(?:^\$? *|`)headpursuit ([a-z]+(?: [^`\n]*)?)", re.MULTILINE)
 LINKED = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 
 
@@ -40,3 +44,21 @@ def test_every_room_is_on_the_map():
     }
     named = set(NAMED.findall((ROOT / "docs" / "architecture.md").read_text()))
     assert rooms - named == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_have_the_options_that_documents_give_them(document):
+    commands = typer.main.get_command(app).commands
+    wrong = []
+    for line in WRITTEN.findall(document.read_text()):
+        name, _, rest = line.partition(" ")
+        if name not in commands:
+            wrong.append(line)
+            continue
+        known = {spelling for one in commands[name].params for spelling in (*one.opts, *one.secondary_opts)} | {"--help"}
+        wrong += [f"{name}: {option}" for option in re.findall(r"(?<!\S)\[?(--[\w-]+)", rest) if option not in known]
+    assert wrong == []
+
+
+def test_commands_are_found_in_documents():
+    assert sum(len(WRITTEN.findall(document.read_text())) for document in DOCUMENTS) > 40

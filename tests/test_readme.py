@@ -1,11 +1,13 @@
-"""The front page's Python runs, on the demo model and with a small file of questions."""
+"""The Python of the front page and of the page on recipes runs, on the demo model and with small files of questions."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import headpursuit as hp
+from headpursuit.data.demo import demo_records
 
 README = Path(__file__).parents[1] / "README.md"
 CHECKPOINT = "mistralai/Mistral-7B-Instruct-v0.2"
@@ -24,3 +26,24 @@ def test_the_python_of_the_front_page_runs(tmp_path, monkeypatch, capsys):
     assert hp.HeadRanking.load("heads.json") == names["ranking"]
     shown = capsys.readouterr().out
     assert "L2.H14: " in shown
+
+
+def test_the_recipe_and_the_python_of_the_documents_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = (README.parent / "docs" / "recipes.md").read_text(encoding="utf-8")
+    records = demo_records("demo-countries", split="test", limit=40, seed=0)
+    rows = [{"text": record.text, "answers": list(record.answers)} for record in records]
+    (toml,) = re.findall(r"^```toml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    (python,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    Path("capitals.toml").write_text(toml)
+    Path("questions.jsonl").write_text(
+        "\n".join(json.dumps({"question": row["text"], "aliases": row["answers"]}) for row in rows)
+    )
+    results = hp.evaluate("capitals.toml", progress=False)
+    assert {row.metric for row in results.rows} >= {"exact", "countries words"}
+    assert results.concepts[0].verdicts
+    names: dict[str, object] = {"rows": rows}
+    exec(python, names)
+    loaded = names["results"]
+    assert {row.selection for row in loaded.rows} == {"none", "somp", "logit_lens", "random"}
+    assert Path("effects.png").is_file()
