@@ -1,8 +1,6 @@
 """A concept: a named list of words, given in code, built in, or read from a file."""
 
-import csv
 import difflib
-import io
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +9,8 @@ from pathlib import Path
 
 from headpursuit.concepts.builtin import BUILTIN, built_in_words, canonical_name
 from headpursuit.errors import HeadPursuitError
-from headpursuit.files import parse_json, read_text
+from headpursuit.files import read_json, read_lines
+from headpursuit.model.rows import exists, read_table
 
 # "C#" is a word and "red # warm" is a word with a remark, so a remark needs a blank before it.
 _REMARK = re.compile(r"(^|\s)#.*$")
@@ -124,7 +123,7 @@ def _from_text(text: str) -> Concept:
     short = " ".join(text[:_LONGEST].split()) + (" …" if len(text) > _LONGEST else "")
     if text.strip() and "\n" not in text:
         path = Path(text).expanduser()
-        if _exists(path):
+        if exists(path):
             return _read(path)
         if "," in text:
             words = [word.strip() for word in text.split(",") if word.strip()]
@@ -137,13 +136,6 @@ def _from_text(text: str) -> Concept:
         f"no built-in concept {short!r}: {hint}there are {', '.join(BUILTIN)}; "
         "or give words (red,green,blue) or a file of words"
     )
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # too long for a file's name, or with a zero byte in it
-        return False
 
 
 def _name_of(words: Sequence[object]) -> str:
@@ -175,20 +167,15 @@ def _read(path: Path) -> Concept:
         raise HeadPursuitError(f"{path} is a folder: a concept is one file (.txt, .csv or .json)")
     if not path.is_file():
         raise HeadPursuitError(f"no concept file {path}: give a .txt, .csv or .json file, or one of {', '.join(BUILTIN)}")
-    text = read_text(path)
     suffix = path.suffix.lower()
     if suffix == ".json":
-        return _from_json(path, text)
-    words = _from_csv(path, text) if suffix == ".csv" else [_REMARK.sub("", line) for line in text.splitlines()]
+        return _from_json(path)
+    words = _from_csv(path) if suffix == ".csv" else [_REMARK.sub("", line.rstrip()) for _, line in read_lines(path)]
     return _named(path.stem, words, path)
 
 
-def _from_csv(path: Path, text: str) -> list[str]:
-    reader = csv.reader(io.StringIO(text), skipinitialspace=True, strict=True)
-    try:
-        table = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    except csv.Error as error:
-        raise HeadPursuitError(f"{path}, line {reader.line_num}: not readable as CSV ({error})") from error
+def _from_csv(path: Path) -> list[str]:
+    table = [row for row in read_table(path, delimiter=",", skip_blanks=True) if any(cell.strip() for cell in row[1])]
     if not table:
         return []
     header = [cell.strip().lower() for cell in table[0][1]]
@@ -207,8 +194,8 @@ def _from_csv(path: Path, text: str) -> list[str]:
     return words
 
 
-def _from_json(path: Path, text: str) -> Concept:
-    content = parse_json(text, where=str(path))
+def _from_json(path: Path) -> Concept:
+    content = read_json(path)
     fields = content if isinstance(content, dict) else {"words": content}
     words = fields.get("words")
     if not isinstance(words, list):
