@@ -196,11 +196,15 @@ def csv_text(frame: Any, **options: Any) -> str:
 
 
 # What spreadsheets take for a formula, but for numbers and intervals, which hold nothing that could be called.
-_FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d\s.,\[\]()%e±+−–-]*$)")
+_FORMULA = re.compile(r"[=@\t\n]|[+-](?![\d\s.,\[\]()%e±+−–-]*$)")
 
 
 def _no_formula(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
+    if not isinstance(cell, str):
+        return cell
+    # A carriage return alone is not put in quotes, and what follows it would begin a cell.
+    text = cell.replace("\r\n", "\n").replace("\r", "\n")
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def digest(about: Mapping[str, Any]) -> str:

@@ -155,6 +155,8 @@ def _clean(name: str, words: Iterable[str]) -> tuple[str, ...]:
             raise HeadPursuitError(
                 f"concept {name!r}: {cleaned[:30] + ' …'!r} is a text of {len(cleaned)} characters: give single words"
             )
+        if any("\ud800" <= sign <= "\udfff" for sign in cleaned):
+            raise HeadPursuitError(f"concept {name!r}: {cleaned!r} holds half a surrogate pair, which is no character")
         if cleaned:
             seen.setdefault(cleaned)
     if not seen:

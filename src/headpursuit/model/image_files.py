@@ -71,7 +71,7 @@ def as_image(value: Any, *, folder: Path | None, where: str) -> PIL.Image.Image 
             try:
                 return PIL.Image.open(io.BytesIO(data))  # decoded when it is needed
             except (OSError, ValueError) as error:
-                raise HeadPursuitError(f"{where}: the image cannot be read ({error})") from error
+                raise HeadPursuitError(f"{where}: the image cannot be read (it is none that Pillow knows)") from error
     if value is None or (isinstance(value, str) and not value):
         return None
     if isinstance(value, str | Path):
@@ -101,6 +101,8 @@ def open_image(image: Any, *, where: str) -> PIL.Image.Image:
                 return _as_seen(opened)
     except (PIL.Image.DecompressionBombWarning, PIL.Image.DecompressionBombError) as error:
         raise HeadPursuitError(f"{where}: the image{name} has more than {MOST_PIXELS:,} pixels; make it smaller") from error
+    except PIL.UnidentifiedImageError as error:
+        raise HeadPursuitError(f"{where}: the image{name} cannot be read (it is none that Pillow knows)") from error
     # Decoders raise whatever they meet in broken bytes.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -123,6 +125,8 @@ def _eight_bits(image: PIL.Image.Image, written_as: str | None) -> PIL.Image.Ima
     # Pillow gives 16-bit PGM as 32 bits.
     if image.mode.startswith("I;16") or (image.mode == "I" and written_as == "PPM"):
         return PIL.Image.fromarray(((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8))
-    if pixels.min() < 0 or pixels.max() > 255 or (image.mode == "F" and 0 < pixels.max() <= 1):
-        raise ValueError(f"its pixels are numbers from {pixels.min()} to {pixels.max()}; save it with 8 or 16 bits a channel")
+    low, high = pixels.min(), pixels.max()
+    # Fractions up to 1 are a scale of their own, and NaN is on none.
+    if not 0 <= low <= high <= 255 or (image.mode == "F" and 0 < high <= 1):
+        raise ValueError(f"its pixels are numbers from {low} to {high}; save it with 8 or 16 bits a channel")
     return image

@@ -6,7 +6,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
-from itertools import chain, count, zip_longest
+from itertools import chain, zip_longest
 from numbers import Number
 from pathlib import Path
 from typing import Any, TextIO
@@ -82,34 +82,29 @@ def json_items(path: Path) -> Iterator[tuple[str, Any]]:
     """
     decoder = json.JSONDecoder(**AS_WRITTEN)
     with open_packed(path) as packed, io.TextIOWrapper(packed, encoding="utf-8-sig") as file:
-        text, at = "", 0
-        for number in count(1):
-            where, problem = f"{path.name} item {number}", "the list has no end"
-            while True:
-                if (_EMPTY if number == 1 else _CLOSED).match(text, at):
-                    return
-                before = (_OPENED if number == 1 else _COMMA).match(text, at)
-                if before is None and text[at:].strip():
-                    what = (
-                        "expected a list of prompts or records; a file of one object a line is a .jsonl" if number == 1 else ""
-                    )
-                    raise HeadPursuitError(f"{where}: not JSON ({what or 'no comma in front of it'})")
-                try:
-                    item, end = decoder.raw_decode(text, before.end() if before else len(text))
-                    if end < len(text):  # else a number may go on
-                        break
-                except json.JSONDecodeError as error:
-                    problem = error.msg
-                except RecursionError as error:
-                    raise too_deep(where) from error
-                # What is not understood yet doubles, so that a long item is not begun again too often.
-                part = _read(file, max(2**16, len(text) - at), path)
-                text, at = text[at:] + part, 0
-                if not part or len(text) > LONGEST_LINE:
-                    raise HeadPursuitError(f"{where}: not JSON ({problem if not part else 'too long'})")
-            check_depth(item, where=where)
-            at = end
-            yield where, item
+        text, at, number = "", 0, 1
+        while not (_EMPTY if number == 1 else _CLOSED).match(text, at):
+            where, problem = f"{path.name} item {number}", "the list does not end"
+            before = (_OPENED if number == 1 else _COMMA).match(text, at)
+            if before is None and text[at:].strip():
+                wanted = "a list of prompts or records; call a file of one object a line .jsonl" if number == 1 else "a comma"
+                raise HeadPursuitError(f"{where}: not JSON (expected {wanted})")
+            try:
+                item, end = decoder.raw_decode(text, before.end()) if before else (None, len(text))
+            except json.JSONDecodeError as error:
+                end, problem = len(text), error.msg
+            except RecursionError as error:
+                raise too_deep(where) from error
+            if end < len(text):  # else the item may go on
+                check_depth(item, where=where)
+                yield where, item
+                at, number = end, number + 1
+                continue
+            # What is not understood yet doubles, so that a long item is not begun again too often.
+            part = _read(file, max(2**16, len(text) - at), path)
+            text, at = text[at:] + part, 0
+            if not part or len(text) > LONGEST_LINE:
+                raise HeadPursuitError(f"{where}: not JSON ({f'more than {LONGEST_LINE:,} characters' if part else problem})")
 
 
 _EMPTY, _OPENED, _COMMA, _CLOSED = (re.compile(rf"\s*{signs}\s*") for signs in (r"\[\s*\]", r"\[", ",", r"\]"))
