@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headpursuit.concepts.builtin import BUILTIN, built_in_words, canonical_name
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, shown
 from headpursuit.files import read_json, read_lines
 from headpursuit.model.rows import exists, read_table
 
@@ -97,7 +97,7 @@ def as_concept(concept: ConceptLike) -> Concept:
     if isinstance(concept, str):
         return _from_text(concept)
     if isinstance(concept, Mapping) or not isinstance(concept, Iterable):
-        raise HeadPursuitError(f"{concept!r:.60} is no concept: give a name, a list of words, a file or hp.Concept(...)")
+        raise HeadPursuitError(f"{shown(concept)} is no concept: give a name, a list of words, a file or hp.Concept(...)")
     words = list(concept)
     return Concept(_name_of(words), tuple(words))
 
@@ -140,7 +140,8 @@ def _from_text(text: str) -> Concept:
 
 def _name_of(words: Sequence[object]) -> str:
     more = ", …" if len(words) > _IN_A_NAME else ""
-    return textwrap.shorten(", ".join(map(str, words[:_IN_A_NAME])), 60, placeholder="…") + more or "words"
+    first = ", ".join(word if isinstance(word, str) else shown(word) for word in words[:_IN_A_NAME])
+    return textwrap.shorten(first, 60, placeholder="…") + more or "words"
 
 
 def _clean(name: str, words: Iterable[str]) -> tuple[str, ...]:
@@ -149,7 +150,7 @@ def _clean(name: str, words: Iterable[str]) -> tuple[str, ...]:
     seen: dict[str, None] = {}
     for word in words:
         if not isinstance(word, str):
-            raise HeadPursuitError(f"concept {name!r}: {word!r} is a {type(word).__name__}, not a word")
+            raise HeadPursuitError(f"concept {name!r}: {shown(word)} is a {type(word).__name__}, not a word")
         cleaned = " ".join(word.split())
         if len(cleaned) > _LONGEST:
             raise HeadPursuitError(
@@ -204,7 +205,7 @@ def _from_json(path: Path) -> Concept:
         raise HeadPursuitError(f'{path}: expected a list of words, or an object with "words": [...]')
     for position, word in enumerate(words, start=1):
         if not isinstance(word, str):
-            raise HeadPursuitError(f"{path}: item {position} of the list is {word!r}, not a word in quotes")
+            raise HeadPursuitError(f"{path}: item {position} of the list is {shown(word)}, not a word in quotes")
     name = fields.get("name")
     description = fields.get("description")
     return _named(
