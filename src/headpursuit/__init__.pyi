@@ -13,7 +13,7 @@ from .model.anatomy import Anatomy
 from .model.head_model import HeadModel
 from .model.heads import Head
 from .model.load import load, wrap
-from .model.samples import Sample
+from .model.samples import Sample, as_samples
 from .ranking.attribution import attribute
 from .ranking.controls import random_controls
 from .ranking.describe import describe
@@ -39,6 +39,7 @@ __all__ = [
     "Results",
     "Sample",
     "__version__",
+    "as_samples",
     "attribute",
     "capture",
     "concept",

@@ -10,3 +10,12 @@ class MissingExtraError(HeadPursuitError):
 
     def __init__(self, package: str, *, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs {package}, which is not installed: pip install 'headpursuit[{extra}]'")
+
+
+def shown(value: object) -> str:
+    """A value as a few words of one line, for a message."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # an integer of more digits than Python writes
+        text = type(value).__name__
+    return text if len(text) <= 60 else f"{text[:60]}…"

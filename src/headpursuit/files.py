@@ -1,13 +1,23 @@
 """Files of users and of our own: read with errors that name file and line, written whole, kept inside their folder."""
 
+import gzip
 import hashlib
+import io
 import json
 import os
+import re
+import sys
+import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from headpursuit.errors import HeadPursuitError
+from headpursuit.optional import optional_import
+
+LONGEST_LINE = 64 * 2**20  # bytes
+DEEPEST_JSON = 100  # lists and objects inside one another
 
 
 def read_text(path: Path) -> str:
@@ -27,22 +37,62 @@ def read_text(path: Path) -> str:
         raise HeadPursuitError(f"{path} line {line}: not UTF-8; save the file as UTF-8") from error
 
 
-def parse_json(text: str, *, where: str) -> Any:
+def parse_json(text: str, *, where: str, one_line: bool = False, as_written: bool = False) -> Any:
     """The value that a text holds as JSON.
 
     Args:
         text: the text.
         where: where it stands, for the message (``questions.jsonl``).
+        one_line: the text is one line of a file, which ``where`` names.
+        as_written: give numbers as the text that they are written with, since ``1.10`` is no other answer than ``1.10``.
 
     Raises:
-        HeadPursuitError: the text is not JSON (names the line).
+        HeadPursuitError: the text is not JSON (names the line), nested more than ``DEEPEST_JSON`` levels deep, or with a number
+            of more digits than Python reads.
     """
     try:
-        return json.loads(text)
+        value = json.loads(text, **AS_WRITTEN if as_written else {})
     except json.JSONDecodeError as error:
+        if one_line:
+            raise HeadPursuitError(f"{where}: not JSON ({error.msg}); write one object a line") from error
         raise HeadPursuitError(f"{where}, line {error.lineno}: not valid JSON ({error.msg})") from error
-    except (ValueError, RecursionError) as error:
-        raise HeadPursuitError(f"{where}: not valid JSON ({type(error).__name__})") from error
+    except RecursionError as error:
+        raise too_deep(where) from error
+    except ValueError as error:
+        digits = f"a number of more than {sys.get_int_max_str_digits()} digits"
+        raise HeadPursuitError(f"{where}: not valid JSON ({digits}); write it shorter, or as a text") from error
+    # Counting brackets is cheap, and nearly every file has fewer.
+    if text.count("[") + text.count("{") > DEEPEST_JSON:
+        check_depth(value, where=where)
+    return value
+
+
+# Options of `json` that keep numbers as the text that they are written with.
+AS_WRITTEN: Mapping[str, Any] = {"parse_int": str, "parse_float": str}
+
+
+def check_depth(value: Any, *, where: str) -> None:
+    """Refuse what is nested deeper than the functions that walk through it can go.
+
+    Raises:
+        HeadPursuitError: it is nested more than ``DEEPEST_JSON`` levels deep.
+    """
+    level, depth = [value], 0
+    while level := [
+        inner
+        for one in level
+        if isinstance(one, dict | list)
+        for inner in (one.values() if isinstance(one, dict) else one)
+        if isinstance(inner, dict | list)
+    ]:
+        depth += 1
+        if depth >= DEEPEST_JSON:
+            raise too_deep(where)
+
+
+def too_deep(where: str) -> HeadPursuitError:
+    """The error for JSON that is nested too deeply."""
+    return HeadPursuitError(f"{where}: JSON nested more than {DEEPEST_JSON} levels deep; make it flatter")
 
 
 def read_json(path: Path) -> Any:
@@ -54,20 +104,52 @@ def read_json(path: Path) -> Any:
     return parse_json(read_text(path), where=str(path))
 
 
-def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """Each line's name (``questions.jsonl line 7``) and the value on it; blank lines are passed over.
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of each line of a UTF-8 file, each read when it is needed; ``.gz`` and ``.zst`` are unpacked.
+
+    A line ends at a line feed, a carriage return or both, which it keeps, and at nothing else that Unicode calls a separator.
 
     Raises:
-        HeadPursuitError: a line is not JSON.
+        HeadPursuitError: the file cannot be read, is not UTF-8, or has a line of more than ``LONGEST_LINE`` bytes.
+        MissingExtraError: pyarrow, which unpacks ``.zst``, is not installed.
     """
-    # Not splitlines: it also breaks at separators that JSON allows inside a string.
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if line.strip():
-            where = f"{path.name} line {number}"
-            try:
-                yield where, json.loads(line)
-            except json.JSONDecodeError as error:
-                raise HeadPursuitError(f"{where}: not JSON ({error.msg}); write one object a line") from error
+    number = 0
+    with open_packed(path) as file:
+        while raw := file.readline(LONGEST_LINE + 1):
+            if len(raw) > LONGEST_LINE:
+                raise HeadPursuitError(f"{path} line {number + 1}: more than {LONGEST_LINE >> 20} MiB long; break it up")
+            # Bytes are split at line feeds and carriage returns alone.
+            for line in raw.splitlines(keepends=True):
+                number += 1
+                try:
+                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    raise HeadPursuitError(f"{path} line {number}: not UTF-8; save the file as UTF-8") from error
+                yield number, text
+
+
+@contextmanager
+def open_packed(path: Path) -> Iterator[BinaryIO]:
+    """A file's bytes, unpacked where its name ends in ``.gz`` or ``.zst``.
+
+    Raises:
+        HeadPursuitError: the file cannot be read, here or in the ``with`` block.
+        MissingExtraError: pyarrow, which unpacks ``.zst``, is not installed.
+    """
+    try:
+        with _unpacking(path) as file:
+            yield file
+    except (OSError, EOFError, zlib.error) as error:
+        raise HeadPursuitError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _unpacking(path: Path) -> Any:
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path)
+    if path.suffix.lower() == ".zst":
+        arrow = optional_import("pyarrow", extra="data", purpose="reading .zst files")
+        return io.BufferedReader(arrow.input_stream(str(path), compression="zstd"))
+    return path.open("rb")
 
 
 def write_text(path: str | Path, text: str) -> Path:
@@ -98,6 +180,31 @@ def write_json(path: str | Path, content: Any, *, indent: int | None = 1) -> Pat
         The path written.
     """
     return write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
+
+
+def csv_text(frame: Any, **options: Any) -> str:
+    """A DataFrame as CSV in which no text is a formula to a spreadsheet: one that could be begins with an apostrophe.
+
+    Args:
+        frame: the DataFrame.
+        options: those of ``DataFrame.to_csv``.
+    """
+    safe = frame.map(_no_formula)
+    safe.columns = [_no_formula(name) for name in frame.columns]
+    safe.index = frame.index.map(_no_formula)
+    return str(safe.to_csv(**options))
+
+
+# What spreadsheets take for a formula, but for numbers and intervals, which hold nothing that could be called.
+_FORMULA = re.compile(r"[=@\t\n]|[+-](?![\d\s.,\[\]()%e±+−–-]*$)")
+
+
+def _no_formula(cell: Any) -> Any:
+    if not isinstance(cell, str):
+        return cell
+    # A carriage return alone is not put in quotes, and what follows it would begin a cell.
+    text = cell.replace("\r\n", "\n").replace("\r", "\n")
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def digest(about: Mapping[str, Any]) -> str:

@@ -217,6 +217,23 @@ def test_words_on_the_command_line_are_a_concept(acts, capsys, tmp_path):
     assert call_json(capsys, "concepts", "tea,cups")["words"] == ["tea", "cups"]
 
 
+def test_fields_of_samples_are_named_and_a_limit_stops_reading(folder, capsys, tmp_path):
+    lines = [json.dumps({"q": {"said": text}, "a": "red"}) for text in ("one", "two")]
+    (tmp_path / "s.jsonl").write_text("\n".join([*lines, "no JSON"]))
+    capture = ("capture", folder / "model", "--samples", tmp_path / "s.jsonl", "--out", tmp_path / "acts", "--limit", 2)
+    assert call(*capture) == 1
+    assert "s.jsonl line 1: neither text nor image; " in capsys.readouterr().err
+    told = call_json(capsys, *capture, "--text-column", "q.said", "--target-column", "a")
+    given = [hp.Sample("one", target="red"), hp.Sample("two", target="red")]
+    assert told["data"] == hp.capture(tiny.tiny("llava"), given, progress=False).about["data"]
+
+
+def test_a_concept_that_looks_like_a_formula_is_none_in_a_table(folder, acts, capsys, tmp_path):
+    (tmp_path / "=1+1.txt").write_text("red\nblue\n")
+    assert call("map", acts, "--concept", tmp_path / "=1+1.txt", "--concept", "colours", "--out", tmp_path / "map.csv") == 0
+    assert [line.split(",")[0] for line in (tmp_path / "map.csv").read_text().splitlines()] == ["concept", "'=1+1", "colours"]
+
+
 def test_the_first_samples_or_drawn_ones(folder, capsys, tmp_path):
     capture = ("capture", folder / "model", "--samples", folder / "samples.jsonl")
     told = call_json(capsys, *capture, "--out", tmp_path / "first", "--limit", 5)

@@ -13,8 +13,8 @@ from headpursuit.concepts import resolve
 
 GENERATE = (hp.load, hp.HeadModel.generate, hp.HeadEdit, hp.Sample)
 FUNCTIONS = {
-    "attribute": (hp.load, hp.attribute, hp.HeadRanking.save),
-    "capture": (hp.load, hp.capture),
+    "attribute": (hp.load, hp.as_samples, hp.attribute, hp.HeadRanking.save),
+    "capture": (hp.load, hp.as_samples, hp.capture),
     "compare": (hp.head_overlap,),
     "concepts": (hp.concept, resolve),
     "describe": (hp.open_capture, hp.describe),
@@ -23,7 +23,7 @@ FUNCTIONS = {
     "map": (hp.concept_map, hp.rank),
     "models": (),
     "rank": (hp.rank, hp.significance, hp.stability, hp.HeadRanking.save),
-    "verify": (hp.verify,),
+    "verify": (hp.verify, hp.as_samples),
 }
 # Commands whose functions are not there yet.
 WAITING = {"demo", "evaluate", "keywords", "report", "tune"}

@@ -156,6 +156,10 @@ BAD_FILES = [
     ("a.json", b'{"list": ["red"]}', "expected a list"),
     ("a.json", b'["red", 7]', r"a\.json: item 2 of the list is 7"),
     ("a.json", b"[]", r"a\.json: no words"),
+    ("a.json", b"[" * 20_000, r"a\.json: JSON nested more than 100 levels"),
+    ("a.json", b"[" + b"9" * 5000 + b"]", r"a\.json: not valid JSON \(a number of more than 4300 digits"),
+    ("a.json", b'["\\ud800"]', r"a\.json: .* half a surrogate pair"),
+    ("a.csv", b"x" * 200_000, r"a\.csv: .* is a text of 200000 characters"),
 ]
 
 
@@ -166,6 +170,13 @@ def test_bad_files_are_named_with_their_line(tmp_path, name, content, message):
     with pytest.raises(HeadPursuitError, match=message) as caught:
         as_concept(path)
     assert "\n" not in str(caught.value)
+
+
+def test_words_of_a_file_end_with_their_line(tmp_path):
+    (tmp_path / "a.txt").write_bytes("red\rdark\vgreen\r\nblue\x85\n".encode())
+    assert as_concept(tmp_path / "a.txt").words == ("red", "dark green", "blue")
+    with pytest.raises(HeadPursuitError, match=r"concept .*: int is a int, not a word"):
+        as_concept([10**5000])
 
 
 def test_missing_files_and_folders(tmp_path):

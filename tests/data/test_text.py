@@ -47,7 +47,7 @@ def test_a_trivia_file_belongs_to_one_split(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"Data": [\n{]}', r"web-dev.json line 2: not JSON"),
+        ('{"Data": [\n{]}', r"web-dev.json,? line 2: not (valid )?JSON"),
         ('{"data": []}', r'web-dev.json: no list under "Data"'),
         ('{"Data": [7]}', r"web-dev.json item 1: expected an object with Question"),
         ('{"Data": [{"Question": "a?", "QuestionId": "1"}]}', r"item 1: no answer"),

@@ -110,7 +110,7 @@ def test_a_draw_is_seeded_and_keeps_the_order(tmp_path):
         ("The flag of France", r"no file 'The flag of France': .* a text is given in a list, \[text\]"),
         ("many words " * 100, "no file 'many words"),
         (["a", 3], "sample 1: 3 is neither a text, a Sample nor a record"),
-        ([{"sentence": "a"}], r"sample 0: neither text nor image; .* \(it has sentence\)"),
+        ([{"words": "a"}], r"sample 0: neither text nor image; .* \(it has words\)"),
         ([{"image": 3}], "sample 0: the image 3 is neither a PIL image nor a path"),
         (hp.Sample(text="a"), r"give \[sample\]"),
         (3, "3 is no list of samples"),

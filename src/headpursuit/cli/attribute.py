@@ -10,6 +10,7 @@ from headpursuit.cli.output import check_out, note, print_json, print_table
 
 
 @options.loads_a_model
+@options.reads_samples
 def attribute(
     model: options.Model,
     samples: Annotated[str, typer.Option(help="Samples with targets that speak of the concept.")],
@@ -20,6 +21,7 @@ def attribute(
     batch_size: Annotated[int, typer.Option(min=1, help="Samples that run together; fewer need less memory.")] = 8,
     out: Annotated[Path | None, typer.Option(help="Write the heads here, for `generate --heads`.")] = None,
     *,
+    columns: dict[str, Any],
     load_options: dict[str, Any],
     seed: options.Seed = 0,
     json: options.Json = False,
@@ -29,7 +31,7 @@ def attribute(
     from headpursuit.model.samples import as_samples
 
     check_out(out)
-    words, given = as_concept(concept), as_samples(samples)
+    words, given = as_concept(concept), as_samples(samples, **columns, limit=limit)
 
     from headpursuit.model.load import load
     from headpursuit.ranking.attribution import attribute as attribute_heads
@@ -41,7 +43,6 @@ def attribute(
         words,
         multi_token=multi_token,  # type: ignore[arg-type]
         batch_size=batch_size,
-        limit=limit,
     )
     top = min(top, len(ranking.order()))
     if out is not None:

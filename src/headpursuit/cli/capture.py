@@ -10,9 +10,10 @@ from headpursuit.cli.output import check_out, note, print_json
 
 
 @options.loads_a_model
+@options.reads_samples
 def capture(
     model: options.Model,
-    samples: Annotated[str, typer.Option(help="A .txt, .jsonl, .csv or .parquet file, or a folder of images.")],
+    samples: Annotated[str, typer.Option(help="A .txt, .csv, .json, .jsonl or .parquet file, or a folder of images.")],
     out: Annotated[Path, typer.Option(help="New folder for the capture; one that was cut off goes on.")],
     positions: Annotated[str, typer.Option(help="Tokens that make a sample's row: mean, last, image, answer or all.")] = "mean",
     part: Annotated[
@@ -26,6 +27,7 @@ def capture(
     batch_size: Annotated[int, typer.Option(min=1, help="Samples run together.")] = 16,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on past samples that cannot be used.")] = False,
     *,
+    columns: dict[str, Any],
     load_options: dict[str, Any],
     seed: options.Seed = 0,
     json: options.Json = False,
@@ -36,7 +38,7 @@ def capture(
 
     check_out(out, folder=True)
     check_positions(positions, part=part)  # type: ignore[arg-type]
-    given = as_samples(samples)
+    given = as_samples(samples, **columns, limit=limit, sample=sample, seed=seed)
 
     from headpursuit.activations.capture import capture as capture_heads
     from headpursuit.model.load import load
@@ -49,9 +51,6 @@ def capture(
         through_norm=through_norm,
         out=out,
         batch_size=batch_size,
-        limit=limit,
-        sample=sample,
-        seed=seed,
         skip_bad=skip_bad,
     )
     skipped = acts.about["skipped"]

@@ -7,7 +7,7 @@ import typer
 
 from headpursuit.cli import options
 from headpursuit.cli.output import check_capture, check_out, note, print_json, print_table
-from headpursuit.files import write_text
+from headpursuit.files import csv_text, write_text
 
 
 def concept_map(
@@ -50,7 +50,7 @@ def concept_map(
     values: Literal["scores", "z"] = "z" if significance else "scores"
     table = found.to_frame(values)
     if out is not None:
-        note(f"wrote {write_text(out, table.to_csv(index_label='concept'))}")
+        note(f"wrote {write_text(out, csv_text(table, index_label='concept'))}")
     if figure is not None:
         from headpursuit.drawing import save_figure
         from headpursuit.report.figures import concept_map_figure

@@ -1,7 +1,7 @@
 """``headpursuit keywords``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -9,6 +9,7 @@ from headpursuit.cli import options
 from headpursuit.cli.output import note, print_json
 
 
+@options.reads_samples
 def keywords(
     samples: Annotated[Path, typer.Argument(metavar="FILE", help="Model answers (.txt, .jsonl, …), or a folder of images.")],
     kind: Annotated[str, typer.Option(help="toxic (words of the answers) or image (what can be seen).")],
@@ -29,6 +30,8 @@ def keywords(
     cache: Annotated[
         Path | None, typer.Option(help="Folder of replies, to go on after a break; beside --out when left out.")
     ] = None,
+    *,
+    columns: dict[str, Any],
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
@@ -46,7 +49,7 @@ def keywords(
         per_minute=per_minute,
         timeout=timeout,
     )
-    given = as_samples(samples, limit=limit)
+    given = as_samples(samples, **columns, limit=limit)
     avoided = [word for one in avoid or () for word in as_concept(one).words]
     found = ask_for_words(
         given,

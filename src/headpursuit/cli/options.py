@@ -24,6 +24,10 @@ MultiToken = Annotated[str, typer.Option(help="Words of several tokens: skip, fi
 FoldNorm = Annotated[bool, typer.Option("--fold-norm", help="Fold the final norm's gain into the dictionary.")]
 Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the checkpoint.")]
 
+TextColumn = Annotated[str | None, typer.Option(metavar="FIELD", help="Field of the samples' text; a.b for b within a.")]
+ImageColumn = Annotated[str | None, typer.Option(metavar="FIELD", help="Field of the samples' image.")]
+TargetColumn = Annotated[str | None, typer.Option(metavar="FIELD", help="Field of the samples' target.")]
+
 # What every command that loads a model takes, with its default.
 _LOADING: dict[str, tuple[Any, Any]] = {
     "revision": (Revision, None),
@@ -31,22 +35,40 @@ _LOADING: dict[str, tuple[Any, Any]] = {
     "dtype": (Dtype, "auto"),
     "trust_remote_code": (Trust, False),
 }
+# What every command that reads samples takes.
+_COLUMNS: dict[str, tuple[Any, Any]] = {
+    "text_column": (TextColumn, None),
+    "image_column": (ImageColumn, None),
+    "target_column": (TargetColumn, None),
+}
 
 
 def loads_a_model(command: Callable[..., None]) -> Callable[..., None]:
     """The command with the options of :func:`headpursuit.load`, which it is given as one mapping, ``load_options``."""
+    return _with_options(command, _LOADING, into="load_options")
+
+
+def reads_samples(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with options for the names of fields, which it is given as one mapping, ``columns``."""
+    return _with_options(command, _COLUMNS, into="columns")
+
+
+_GIVEN_LAST = ("load_options", "seed", "json")
+
+
+def _with_options(command: Callable[..., None], added: dict[str, tuple[Any, Any]], *, into: str) -> Callable[..., None]:
     own = inspect.signature(command, eval_str=True).parameters
     more = {
         name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=option)
-        for name, (option, default) in _LOADING.items()
+        for name, (option, default) in added.items()
     }
     # Seed and JSON close the list of every command's options.
-    shown = [one for name, one in own.items() if name not in ("load_options", "seed", "json")]
-    parameters = [*shown, *more.values(), *(own[name] for name in ("seed", "json"))]
+    shown = [one for name, one in own.items() if name not in (*_GIVEN_LAST, into)]
+    parameters = [*shown, *more.values(), *(own[name] for name in _GIVEN_LAST if name in own and name != into)]
 
     @functools.wraps(command)
     def run(**given: Any) -> None:
-        command(load_options={name: given.pop(name) for name in _LOADING}, **given)
+        command(**{into: {name: given.pop(name) for name in added}}, **given)
 
     run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]

@@ -11,6 +11,7 @@ from headpursuit.errors import HeadPursuitError
 
 
 @options.loads_a_model
+@options.reads_samples
 def tune(
     model: options.Model,
     concept: Annotated[str, typer.Option(metavar="NAME|FILE", help="A built-in concept or a file of words.")],
@@ -55,6 +56,7 @@ def tune(
     limit: Annotated[int | None, typer.Option(min=4, help="Samples a task and split at most.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and how long, and stop.")] = False,
     *,
+    columns: dict[str, Any],
     load_options: dict[str, Any],
     seed: options.Seed = 0,
     json: options.Json = False,
@@ -63,6 +65,7 @@ def tune(
     from headpursuit.concepts import as_concept
     from headpursuit.evaluation.evaluate import check_folder
     from headpursuit.model.load import load
+    from headpursuit.model.samples import as_samples
     from headpursuit.report import tables, write_report
     from headpursuit.tuning.tune import Options, count_cells, read_data, trial_seconds
     from headpursuit.tuning.tune import tune as run
@@ -87,14 +90,15 @@ def tune(
         "limit": limit,
         "seed": seed,
     }
+    given = None if samples is None else as_samples(samples, **columns)
     loaded = load(model, **load_options)
     if dry_run:
-        data = read_data(loaded, samples, words, **common)
+        data = read_data(loaded, given, words, **common)
         about = {"concept": words.name, "model": loaded.source.id, "out": str(folder)}
         cells, seconds = count_cells(data, made), trial_seconds(data, loaded)
         print_plan(f"tune {words.name} in {loaded.source.id}", cells, seconds, about=about, json=json)
         return
-    tuned = run(loaded, samples, words, out=folder, reach=wanted, **common, **searching)
+    tuned = run(loaded, given, words, out=folder, reach=wanted, **common, **searching)
     write_report(tuned, folder)
     note(f"{tuned.computed} cells were run; wrote {folder}/edit.json, report.html, tables.md, trials.csv, figures/")
     for missed in tuned.misses:

@@ -1,7 +1,7 @@
 """``headpursuit verify``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,24 +10,29 @@ from headpursuit.cli.output import print_json
 from headpursuit.errors import HeadPursuitError
 
 
+@options.reads_samples
 def verify(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that `headpursuit export` wrote.")],
-    samples: Annotated[
-        Path | None, typer.Option(help="A .txt, .jsonl, .csv or .parquet file, or a folder of images; a few texts if none.")
-    ] = None,
+    samples: Annotated[Path | None, typer.Option(help="A file of samples, or a folder of images; a few texts if none.")] = None,
     model: Annotated[
         str | None, typer.Option(help="The unedited model, where it is no longer where the export found it.")
     ] = None,
     revision: options.Revision = None,
     device: options.Device = None,
     trust_remote_code: options.Trust = False,
+    *,
+    columns: dict[str, Any],
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
     """Load an export again, compare its logits with the edited original's, and say which tensors differ."""
+    from headpursuit.model.samples import as_samples
+
+    given = None if samples is None else as_samples(samples, **columns)
+
     from headpursuit.exporting.verify import verify as verify_export
 
-    found = verify_export(out, samples, model=model, revision=revision, device=device, trust_remote_code=trust_remote_code)
+    found = verify_export(out, given, model=model, revision=revision, device=device, trust_remote_code=trust_remote_code)
     if json:
         print_json({**vars(found), "out": found.folder, "ok": found.ok, "seed": seed})
     else:

@@ -1,8 +1,6 @@
 """A concept: a named list of words, given in code, built in, or read from a file."""
 
-import csv
 import difflib
-import io
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headpursuit.concepts.builtin import BUILTIN, built_in_words, canonical_name
-from headpursuit.errors import HeadPursuitError
-from headpursuit.files import parse_json, read_text
+from headpursuit.errors import HeadPursuitError, shown
+from headpursuit.files import read_json, read_lines
+from headpursuit.model.rows import exists, read_table
 
 # "C#" is a word and "red # warm" is a word with a remark, so a remark needs a blank before it.
 _REMARK = re.compile(r"(^|\s)#.*$")
@@ -98,7 +97,7 @@ def as_concept(concept: ConceptLike) -> Concept:
     if isinstance(concept, str):
         return _from_text(concept)
     if isinstance(concept, Mapping) or not isinstance(concept, Iterable):
-        raise HeadPursuitError(f"{concept!r:.60} is no concept: give a name, a list of words, a file or hp.Concept(...)")
+        raise HeadPursuitError(f"{shown(concept)} is no concept: give a name, a list of words, a file or hp.Concept(...)")
     words = list(concept)
     return Concept(_name_of(words), tuple(words))
 
@@ -124,7 +123,7 @@ def _from_text(text: str) -> Concept:
     short = " ".join(text[:_LONGEST].split()) + (" …" if len(text) > _LONGEST else "")
     if text.strip() and "\n" not in text:
         path = Path(text).expanduser()
-        if _exists(path):
+        if exists(path):
             return _read(path)
         if "," in text:
             words = [word.strip() for word in text.split(",") if word.strip()]
@@ -139,16 +138,10 @@ def _from_text(text: str) -> Concept:
     )
 
 
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # too long for a file's name, or with a zero byte in it
-        return False
-
-
 def _name_of(words: Sequence[object]) -> str:
     more = ", …" if len(words) > _IN_A_NAME else ""
-    return textwrap.shorten(", ".join(map(str, words[:_IN_A_NAME])), 60, placeholder="…") + more or "words"
+    first = ", ".join(word if isinstance(word, str) else shown(word) for word in words[:_IN_A_NAME])
+    return textwrap.shorten(first, 60, placeholder="…") + more or "words"
 
 
 def _clean(name: str, words: Iterable[str]) -> tuple[str, ...]:
@@ -157,12 +150,14 @@ def _clean(name: str, words: Iterable[str]) -> tuple[str, ...]:
     seen: dict[str, None] = {}
     for word in words:
         if not isinstance(word, str):
-            raise HeadPursuitError(f"concept {name!r}: {word!r} is a {type(word).__name__}, not a word")
+            raise HeadPursuitError(f"concept {name!r}: {shown(word)} is a {type(word).__name__}, not a word")
         cleaned = " ".join(word.split())
         if len(cleaned) > _LONGEST:
             raise HeadPursuitError(
                 f"concept {name!r}: {cleaned[:30] + ' …'!r} is a text of {len(cleaned)} characters: give single words"
             )
+        if any("\ud800" <= sign <= "\udfff" for sign in cleaned):
+            raise HeadPursuitError(f"concept {name!r}: {cleaned!r} holds half a surrogate pair, which is no character")
         if cleaned:
             seen.setdefault(cleaned)
     if not seen:
@@ -175,20 +170,15 @@ def _read(path: Path) -> Concept:
         raise HeadPursuitError(f"{path} is a folder: a concept is one file (.txt, .csv or .json)")
     if not path.is_file():
         raise HeadPursuitError(f"no concept file {path}: give a .txt, .csv or .json file, or one of {', '.join(BUILTIN)}")
-    text = read_text(path)
     suffix = path.suffix.lower()
     if suffix == ".json":
-        return _from_json(path, text)
-    words = _from_csv(path, text) if suffix == ".csv" else [_REMARK.sub("", line) for line in text.splitlines()]
+        return _from_json(path)
+    words = _from_csv(path) if suffix == ".csv" else [_REMARK.sub("", line.rstrip()) for _, line in read_lines(path)]
     return _named(path.stem, words, path)
 
 
-def _from_csv(path: Path, text: str) -> list[str]:
-    reader = csv.reader(io.StringIO(text), skipinitialspace=True, strict=True)
-    try:
-        table = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    except csv.Error as error:
-        raise HeadPursuitError(f"{path}, line {reader.line_num}: not readable as CSV ({error})") from error
+def _from_csv(path: Path) -> list[str]:
+    table = [row for row in read_table(path, delimiter=",", skip_blanks=True) if any(cell.strip() for cell in row[1])]
     if not table:
         return []
     header = [cell.strip().lower() for cell in table[0][1]]
@@ -207,15 +197,15 @@ def _from_csv(path: Path, text: str) -> list[str]:
     return words
 
 
-def _from_json(path: Path, text: str) -> Concept:
-    content = parse_json(text, where=str(path))
+def _from_json(path: Path) -> Concept:
+    content = read_json(path)
     fields = content if isinstance(content, dict) else {"words": content}
     words = fields.get("words")
     if not isinstance(words, list):
         raise HeadPursuitError(f'{path}: expected a list of words, or an object with "words": [...]')
     for position, word in enumerate(words, start=1):
         if not isinstance(word, str):
-            raise HeadPursuitError(f"{path}: item {position} of the list is {word!r}, not a word in quotes")
+            raise HeadPursuitError(f"{path}: item {position} of the list is {shown(word)}, not a word in quotes")
     name = fields.get("name")
     description = fields.get("description")
     return _named(

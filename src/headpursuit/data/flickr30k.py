@@ -1,7 +1,6 @@
 """Flickr30k (Young et al. 2014): captions in any of the files that go round, images in a folder beside them."""
 
 import csv
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -11,7 +10,7 @@ from typing import Any, Literal
 from headpursuit.data.entries import Entry, Split
 from headpursuit.data.records import Record
 from headpursuit.errors import HeadPursuitError
-from headpursuit.files import inside, read_text
+from headpursuit.files import inside, read_json, read_text
 
 _CAPTIONS = ("dataset_flickr30k.json", "results_20130124.token", "captions.txt", "results.csv")
 _IMAGES = ("flickr30k-images", "flickr30k_images", "flickr30k_images/flickr30k_images", "images", "Images")
@@ -56,10 +55,7 @@ def caption_record(image: Any, captions: Sequence[str], *, where: str) -> Record
 
 
 def _read_json(file: Path, folder: Path) -> Iterator[Entry]:
-    try:
-        content = json.loads(read_text(file))
-    except json.JSONDecodeError as error:
-        raise HeadPursuitError(f"{file} line {error.lineno}: not JSON ({error.msg})") from error
+    content = read_json(file)
     images = content.get("images") if isinstance(content, Mapping) else None
     if not isinstance(images, list):
         raise HeadPursuitError(f'{file}: no list under "images"; give Karpathy\'s file of captions')

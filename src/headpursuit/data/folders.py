@@ -1,6 +1,5 @@
 """Images in folders, one folder a class, and the official layouts of GTSRB, DTD and SVHN."""
 
-import csv
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,8 +11,9 @@ from headpursuit.data.classes import DIGITS, DTD, GTSRB, class_name
 from headpursuit.data.entries import Entry, Split, wanted
 from headpursuit.data.records import Record
 from headpursuit.errors import HeadPursuitError
-from headpursuit.files import inside, read_text
-from headpursuit.model.samples import IMAGE_SUFFIXES
+from headpursuit.files import inside, read_lines
+from headpursuit.model.image_files import images_in
+from headpursuit.model.rows import csv_rows
 from headpursuit.optional import optional_import
 
 Part = Literal["selection", "test", "other"]
@@ -84,7 +84,7 @@ def read_dtd(path: Path, split: Split) -> Iterator[Entry]:
     for name, part in parts.items():
         if not wanted(part, split):
             continue
-        for number, line in enumerate(read_text(lists / f"{name}.txt").splitlines(), start=1):
+        for number, line in read_lines(lists / f"{name}.txt"):
             if line.strip():
                 where = f"{name}.txt line {number}"
                 file = inside(images, line.strip(), what="image", where=where)
@@ -125,23 +125,13 @@ def image_record(image: Any, label: int | str, *, classes: Sequence[str], where:
 def _images(path: Path) -> list[Path]:
     if not path.is_dir():
         raise HeadPursuitError(f"{path} is not a folder; give a folder of images")
-    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-    if not found:
-        raise HeadPursuitError(f"{path}: no images ({', '.join(sorted(IMAGE_SUFFIXES))}) in this folder")
-    return found
+    return images_in(path)
 
 
 def _signs_in_table(table: Path) -> Iterator[Entry]:
-    lines = read_text(table).splitlines()
-    rows = csv.DictReader(lines, delimiter=";" if lines and ";" in lines[0] else ",")
-    try:
-        numbered = [(rows.line_num, row) for row in rows]
-    except csv.Error as error:
-        raise HeadPursuitError(f"{table.name} line {rows.line_num}: not readable as CSV ({error})") from error
     official = table.parent / "Final_Test" / "Images"
     folder = official if official.is_dir() else table.parent
-    for line, row in numbered:
-        where = f"{table.name} line {line}"
+    for where, row in csv_rows(table):
         name, number = row.get("Path") or row.get("Filename"), row.get("ClassId")
         if not name or not number:
             raise HeadPursuitError(f"{where}: no Filename (or Path) or no ClassId; give the table that has the classes")

@@ -1,6 +1,5 @@
 """RealToxicityPrompts (Gehman et al. 2020) and Thoroughly Engineered Toxicity (Luong et al. 2024)."""
 
-import json
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from headpursuit.data.entries import Entry, Split
 from headpursuit.data.records import Record
 from headpursuit.errors import HeadPursuitError
-from headpursuit.files import json_lines, read_text
+from headpursuit.model.rows import json_items, json_lines
 
 _TET_FIELDS = ("query", "prompt", "text", "question")
 
@@ -62,7 +61,7 @@ def read_tet(path: Path, split: Split) -> Iterator[Entry]:
     files = sorted((*path.glob("*.json"), *path.glob("*.jsonl"))) if path.is_dir() else [path]
     if len(files) != 1:
         raise HeadPursuitError(f"{path}: {len(files)} JSON files, expected one; give the file itself")
-    for where, row in json_lines(files[0]) if files[0].suffix == ".jsonl" else _items(files[0]):
+    for where, row in json_lines(files[0]) if files[0].suffix == ".jsonl" else json_items(files[0]):
         record = tet_record(row, where=where)
         yield Entry(key=record.text, part=None, make=partial(_same, record))
 
@@ -78,17 +77,6 @@ def tet_record(row: Any, *, where: str) -> Record:
     if not text.strip():
         raise HeadPursuitError(f"{where}: no prompt; expected a text, or one of the fields {', '.join(_TET_FIELDS)}")
     return Record(text=text.strip(), where=where)
-
-
-def _items(path: Path) -> Iterator[tuple[str, Any]]:
-    try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise HeadPursuitError(f"{path} line {error.lineno}: not JSON ({error.msg})") from error
-    if not isinstance(content, list):
-        raise HeadPursuitError(f"{path}: expected a list of prompts")
-    for number, item in enumerate(content, start=1):
-        yield f"{path.name} item {number}", item
 
 
 def _same(record: Record) -> Record:

@@ -1,6 +1,5 @@
 """TriviaQA (Joshi et al. 2017): the official JSON files, and the Hub's rows of the same content."""
 
-import json
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, Literal
 from headpursuit.data.entries import Entry, Split, wanted
 from headpursuit.data.records import Record
 from headpursuit.errors import HeadPursuitError
-from headpursuit.files import read_text
+from headpursuit.files import read_json
 
 # The official test file has no answers, so that the development data is what everybody evaluates on.
 _PARTS: dict[str, Literal["selection", "test"]] = {"train": "selection", "dev": "test"}
@@ -56,10 +55,7 @@ def trivia_record(question: Any, answer: Any, *, where: str) -> Record:
 
 
 def _read_file(path: Path) -> Iterator[Entry]:
-    try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise HeadPursuitError(f"{path} line {error.lineno}: not JSON ({error.msg})") from error
+    content = read_json(path)
     items = content.get("Data") if isinstance(content, Mapping) else None
     if not isinstance(items, list):
         raise HeadPursuitError(f'{path}: no list under "Data"; give an official TriviaQA file')

@@ -13,7 +13,7 @@ from PIL.Image import Image
 from headpursuit.editing.where import ALL
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.metrics import Metric
-from headpursuit.files import digest, inside, read_json, write_json, write_text
+from headpursuit.files import csv_text, digest, inside, read_json, write_json, write_text
 from headpursuit.model.heads import Head
 from headpursuit.ranking.describe import HeadDescription
 from headpursuit.ranking.ranking import HeadRanking
@@ -384,9 +384,9 @@ class Results:
                     (folder / name).parent.mkdir(parents=True, exist_ok=True)
                     example.image.save(folder / name)
                     stored["examples"][number]["image"] = name
-        write_text(folder / "results.csv", self.to_frame().to_csv(index=False))
+        write_text(folder / "results.csv", csv_text(self.to_frame(), index=False))
         if self.comparisons:
-            write_text(folder / "comparisons.csv", self.comparisons_frame().to_csv(index=False))
+            write_text(folder / "comparisons.csv", csv_text(self.comparisons_frame(), index=False))
         return write_json(folder / RESULTS, content)
 
     @classmethod

@@ -1,21 +1,28 @@
 """Samples: what a user wants the model to see, in memory or in a file."""
 
-import csv
 import hashlib
 import json
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from PIL.Image import Image
 
-from headpursuit.errors import HeadPursuitError
-from headpursuit.files import inside, json_lines, read_text
-from headpursuit.optional import optional_import
+from headpursuit.errors import HeadPursuitError, shown
+from headpursuit.model.image_files import as_image, images_in, open_image
+from headpursuit.model.rows import as_text, exists, field_names, field_value, has_field, read_rows
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".tif", ".tiff"})
+# A tokenizer takes a hundred bytes of memory a character and more; no context is as long.
+LONGEST_TEXT = 2_000_000
+# What the fields of a sample are usually called by those who have no field `text` or `image`.
+_USUAL: Mapping[str, tuple[str, ...]] = {
+    "text": ("question", "prompt", "prompt.text", "sentence", "query", "instruction", "input", "content", "caption"),
+    "image": ("image_path", "image_file", "img"),
+    "target": ("answer", "answers", "completion", "response", "output"),
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,36 +50,58 @@ class Sample:
         given = ((one.name, getattr(self, one.name), one.default) for one in fields(self) if one.compare)
         return f"Sample({', '.join(f'{name}={value!r:.200}' for name, value, default in given if value != default)})"
 
+    def __post_init__(self) -> None:
+        where = self.where or "sample"
+        for name, text in (("text", self.text), ("target", self.target or "")):
+            if not isinstance(text, str):
+                raise HeadPursuitError(f"{where}: the {name} is {shown(text)}; give a text")
+            if len(text) > LONGEST_TEXT:
+                raise HeadPursuitError(
+                    f"{where}: the {name} has {len(text):,} characters, and no more than {LONGEST_TEXT:,} are read; break it up"
+                )
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:  # half a surrogate pair, which JSON can escape and tokenizers fail at
+                raise HeadPursuitError(f"{where}: the {name} holds {text[error.start]!r}, no character; take it out") from error
+        as_image(self.image, folder=None, where=where)
+
     def open_image(self) -> Image | None:
-        """The image in RGB, or None.
+        """The image in RGB, upright and with 8 bits a channel, or None.
 
         Raises:
-            HeadPursuitError: the file is missing or cannot be read as an image.
+            HeadPursuitError: the file is missing or cannot be read as an image, see
+                :func:`headpursuit.model.image_files.open_image`.
         """
-        if self.image is None:
-            return None
-        if not isinstance(self.image, str | Path):
-            return self.image.convert("RGB")
-        import PIL.Image
-
-        try:
-            with PIL.Image.open(self.image) as opened:
-                return opened.convert("RGB")
-        except (OSError, ValueError, PIL.Image.DecompressionBombError) as error:
-            raise HeadPursuitError(f"{self.where or 'sample'}: the image {self.image} cannot be read ({error})") from error
+        return None if self.image is None else open_image(self.image, where=self.where or "sample")
 
 
 # What a user may give for samples, a DataFrame besides; see `as_samples`.
 Samples: TypeAlias = str | Path | Iterable[str | Sample | Mapping[str, Any]]
 
 
-def as_samples(samples: Samples, *, limit: int | None = None, sample: int | None = None, seed: int = 0) -> list[Sample]:
+def as_samples(
+    samples: Samples,
+    *,
+    text_column: str | None = None,
+    image_column: str | None = None,
+    target_column: str | None = None,
+    limit: int | None = None,
+    sample: int | None = None,
+    seed: int = 0,
+) -> list[Sample]:
     """Turn what a user calls samples into a list of :class:`Sample`.
 
+    A record has the fields ``text``, ``image`` (in a file a path inside its folder), ``target`` and ``chat``; text or image
+    must be there. One with neither is read by the usual names (``question``, ``prompt``, ``image_path``, ``answer``, …) where
+    one of them alone is there, or by the names given.
+
     Args:
-        samples: texts, samples or records (mappings with the fields ``text``, ``image``, ``target`` and ``chat``; text or image
-            must be there) in any iterable, such as a list or a ``datasets.Dataset``; a DataFrame with these columns; or the
-            path of a ``.txt``, ``.jsonl``, ``.csv`` or ``.parquet`` file or of a folder of images. A lone string is a path.
+        samples: texts, samples or records (mappings) in any iterable, such as a list, a ``datasets.Dataset`` or a column of
+            pandas; a DataFrame; or the path of a ``.txt``, ``.csv``, ``.tsv``, ``.json``, ``.jsonl`` or ``.parquet`` file or of
+            a folder of images. A lone string is a path. A file is read no further than is needed.
+        text_column: the field that holds the text; a dot leads into a nested one (``prompt.text``).
+        image_column: the field that holds the image.
+        target_column: the field that holds the target.
         limit: keep only the first so many.
         sample: of these, keep only a random draw of so many without replacement, in their order.
         seed: seed of the draw.
@@ -83,23 +112,61 @@ def as_samples(samples: Samples, *, limit: int | None = None, sample: int | None
 
     >>> [one.text for one in as_samples(["a", {"text": "b", "target": "c"}, Sample(text="d")], limit=2)]
     ['a', 'b']
+    >>> as_samples([{"question": "Who?", "answer": "Ada"}])
+    [Sample(text='Who?', target='Ada')]
     >>> [one.text for one in as_samples(["a", "b", "c", "d", "e"], sample=3, seed=1)]
-    ['a', 'b', 'e']
+    ['a', 'c', 'd']
     """
     for name, count in (("limit", limit), ("sample", sample)):
         if count is not None and count < 1:
             raise HeadPursuitError(f"{name}={count}: keep at least one sample")
-    if isinstance(samples, str | Path):
-        found, origin = load_samples(Path(samples)), str(samples)
-    else:
-        origin = "the list of samples"
-        found = [_as_sample(item, where=f"sample {number}") for number, item in enumerate(_items(samples))]
-    found = found[:limit]
+    named = {"text": text_column, "image": image_column, "target": target_column}
+    columns = {name: column for name, column in named.items() if column}
+    rows = islice(numbered_rows(samples), limit)
+    found = [
+        _as_sample(row, columns=columns, folder=folder_of(samples), where=where)
+        for where, row in (rows if sample is None else _drawn(rows, sample, seed))
+    ]
     if not found:
+        origin = str(samples) if isinstance(samples, str | Path) else "the list of samples"
         raise HeadPursuitError(f"{origin} holds no samples: give at least one text or image")
-    if sample is not None and sample < len(found):
-        found = [found[row] for row in sorted(random.Random(seed).sample(range(len(found)), sample))]
     return found
+
+
+def numbered_rows(samples: Any, *, noun: str = "sample", start: int = 0) -> Iterator[tuple[str, Any]]:
+    """Each item of what a user calls samples, behind where it stands; a file's as :func:`read_rows` gives them.
+
+    Args:
+        samples: see :func:`as_samples`.
+        noun: what an item of a list is called.
+        start: the number of the first one.
+
+    Raises:
+        HeadPursuitError: it is no list of anything, or a file that cannot be read.
+    """
+    if isinstance(samples, str | Path):
+        path = Path(samples).expanduser()
+        if exists(path) and path.is_dir():
+            return ((str(file), Sample(image=file, where=str(file))) for file in images_in(path))
+        return read_rows(path)
+    return ((f"{noun} {number}", item) for number, item in enumerate(_items(samples), start=start))
+
+
+def folder_of(samples: Any) -> Path | None:
+    """The folder in which images lie that a file names; None for what is in memory."""
+    return Path(samples).expanduser().parent if isinstance(samples, str | Path) else None
+
+
+def _drawn(rows: Iterable[tuple[str, Any]], count: int, seed: int) -> list[tuple[str, Any]]:
+    """So many rows in their order, each set of them as likely as any other; one pass, in which no more are kept."""
+    kept: list[tuple[int, tuple[str, Any]]] = []
+    draw = random.Random(seed)
+    for number, row in enumerate(rows):
+        if number < count:
+            kept.append((number, row))
+        elif (index := draw.randrange(number + 1)) < count:
+            kept[index] = (number, row)
+    return [row for _, row in sorted(kept, key=lambda one: one[0])]
 
 
 def _items(samples: Any) -> Iterable[Any]:
@@ -107,36 +174,79 @@ def _items(samples: Any) -> Iterable[Any]:
         raise HeadPursuitError("one Sample alone is no list of samples: give [sample]")
     if isinstance(samples, Mapping):
         raise HeadPursuitError(
-            f"a mapping ({', '.join(map(str, samples))}) is no list of samples: give a list of records, or one of its values"
+            f"a mapping ({field_names(samples)}) is no list of samples: give a list of records, or one of its values"
         )
+    if hasattr(samples, "iterrows"):  # a DataFrame, in which NaN is what is missing
+        return samples.astype(object).where(samples.notna(), None).to_dict("records")
+    if hasattr(samples, "to_pylist"):  # a table of pyarrow's
+        return samples.to_pylist()
     if not isinstance(samples, Iterable):
-        raise HeadPursuitError(f"{samples!r:.60} is no list of samples: give texts, samples, records or a path")
-    return _records(samples) if hasattr(samples, "to_dict") and hasattr(samples, "columns") else samples
+        raise HeadPursuitError(f"{shown(samples)} is no list of samples: give texts, samples, records or a path")
+    return samples
 
 
-def _as_sample(item: Any, *, where: str) -> Sample:
+def _as_sample(item: Any, *, columns: Mapping[str, str], folder: Path | None, where: str) -> Sample:
     if isinstance(item, Sample):
         return item
     if isinstance(item, str):
         return Sample(text=item, where=where)
     if isinstance(item, Mapping):
-        return _from_record(item, folder=None, where=where)
-    raise HeadPursuitError(f"{where}: {item!r:.60} is neither a text, a Sample nor a record with the field text or image")
+        return _from_record(item, columns=columns, folder=folder, where=where)
+    if folder is not None:
+        raise HeadPursuitError(f"{where}: expected an object with the fields text, image, target, got {shown(item)}")
+    raise HeadPursuitError(f"{where}: {shown(item)} is neither a text, a Sample nor a record with the field text or image")
 
 
-def load_samples(path: Path) -> list[Sample]:
-    """Read samples from a file or a folder of images.
+def _from_record(record: Mapping[Any, Any], *, columns: Mapping[str, str], folder: Path | None, where: str) -> Sample:
+    for name, column in columns.items():
+        if not has_field(record, column):
+            raise HeadPursuitError(
+                f"{where}: no field {column!r} (it has {field_names(record)}); name another one with {_option(name)}"
+            )
+    usual = {} if columns or "text" in record or "image" in record else _usual(record, where)
+    named = {name: columns.get(name) or usual.get(name) or name for name in _USUAL}
+    found = {name: field_value(record, column) for name, column in named.items()}
+    text = as_text(found["text"], field=named["text"], where=where)
+    image = as_image(found["image"], folder=folder, where=where)
+    if not text and image is None:
+        raise HeadPursuitError(
+            f"{where}: neither text nor image; give the field text, image or both, or name yours with {_option('text')} "
+            f"(it has {field_names(record)})"
+        )
+    target = as_text(found["target"], field=named["target"], where=where)
+    return Sample(text=text or "", image=image, target=target, chat=_as_chat(record.get("chat"), where), where=where)
 
-    Records (``.jsonl``, ``.csv``, ``.parquet``) have the fields ``text``, ``image`` (a path inside the file's folder),
-    ``target`` and ``chat``; text or image must be there.
 
-    Raises:
-        HeadPursuitError: see :func:`as_samples`.
-    """
-    if _exists(path) and path.is_dir():
-        images = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-        return [Sample(image=file, where=str(file)) for file in images]
-    return [_from_record(record, folder=path.parent, where=where) for where, record in read_rows(path)]
+def _usual(record: Mapping[Any, Any], where: str) -> dict[str, str]:
+    """Which field of a record is which, by the names that are usual; a name within a field is one instead of the field's."""
+    found = {}
+    for name, names in _USUAL.items():
+        there = [one for one in names if not isinstance(field_value(record, one), Mapping | None)]
+        # A target that nobody named is one where it can be no other.
+        if name == "target":
+            there = [one for one in there if not _several(field_value(record, one))]
+        elif len(there) > 1:
+            raise HeadPursuitError(f"{where}: the {name} may be {' or '.join(there)}; say which with {_option(name)}")
+        if len(there) == 1:
+            found[name] = there[0]
+    return found
+
+
+def _several(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and len(value) != 1
+
+
+def _option(name: str) -> str:
+    return f"{name}_column=… (--{name}-column)"
+
+
+def _as_chat(value: Any, where: str) -> bool:
+    written = str(value).strip().lower()
+    if value is None or written in {"", "true", "yes", "1", "1.0"}:
+        return True
+    if written in {"false", "no", "0", "0.0"}:
+        return False
+    raise HeadPursuitError(f"{where}: the field 'chat' is {shown(value)}; write true or false")
 
 
 def fingerprint(samples: Sequence[Sample]) -> str:
@@ -149,80 +259,8 @@ def fingerprint(samples: Sequence[Sample]) -> str:
             digest.update(image.read_bytes() if image.is_file() else str(image).encode())
         elif sample.image is not None:
             digest.update(repr((sample.image.size, sample.image.mode)).encode())
-            digest.update(sample.image.tobytes())
+            try:
+                digest.update(sample.image.tobytes())
+            except (OSError, ValueError, SyntaxError) as error:  # one that was opened, and is decoded only now
+                raise HeadPursuitError(f"{sample.where or 'sample'}: the image cannot be read ({error})") from error
     return digest.hexdigest()[:16]
-
-
-def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """Each row of a file, behind where it stands (``questions.jsonl line 7``).
-
-    A row of a ``.jsonl``, ``.csv`` or ``.parquet`` file is a mapping from fields to values, a line of a ``.txt`` file one with
-    the field ``text``; blank lines are passed over.
-
-    Raises:
-        HeadPursuitError: see :func:`as_samples`.
-    """
-    if not _exists(path):
-        raise HeadPursuitError(
-            f"there is no file {str(path)!r:.80}: give the path of a .txt, .jsonl, .csv or .parquet file or a folder; "
-            "a text is given in a list, [text]"
-        )
-    suffix = path.suffix.lower()
-    if suffix == ".txt":
-        for number, line in enumerate(read_text(path).splitlines(), start=1):
-            if line.strip():
-                yield f"{path.name} line {number}", {"text": line.strip()}
-    elif suffix == ".jsonl":
-        yield from json_lines(path)
-    elif suffix == ".csv":
-        rows = csv.DictReader(read_text(path).splitlines())
-        for row in rows:
-            yield f"{path.name} line {rows.line_num}", row
-    elif suffix == ".parquet":
-        yield from _parquet_rows(path)
-    else:
-        raise HeadPursuitError(f"{path}: samples are read from .txt, .jsonl, .csv, .parquet files or a folder of images")
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # too long for a file's name
-        return False
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    import pandas as pd
-
-    optional_import("pyarrow", extra="data", purpose="reading Parquet")
-    try:
-        frame = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise HeadPursuitError(f"{path}: not a readable Parquet file ({error})") from error
-    for number, record in enumerate(_records(frame), start=1):
-        yield f"{path.name} row {number}", record
-
-
-def _records(frame: Any) -> list[dict[str, Any]]:
-    """Rows of a DataFrame, with None for what is missing."""
-    return frame.astype(object).where(frame.notna(), None).to_dict("records")
-
-
-def _from_record(record: Any, *, folder: Path | None, where: str) -> Sample:
-    """A sample of a record; an image that a file names must lie in the file's folder, None for records in memory."""
-    if not isinstance(record, Mapping):
-        raise HeadPursuitError(f"{where}: expected an object with the fields text, image, target, got {record!r:.60}")
-    text, image, target = record.get("text") or "", record.get("image") or None, record.get("target")
-    if not text and image is None:
-        raise HeadPursuitError(
-            f"{where}: neither text nor image; give the field text, image or both "
-            f"(it has {', '.join(map(str, record)) or 'no field'})"
-        )
-    if image is not None and folder is not None:
-        image = inside(folder, str(image), what="image", where=where)
-    elif image is not None and not isinstance(image, str | Path) and not hasattr(image, "convert"):
-        raise HeadPursuitError(f"{where}: the image {image!r:.60} is neither a PIL image nor a path")
-    chat = record.get("chat")
-    chat = True if chat is None else str(chat).lower() not in {"false", "0", "no"}
-    target = None if target in (None, "") else str(target)
-    return Sample(text=str(text), image=image, target=target, chat=chat, where=where)

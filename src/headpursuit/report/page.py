@@ -17,6 +17,7 @@ from headpursuit.drawing import effects, to_svg
 from headpursuit.drawing.style import SELECTION_NAMES, printable, readable, signed
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.results import ConceptResult, Results
+from headpursuit.files import csv_text
 from headpursuit.optional import optional_import
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.report.figures import described_figure, ranking_map, sweeps, transfer_figures
@@ -217,7 +218,7 @@ def _results_blocks(results: Results, *, alone: bool, with_tables: bool) -> Iter
         ],
         tables=tables(results) if with_tables else [],
         downloads=[
-            (f"Every number: {len(frame)} {name}", frame.to_csv(index=False)) for name, frame in frames.items() if len(frame)
+            (f"Every number: {len(frame)} {name}", csv_text(frame, index=False)) for name, frame in frames.items() if len(frame)
         ],
         recipe=json.dumps(dict(results.settings), indent=1, ensure_ascii=False, default=str) if results.settings else "",
     )

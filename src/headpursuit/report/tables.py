@@ -9,6 +9,7 @@ from headpursuit.drawing.style import SELECTION_NAMES, readable, signed
 from headpursuit.editing.where import ALL
 from headpursuit.evaluation.published import Published, published_for
 from headpursuit.evaluation.results import ConceptResult, Results, Row
+from headpursuit.files import csv_text
 from headpursuit.optional import optional_import
 from headpursuit.ranking.overlap import head_overlap
 from headpursuit.ranking.ranking import HeadRanking
@@ -55,7 +56,7 @@ class Table:
 
     def to_csv(self) -> str:
         """The table for a spreadsheet."""
-        return self.frame.to_csv(index=False, lineterminator="\n")
+        return csv_text(self.frame, index=False, lineterminator="\n")
 
     def to_latex(self) -> str:
         """The table as a ``table`` environment for booktabs.

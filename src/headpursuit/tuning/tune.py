@@ -26,7 +26,7 @@ from headpursuit.evaluation.metrics import Metric
 from headpursuit.evaluation.plan import task_seconds
 from headpursuit.evaluation.rankings import stored_rankings
 from headpursuit.evaluation.results import Comparison, ConceptResult, DataUsed, Results, Row, Selection
-from headpursuit.files import read_json, write_json, write_text
+from headpursuit.files import csv_text, read_json, write_json, write_text
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import Head
 from headpursuit.model.samples import Samples
@@ -137,7 +137,7 @@ class Tuned:
         folder = Path(folder)
         self.results.save(folder)
         write_json(folder / "edit.json", {"model": dict(self.results.model), **self.edit.to_dict()})
-        write_text(folder / "trials.csv", self.to_frame().to_csv(index=False))
+        write_text(folder / "trials.csv", csv_text(self.to_frame(), index=False))
         content = {
             "edit": self.edit.to_dict(),
             "fixed": self.fixed.to_dict(),
