@@ -62,6 +62,34 @@ class LoadedModel:
         return bool(getattr(self.processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None))
 
     @property
+    def n_embeddings(self) -> int | None:
+        """Rows of the table in which tokens are looked up, or None where the model has no such table."""
+        table = self._embeddings
+        return None if table is None else len(table)
+
+    @property
+    def padding_id(self) -> int:
+        """The token of padding, which is masked: the tokenizer's own where the model can look it up, else one that it can.
+
+        What is masked still runs through the model, and a row that is not finite would spoil the others: 0 times NaN is NaN.
+        """
+        tokenizer, table = self.tokenizer, self._embeddings
+        named = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id)
+        choices = [token for token in (*named, 0, 1) if token is not None and token != self.anatomy.image_token_id]
+        if table is None:
+            return choices[0]
+        usable = (token for token in choices if token < len(table) and (table.is_meta or bool(table[token].isfinite().all())))
+        return next(usable, choices[0])
+
+    @property
+    def _embeddings(self) -> Tensor | None:
+        try:
+            table = getattr(self.hf.get_input_embeddings(), "weight", None)
+        except (AttributeError, NotImplementedError):
+            return None
+        return table if isinstance(table, Tensor) and table.ndim == 2 else None
+
+    @property
     def device(self) -> torch.device:
         """The device that inputs go to; where weights are offloaded, what runs them moves them on."""
         devices = (weight.device for weight in self.hf.parameters() if not weight.is_meta)
