@@ -39,7 +39,7 @@ def apply_template(model: LoadedModel, sample: Sample) -> str:
         for in_parts in (first, not first):
             try:
                 read = render(_PROBE, in_parts=in_parts)
-            except Exception as error:  # noqa: BLE001 - a template is the checkpoint's own program, which may fail in any way
+            except Exception as error:
                 failure = error
                 continue
             if _PROBE in read and not _PRINTED_PARTS.search(read):
@@ -48,7 +48,7 @@ def apply_template(model: LoadedModel, sample: Sample) -> str:
                 readable.append(in_parts)
         if readable:
             return render(sample.text, in_parts=readable[0])
-    except Exception as error:  # noqa: BLE001 - as above
+    except Exception as error:
         failure = error
     reason = "it leaves out what the user says" if failure is None else str(failure).strip().partition("\n")[0]
     raise HeadPursuitError(

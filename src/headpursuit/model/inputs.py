@@ -178,9 +178,7 @@ def _read(model: LoadedModel, prompts: Sequence[Prompt], texts: Sequence[str]) -
     )
     encoded.pop("labels", None)  # PaliGemma's processor adds some
     ids, mask = encoded.pop("input_ids"), encoded.pop("attention_mask").bool()
-    per_token = [
-        name for name, value in encoded.items() if value.shape[:2] == ids.shape and name.endswith(("_ids", "_mask"))
-    ]
+    per_token = [name for name, value in encoded.items() if value.shape[:2] == ids.shape and name.endswith(("_ids", "_mask"))]
     more = {name: encoded.pop(name) for name in per_token}
     if not all(with_image) or len(set(special)) > 1:  # a processor treats all texts of a request alike
         alone = [_read(model, [prompt], [text])[0][0] for prompt, text in zip(prompts, texts, strict=True)]
@@ -286,7 +284,8 @@ def _padded(
         ids[number, own] = torch.tensor(row.ids, dtype=torch.long, device=ids.device)
         real[number, own] = True
         for name, value in row.more.items():
-            more[name][(number, own, *(slice(size) for size in value.shape[1:]))] = value
+            wanted: tuple[Any, ...] = (number, own, *(slice(size) for size in value.shape[1:]))
+            more[name][wanted] = value
     return {"input_ids": ids, "attention_mask": real.long(), **more}, real
 
 
@@ -305,9 +304,7 @@ def _as_taken(model: LoadedModel, inputs: dict[str, Tensor]) -> dict[str, Tensor
     return inputs
 
 
-def _check_generate(
-    model: LoadedModel, prompts: Sequence[Prompt], rows: Sequence[_Row], images: dict[str, Tensor]
-) -> None:
+def _check_generate(model: LoadedModel, prompts: Sequence[Prompt], rows: Sequence[_Row], images: dict[str, Tensor]) -> None:
     """Ask a ``generate`` of a model's own once, which may begin elsewhere than where it is told to."""
     hf: Any = model.hf
     if type(hf).generate is not GenerationMixin.generate:

@@ -135,12 +135,13 @@ class LoadedModel:
         return name in inspect.signature(inner.forward).parameters
 
     def new_tokens(self, inputs: Mapping[str, Tensor], written: Tensor) -> Tensor:
-        """The tokens that transformers' ``generate`` added to those ``(b, t)`` that it was given.
+        """The tokens that transformers' ``generate`` added to those ``(b, t)`` that it was given, once or several times a row.
 
         Raises:
             HeadPursuitError: it did not go on from them (BLIP's takes the last one away), so that the new ones cannot be told.
         """
         given = inputs["decoder_input_ids" if self.has_encoder else "input_ids"]
+        given = given.repeat_interleave(len(written) // len(given), dim=0)
         if not torch.equal(written[:, : given.shape[1]], given):
             raise HeadPursuitError(
                 f"{self.source.architecture} does not go on from the prompt that it is given when it generates, so what is new "
