@@ -25,7 +25,9 @@ def test_tokens_are_the_literal_pursuits(acts):
         literal = hp.pursuit.somp_literal(signal, acts.weights.unembedding(), n_atoms=4)
         assert list(description.token_ids) == literal.support.tolist()
         assert description.explained_variance == pytest.approx(literal.explained_variance.tolist(), abs=1e-5)
-        assert description.tokens == tuple(acts.tokenizer.decode([token]) for token in description.token_ids)
+        for label, token in zip(description.tokens, description.token_ids, strict=True):
+            text = acts.tokenizer.decode([token])
+            assert label == text or ("\ufffd" in text and "<0x" in label)  # a part of a letter has no text of its own
 
 
 def test_heads_come_in_the_order_asked_for(acts):
