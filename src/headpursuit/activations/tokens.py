@@ -73,8 +73,16 @@ def tokens(model: HeadModel, samples: Samples, *, positions: Positions | None = 
     Raises:
         HeadPursuitError: a sample cannot be used, or has no such token.
 
-    >>> hp.tokens(model, [hp.Sample(text="two cats", target="sleep", chat=False)])[0].tokens
-    ('two', ' cat', 's', ' s', 'le', 'ep')
+    >>> hp.tokens(model, [hp.Sample(text="a red circle", target="blue")])[0]
+    sample: 8 tokens, positions answer
+        0     270 'USER'
+        1      29 ':'
+        2     260 ' a'
+        3     803 ' red'
+        4     934 ' circle'
+        5     274 ' ASSISTANT'
+        6      29 ':'                  counted
+        7     793 ' blue'              target
     """
     if positions is not None:
         check_positions(positions)

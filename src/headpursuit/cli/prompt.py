@@ -44,8 +44,9 @@ def prompt(
         return
     for one in read:
         marked = zip(one.ids, one.tokens, one.image, one.target, one.counted, strict=True)
+        typer.echo(f"{one.where}: {len(one)} tokens, counted at positions {one.positions}")
         print_table(
-            f"{one.where}: {len(one)} tokens, counted at positions {one.positions}",
+            "",
             ["", "id", "token", "image", "target", "counted"],
             [
                 [str(number), str(token_id), repr(token), *("x" if mark else "" for mark in marks)]
