@@ -40,17 +40,18 @@ def test_image_target_and_counted_tokens_are_marked():
 def test_a_capture_reads_the_tokens_that_are_shown():
     model = tiny.tiny("llama")
     samples = [hp.Sample(text, target="two cats") for text in tiny.TEXTS]
+    entered: list[torch.Tensor] = []
+    projection = model.module(model.anatomy.layer(2).projection)
     for positions in ("mean", "answer"):
-        for sample, one in zip(samples, hp.tokens(model, samples, positions=positions), strict=True):
-            acts = hp.capture(model, [sample], positions=positions, progress=False)
-            ids, kept = torch.tensor([one.ids]), torch.tensor(one.counted)
-            entered: list[torch.Tensor] = []
-            projection = model.module(model.anatomy.layer(2).projection)
-            hook = projection.register_forward_pre_hook(lambda _, args, kept=entered: kept.append(args[0]))
+        acts = hp.capture(model, samples, positions=positions, progress=False)
+        for row, one in zip(acts.z[2], hp.tokens(model, samples, positions=positions), strict=True):
+            entered.clear()
+            hook = projection.register_forward_pre_hook(lambda _, args: entered.append(args[0]))
             with torch.no_grad():
-                model.hf(input_ids=ids)
+                model.hf(input_ids=torch.tensor([one.ids]))
             hook.remove()
-            torch.testing.assert_close(acts.z[2][0].flatten(), entered[0][0, kept].mean(dim=0), rtol=1e-5, atol=1e-6)
+            mean = entered[0][0, torch.tensor(one.counted)].mean(dim=0)
+            torch.testing.assert_close(row.flatten(), mean, rtol=1e-5, atol=1e-6)
 
 
 def test_behind_an_encoder_both_sides_are_shown():
