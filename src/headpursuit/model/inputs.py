@@ -210,7 +210,7 @@ def _adds_special_tokens(model: LoadedModel, prompt: Prompt) -> bool:
     """
     if prompt.templated and model.processor is model.tokenizer:
         return False
-    openings = (model.tokenizer.bos_token, model.tokenizer.cls_token)
+    openings = (getattr(model.tokenizer, name, None) for name in ("bos_token", "cls_token"))
     return not prompt.text.startswith(tuple(opening for opening in openings if opening))
 
 
