@@ -2,6 +2,7 @@ from . import data, pursuit, report
 from .activations.capture import capture
 from .activations.head_activations import HeadActivations
 from .activations.store import open_capture
+from .activations.tokens import tokens
 from .concepts import Concept, concept
 from .editing.edit import HeadEdit, load_edit
 from .errors import HeadPursuitError
@@ -60,6 +61,7 @@ __all__ = [
     "report",
     "significance",
     "stability",
+    "tokens",
     "tune",
     "verify",
     "wrap",

@@ -50,6 +50,18 @@ def call_json(capsys, *words):
     return json.loads(capsys.readouterr().out)
 
 
+def test_prompt_shows_what_the_model_reads(folder, capsys):
+    told = call_json(capsys, "prompt", folder / "model", "--samples", folder / "samples.jsonl", "--limit", 2)
+    model = hp.load(folder / "model", device="cpu")
+    assert told["samples"] == [one.to_dict() for one in hp.tokens(model, str(folder / "samples.jsonl"), limit=2)]
+    assert len(told["samples"]) == 2
+    assert call("prompt", folder / "model", "--samples", folder / "samples.jsonl", "--positions", "image") == 0
+    shown = capsys.readouterr().out
+    assert shown.count("counted at positions image") == 3
+    assert "samples.jsonl line 1" in shown
+    assert call("prompt", folder / "model", "--samples", folder / "samples.jsonl", "--positions", "some") == 1
+
+
 def test_capture_tells_what_it_did(folder, acts, capsys):
     told = call_json(
         capsys,

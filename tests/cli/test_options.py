@@ -22,6 +22,7 @@ FUNCTIONS = {
     "generate": GENERATE,
     "map": (hp.concept_map, hp.rank),
     "models": (),
+    "prompt": (hp.load, hp.tokens),
     "rank": (hp.rank, hp.significance, hp.stability, hp.HeadRanking.save),
     "verify": (hp.verify, hp.as_samples),
 }

@@ -68,6 +68,9 @@ def test_scores(answer, accepted, f1, exact):
         ("Answering machine", "Answering machine"),
         ("What is the answer: 42", "What is the answer: 42"),
         ("  \n ", ""),
+        ("<think>\nRome? No.\n</think>\n\nThe answer is: Paris", "Paris"),
+        ("Rome? No.</think> Paris", "Paris"),
+        ("<think>Rome? It may be", ""),
     ],
 )
 def test_the_answer_is_the_first_line(written, answer):

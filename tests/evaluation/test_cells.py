@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -127,3 +129,19 @@ def test_a_verdict_needs_an_interval_away_from_zero(low, high, wanted, verdict, 
     named = {"concept": "c", "scale": -1.0, "seed": 0, "against": "logit_lens", "wanted": "less"}
     found = comparison(cells_of(tasks, tmp_path, []), LENGTH, EDIT, [OTHER], **named)
     assert replace(found, low=low, high=high, wanted=wanted).verdict == verdict
+
+
+def test_a_cell_depends_on_the_tokens_that_are_read(tasks, tmp_path):
+    own = tiny.tokenizer()
+    tokenizer = type(own)(tokenizer_object=own.backend_tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    model = hp.wrap(tiny.hf_model("llama"), processor=tokenizer)
+    asked = replace(tasks["writing"], samples=[hp.Sample(text) for text in tiny.TEXTS])
+
+    def known() -> bool:
+        return Cells(model, {"writing": asked}, seed=0, folder=tmp_path).is_known("writing", None)
+
+    tokenizer.chat_template = "U {{ messages[0]['content'] }} A"
+    Cells(model, {"writing": asked}, seed=0, folder=tmp_path).cell("writing", None)
+    assert known()
+    tokenizer.chat_template = "System: be kind. U {{ messages[0]['content'] }} A"
+    assert not known()

@@ -113,6 +113,7 @@ def test_what_is_read_back_is_what_was_written(found):
     stored = json.loads((out / "results.json").read_text())
     assert {"recipe", "model", "versions", "rows"} <= set(stored)
     assert len(results.to_frame()) == len(results.rows)
+    assert all(len(one["tokens"]) == 16 for one in stored["data"])
 
 
 def test_a_recipe_is_a_name_a_mapping_or_a_recipe_and_gives_the_same_rows(recipe, found, model):

@@ -25,7 +25,9 @@ def test_tokens_are_the_literal_pursuits(acts):
         literal = hp.pursuit.somp_literal(signal, acts.weights.unembedding(), n_atoms=4)
         assert list(description.token_ids) == literal.support.tolist()
         assert description.explained_variance == pytest.approx(literal.explained_variance.tolist(), abs=1e-5)
-        assert description.tokens == tuple(acts.tokenizer.decode([token]) for token in description.token_ids)
+        for label, token in zip(description.tokens, description.token_ids, strict=True):
+            text = acts.tokenizer.decode([token])
+            assert label == text or ("\ufffd" in text and "<0x" in label)  # a part of a letter has no text of its own
 
 
 def test_heads_come_in_the_order_asked_for(acts):
@@ -86,3 +88,16 @@ def test_what_is_not_there_is_refused(acts):
         hp.describe(acts, heads=["L9.H0"])
     with pytest.raises(hp.HeadPursuitError, match="choose one of somp, logit_lens"):
         hp.describe(acts, method="magic")
+
+
+def test_rows_that_are_no_tokens_name_no_head_and_are_counted():
+    hf = tiny.hf_model("llama")
+    hf.resize_token_embeddings(480, mean_resizing=False)
+    with torch.no_grad():
+        hf.get_output_embeddings().weight[420:] = 50 * hf.get_output_embeddings().weight[:60].roll(1, dims=1)
+    acts = hp.capture(hp.wrap(hf, processor=tiny.tokenizer()), list(tiny.TEXTS), positions="last", progress=False)
+    for method in ("somp", "logit_lens"):
+        described = hp.describe(acts, n_atoms=4, method=method, progress=False)
+        assert described.unused_rows == described[:1].unused_rows == 60
+        assert all(token < 420 for one in described for token in one.token_ids)
+        assert "60 rows of the unembedding are no token's and were left out" in repr(described)

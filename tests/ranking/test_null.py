@@ -7,6 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 import headpursuit as hp
 import tiny
@@ -98,3 +100,11 @@ def test_tokens_are_counted():
     assert {token: int(count) for token, count in enumerate(counts) if count} == dict(expected)
     with pytest.raises(hp.HeadPursuitError, match="no token"):
         token_counts(tiny.tokenizer(), [""], vocabulary_size=VOCABULARY)
+
+
+def test_tokens_with_ids_behind_a_hole_are_drawn():
+    raw = Tokenizer(models.WordLevel({"<unk>": 0, "red": 40, "blue": 30, "green": 20, "pink": 3}, unk_token="<unk>"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<unk>")
+    rows = torch.randn(48, 4, generator=torch.Generator().manual_seed(0))
+    found = random_token_sets([(3,)], rows, tokenizer, draws=200)
+    assert {token for one in found.sets for token in flat(one)} == {3, 20, 30, 40}

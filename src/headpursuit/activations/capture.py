@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
-from headpursuit.activations.positions import ALL, Positions, check_positions, position_mask
+from headpursuit.activations.positions import ALL, Positions, check_positions
 from headpursuit.activations.recording import read_batch, read_tower
 from headpursuit.activations.reducers import Reading, gathered, joined, mean_rows, token_moments
 from headpursuit.activations.store import CaptureFolder, as_captured, open_capture
+from headpursuit.activations.tokens import tokenize
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.head_model import HeadModel
-from headpursuit.model.inputs import Batch, Prompt, collate, make_prompt
+from headpursuit.model.inputs import make_prompt, token_fingerprint
 from headpursuit.model.samples import Sample, Samples, as_samples, fingerprint
 from headpursuit.model.weights import LiveWeights
 from headpursuit.versions import versions
@@ -81,6 +81,7 @@ def capture(
         "positions": positions,
         "n_samples": len(chosen),
         "data": fingerprint(chosen),
+        "tokens": token_fingerprint(model, chosen),
         "chat_template": bool(model.has_chat_template and any(sample.chat for sample in chosen)),
         "dtype": str(model.hf.dtype).removeprefix("torch."),
         "versions": versions(),
@@ -129,7 +130,7 @@ def _read_part(
         return [one for sample in samples for one in _read_part(model, [sample], **options)]
     try:
         prompts = [make_prompt(model, sample) for sample in samples]
-        batch, mask = _tokenize(model, prompts, positions)
+        batch, mask = tokenize(model, prompts, positions)
     except HeadPursuitError as error:
         if bad is None:
             raise
@@ -141,19 +142,3 @@ def _read_part(
     if in_tower:
         return [read_tower(model, batch, reduce_by)]
     return [read_batch(model, batch, reduce_by(mask), through_norm=through_norm)]
-
-
-def _tokenize(model: HeadModel, prompts: Sequence[Prompt], positions: Positions) -> tuple[Batch, Tensor]:
-    if model.anatomy.part == "vision":
-        for prompt in prompts:
-            if prompt.image is None:
-                raise HeadPursuitError(f"{prompt.where}: no image, and the vision tower reads nothing else; give one")
-        batch = collate(model, prompts, side="right")
-        return batch, batch.real
-    if positions == "image" and model.attends_across:
-        raise HeadPursuitError(
-            f"{model.source.architecture} attends to the image from outside the text, so that no token stands for a patch; "
-            "choose other positions"
-        )
-    batch = collate(model, prompts, side="right", with_target=positions == "answer")
-    return batch, position_mask(positions, batch, prompts)

@@ -18,11 +18,15 @@ SECOND = "second"
 
 
 def mean_rows(mask: Bool[Tensor, "b t"]) -> Reducer:
-    """Reduce a layer's ``z`` to its mean over the masked tokens, ``(b, h, e)`` in float32."""
-    weights = mask.float() / mask.sum(dim=1, keepdim=True)
+    """Reduce a layer's ``z`` to its mean over the masked tokens, ``(b, h, e)`` in float32.
+
+    The mean of a float64 ``z`` is taken in float64, so that how a batch is padded does not show in it.
+    """
 
     def reduce(layer: LayerAnatomy, z: Float[Tensor, "b t c"]) -> Reading:
-        mean = torch.einsum("bt,btc->bc", weights.to(z.device), z.float())
+        wide = torch.promote_types(z.dtype, torch.float32)
+        weights = mask.to(z.device, wide) / mask.to(z.device).sum(dim=1, keepdim=True)
+        mean = torch.einsum("bt,btc->bc", weights, z.to(wide)).float()
         return {f"L{layer.index}": mean.unflatten(1, (layer.n_heads, layer.head_width)).cpu()}
 
     return reduce

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from headpursuit.cli import options
-from headpursuit.cli.output import check_capture, print_json, print_table
+from headpursuit.cli.output import check_capture, note, print_json, print_table
 
 
 def describe(
@@ -37,6 +37,7 @@ def describe(
                 "positions": opened.positions,
                 "n": opened.n,
                 "seed": seed,
+                "unused_rows": described.unused_rows,
                 "heads": [one.to_dict() for one in described],
             }
         )
@@ -48,3 +49,5 @@ def describe(
         [[one.head.name, f"{one.share:.1%}", "  ".join(map(repr, one.tokens))] for one in described],
         right=[measure],
     )
+    if described.unused_rows:
+        note(f"{described.unused_rows} rows of the unembedding are no token's and were left out")

@@ -19,6 +19,7 @@ from headpursuit.cli.export import export
 from headpursuit.cli.generate import generate
 from headpursuit.cli.keywords import keywords
 from headpursuit.cli.models import models
+from headpursuit.cli.prompt import prompt
 from headpursuit.cli.rank import rank
 from headpursuit.cli.report import report
 from headpursuit.cli.tune import tune
@@ -34,7 +35,7 @@ app = typer.Typer(
     help="Find, explain and edit the attention heads of Hugging Face language and vision-language models.",
 )
 _COMMANDS = (
-    *(demo, capture, describe, rank, attribute, compare, generate, export, verify),
+    *(demo, capture, describe, rank, attribute, compare, generate, prompt, export, verify),
     *(tune, evaluate, concepts, keywords, models, report),
 )
 for command in _COMMANDS:

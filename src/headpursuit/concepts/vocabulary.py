@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headpursuit.errors import HeadPursuitError
+from headpursuit.model.token_text import known_ids, token_text
 from headpursuit.pursuit.dictionary import Dictionary
 
 
@@ -17,6 +18,8 @@ def vocabulary_dictionary(
     weight: Float[Tensor, "v d"], tokenizer: Any, *, gain: Float[Tensor, " d"] | None = None
 ) -> Dictionary:
     """The paper's dictionary: the rows of the unembedding, each labelled by its token.
+
+    Rows that are no token's (a vocabulary padded to a round number, holes in it) are left out: see :func:`atom_ids`.
 
     Args:
         weight: the unembedding matrix, tied or not.
@@ -31,7 +34,18 @@ def vocabulary_dictionary(
         if gain.shape != weight.shape[1:]:
             raise HeadPursuitError(f"a gain of shape {tuple(gain.shape)} does not fit rows of {weight.shape[1]}")
         weight = weight * gain.to(torch.promote_types(gain.dtype, torch.float32))
-    return Dictionary(weight, TokenLabels(tokenizer, range(len(weight))))
+    ids: Sequence[int] = range(len(weight))
+    if hasattr(tokenizer, "get_vocab") and len(known := known_ids(tokenizer, len(weight))) < len(weight):
+        ids = known
+        at_front = not known or known[-1] == len(known) - 1  # then no row needs to be copied
+        weight = weight[: len(known)] if at_front else weight[torch.tensor(known, device=weight.device)]
+    return Dictionary(weight, TokenLabels(tokenizer, ids))
+
+
+def atom_ids(dictionary: Dictionary) -> Sequence[int]:
+    """The token id of each atom of a vocabulary, or the number of each row of another dictionary."""
+    labels = dictionary.labels
+    return labels.ids if isinstance(labels, TokenLabels) else range(len(dictionary))
 
 
 class TokenLabels(Sequence[str]):
@@ -39,14 +53,14 @@ class TokenLabels(Sequence[str]):
 
     def __init__(self, tokenizer: Any, ids: Sequence[int]) -> None:
         self._tokenizer = tokenizer
-        self._ids = ids
+        self.ids = ids
 
     def at(self, positions: Sequence[int]) -> TokenLabels:
         """The labels at some positions, still undecoded."""
-        return TokenLabels(self._tokenizer, [self._ids[i] for i in positions])
+        return TokenLabels(self._tokenizer, [self.ids[i] for i in positions])
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self.ids)
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -54,16 +68,5 @@ class TokenLabels(Sequence[str]):
     def __getitem__(self, index: slice) -> Sequence[str]: ...
     def __getitem__(self, index: int | slice) -> str | Sequence[str]:
         if isinstance(index, slice):
-            return TokenLabels(self._tokenizer, self._ids[index])
-        return token_text(self._tokenizer, self._ids[index])
-
-
-def token_text(tokenizer: Any, token_id: int) -> str:
-    """A token as text, its leading space kept; rows beyond the tokenizer's vocabulary read ``<id>``."""
-    token = tokenizer.convert_ids_to_tokens(token_id) if token_id < len(tokenizer) else None
-    if token is None:
-        return f"<{token_id}>"
-    if "▁" in token:
-        # Decoding one SentencePiece token drops its leading space, which is what tells " May" from "May".
-        return str(token).replace("▁", " ")
-    return str(tokenizer.convert_tokens_to_string([token]))
+            return TokenLabels(self._tokenizer, self.ids[index])
+        return token_text(self._tokenizer, self.ids[index])

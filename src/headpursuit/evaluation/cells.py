@@ -20,6 +20,7 @@ from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.metrics import Metric
 from headpursuit.files import digest, read_json, write_json
 from headpursuit.model.identity import weights_fingerprint
+from headpursuit.model.inputs import token_fingerprint
 from headpursuit.model.samples import Sample, fingerprint
 from headpursuit.versions import versions
 
@@ -111,6 +112,7 @@ class Cells:
     folder: Path | None = None
     tick: Callable[[str], None] = lambda text: None
     _held: dict[tuple[str, HeadEdit | None], Cell] = field(default_factory=dict, repr=False)
+    _tokens: dict[str, str] = field(default_factory=dict, repr=False)
 
     def cell(self, task: str, edit: HeadEdit | None) -> Cell:
         """What a task gives under an edit (None for the unedited model), from the folder where it lies there."""
@@ -136,6 +138,7 @@ class Cells:
         return {
             **self._common,
             "task": self.tasks[task].depends_on,
+            "tokens": self._tokens_of(task),
             "edit": None if edit is None else asdict(edit),
             "seed": self.seed,
         }
@@ -172,6 +175,11 @@ class Cells:
     @cached_property
     def _common(self) -> dict[str, Any]:
         return {"model": weights_fingerprint(self.model.hf), "dtype": str(self.model.hf.dtype), "versions": versions()}
+
+    def _tokens_of(self, task: str) -> str:
+        if task not in self._tokens:
+            self._tokens[task] = token_fingerprint(self.model, self.tasks[task].samples)
+        return self._tokens[task]
 
     def _path(self, task: str, edit: HeadEdit | None) -> Path | None:
         return None if self.folder is None else self.folder / f"{digest(self.about(task, edit))}.json"

@@ -6,7 +6,7 @@ chose and none of them. Heads are chosen on selection data; every number is of t
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,22 @@ from headpursuit.evaluation.prepare import (
 )
 from headpursuit.evaluation.rankings import stored_rankings
 from headpursuit.evaluation.recipe import Recipe, load_recipe, plain
-from headpursuit.evaluation.results import RESULTS, Comparison, ConceptResult, Example, Results, Row, Selection, Verdict
+from headpursuit.evaluation.results import (
+    RESULTS,
+    Comparison,
+    ConceptResult,
+    DataUsed,
+    Example,
+    Results,
+    Row,
+    Selection,
+    Verdict,
+)
 from headpursuit.evaluation.teacher_forced_tasks import forced_task, forced_task_name, neutral_task
 from headpursuit.evaluation.verdicts import judge, settle, wishes
 from headpursuit.files import read_json
 from headpursuit.model.head_model import HeadModel
+from headpursuit.model.inputs import token_fingerprint
 from headpursuit.model.load import load
 from headpursuit.ranking.controls import random_controls
 from headpursuit.ranking.ranking import HeadRanking
@@ -184,7 +195,7 @@ def run(prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progr
         "model": model.identity,
         "versions": versions(),
         "seed": seed,
-        "data": prepared.data,
+        "data": _data_used(prepared, model),
         "settings": plain(recipe),
     }
     if recipe.describe is not None:
@@ -240,6 +251,13 @@ def run(prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progr
         draws=recipe.edit.draws,
         **common,
     )
+
+
+def _data_used(prepared: Prepared, model: HeadModel) -> tuple[DataUsed, ...]:
+    samples = {("selection", name): task.samples for name, task in prepared.selection.items()}
+    samples |= {("test", name): task.samples for name, task in prepared.tasks.items()}
+    samples["test", NEUTRAL_TASK] = prepared.neutral
+    return tuple(replace(one, tokens=token_fingerprint(model, samples[one.use, one.name])) for one in prepared.data)
 
 
 def _choices(

@@ -63,10 +63,13 @@ LIKELIHOOD = Metric(NEUTRAL_TASK, "negative log-likelihood", unit="nats a token"
 def parse_answer(written: str) -> str:
     """The answer in what a model wrote: its first line that is not blank, without "Answer:" or "The answer is" before it.
 
+    What is thought aloud (``<think>…</think>``) is no answer, nor is a thought that was cut off.
+
     >>> parse_answer("The answer is: Paris\\nIt lies on the Seine.")
     'Paris'
     """
-    said = _PREFIX.sub("", written.strip())
+    behind = written.rpartition("</think>")[2].partition("<think>")[0]
+    said = _PREFIX.sub("", behind.strip())
     return next((line.strip() for line in said.splitlines() if line.strip()), "")
 
 

@@ -18,6 +18,7 @@ from headpursuit.evaluation.teacher_forced_tasks import speaking
 from headpursuit.files import digest, read_json, write_json
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.identity import weights_fingerprint
+from headpursuit.model.inputs import token_fingerprint
 from headpursuit.model.samples import Sample, fingerprint
 from headpursuit.ranking.attribution import attribute
 from headpursuit.ranking.rank import rank
@@ -93,6 +94,7 @@ def depends_on(model: HeadModel, samples: Sequence[Sample], positions: str) -> d
     return {
         "model": weights_fingerprint(model.hf),
         "samples": fingerprint(samples),
+        "tokens": token_fingerprint(model, samples),
         "positions": positions,
         "dtype": str(model.hf.dtype),
         "versions": versions(),

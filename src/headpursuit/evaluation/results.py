@@ -268,6 +268,7 @@ class DataUsed:
         n: number of samples.
         fingerprint: see :func:`headpursuit.data.records.data_fingerprint`.
         left_out: selection samples that were test samples too.
+        tokens: what the model read of them, see :func:`headpursuit.model.inputs.token_fingerprint`.
     """
 
     use: Literal["test", "selection"]
@@ -275,6 +276,7 @@ class DataUsed:
     n: int
     fingerprint: str
     left_out: int = 0
+    tokens: str = ""
 
 
 @dataclass(frozen=True, repr=False)

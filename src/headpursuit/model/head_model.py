@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast, overload
+from typing import Any, overload
 
 import torch
 from PIL.Image import Image
@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.anatomy import Anatomy
+from headpursuit.model.generation import as_asked, generating_by, seeded, written_by
 from headpursuit.model.identity import unembedding_fingerprint
 from headpursuit.model.inputs import Batch, Prompt, collate, make_prompt
 from headpursuit.model.loaded import LoadedModel
@@ -91,7 +92,7 @@ class HeadModel(LoadedModel):
         prompts: str | Sample | Sequence[str | Sample],
         *,
         images: Image | Path | str | Sequence[Any] | None = None,
-        max_new_tokens: int = 32,
+        max_new_tokens: int | None = None,
         batch_size: int = 32,
         chat: bool = True,
         seed: int = 0,
@@ -103,18 +104,22 @@ class HeadModel(LoadedModel):
         Args:
             prompts: a text or :class:`Sample`, or several.
             images: an image, or one for each prompt (None where it has none).
-            max_new_tokens: how many tokens to write at most.
+            max_new_tokens: how many tokens to write at most, 32 when left out; fewer, with a warning, where the context ends.
             batch_size: how many prompts run together, padded on the left.
             chat: put texts through the chat template, where the model has one. A Sample says so itself.
-            seed: seed of the sampling, for ``do_sample=True``; the caller's random state is left as it was.
+            seed: seed of whatever is drawn, for ``do_sample=True``; the caller's random state is left as it was.
             progress: show a progress bar.
-            **options: anything that transformers' ``generate`` takes (``do_sample``, ``temperature``, ``use_cache``, …).
+            **options: anything that transformers' ``generate`` takes (``do_sample``, ``num_beams``, ``generation_config``, …)
+                and that leaves text as what it gives. What is not asked for here is greedy, with one beam and without
+                penalties, whatever the checkpoint's ``generation_config.json`` says.
 
         Returns:
-            The new text alone; a string for one prompt, a list for several.
+            The new text alone; a string for one prompt, a list for several. With ``num_return_sequences`` above 1 a list of
+            texts in place of each text.
 
         Raises:
-            HeadPursuitError: a prompt is empty or longer than the context, an image cannot be read.
+            HeadPursuitError: a prompt is empty or fills the context, an image cannot be read, an option is not one of
+                transformers' ``generate`` or has no meaning here.
 
         >>> model.generate("What is the capital of France?", max_new_tokens=8)
         ' Paris'
@@ -136,35 +141,49 @@ class HeadModel(LoadedModel):
             if len(given) != len(samples):
                 raise HeadPursuitError(f"{len(samples)} prompts but {len(given)} images: give one image (or None) a prompt")
             samples = [replace(sample, image=image) for sample, image in zip(samples, given, strict=True)]
-        answers: dict[int, str] = {}
-        config = copy.deepcopy(cast("Any", self.hf).generation_config)
-        config.pad_token_id = self.tokenizer.pad_token_id
+        config, more = as_asked(self, max_new_tokens=max_new_tokens, options=options)
+        per_prompt = config.num_return_sequences or 1
+        answers: dict[int, Any] = {}
+        short = 0
         bar = tqdm(total=len(samples), desc="generate", unit="text", disable=not progress, leave=False)
-        with bar, torch.no_grad(), evaluating(self.hf), torch.random.fork_rng(enabled=bool(options.get("do_sample"))):
-            if options.get("do_sample"):
-                torch.manual_seed(seed)
+        with bar, torch.no_grad(), evaluating(self.hf), seeded(seed), generating_by(self.hf, config):
             for start in range(0, len(samples), batch_size):
                 chosen = [make_prompt(self, sample) for sample in samples[start : start + batch_size]]
-                for rows, batch in self._batches(chosen):
-                    written = cast("Any", self.hf).generate(
-                        **batch.inputs, generation_config=config, max_new_tokens=max_new_tokens, **options
-                    )
+                for rows, batch, room in self._batches(chosen, wanted=config.max_new_tokens):
+                    short += len(rows) * (room < config.max_new_tokens)
+                    written = written_by(self.hf, batch.inputs, config, max_new_tokens=room, **more)
                     texts = self.tokenizer.batch_decode(self.new_tokens(batch.inputs, written), skip_special_tokens=True)
-                    answers.update({start + row: text for row, text in zip(rows, texts, strict=True)})
+                    for number, row in enumerate(rows):
+                        own = texts[number * per_prompt : (number + 1) * per_prompt]
+                        answers[start + row] = own if per_prompt > 1 else own[0]
                 bar.update(len(chosen))
+        if short:
+            warnings.warn(
+                f"{short} of {len(samples)} prompts leave less room than {config.max_new_tokens} new tokens in the context of "
+                f"{self.anatomy.context}: writing stopped at its end; shorten them, or ask for fewer",
+                stacklevel=2,
+            )
         return [answers[row] for row in range(len(samples))]
 
-    def _batches(self, prompts: Sequence[Prompt]) -> Iterator[tuple[list[int], Batch]]:
-        """Prompts that may be generated from together: all of them, or those of one length where padding would tell."""
+    def _batches(self, prompts: Sequence[Prompt], *, wanted: int) -> Iterator[tuple[list[int], Batch, int]]:
+        """Prompts that may be written on from together, and how far: those with room for all that is wanted, where padding
+        does not tell; else those of one length."""
         batch = collate(self, prompts, side="left")
-        if self.anatomy.pads_left or bool(batch.real.all()):
-            yield list(range(len(prompts))), batch
-            return
-        groups: dict[int, list[int]] = {}
-        for row, length in enumerate(batch.real.sum(dim=1).tolist()):
-            groups.setdefault(length, []).append(row)
-        for rows in groups.values():
-            yield rows, collate(self, [prompts[row] for row in rows], side="left")
+        lengths, context = batch.real.sum(dim=1).tolist(), self.anatomy.context
+        full = next((prompt for prompt, length in zip(prompts, lengths, strict=True) if length == context), None)
+        if full is not None:
+            raise HeadPursuitError(
+                f"{full.where}: its {context} tokens fill the context of {self.source.id}, so nothing can be written behind "
+                "them; shorten the text"
+            )
+        rooms = [wanted if context is None else min(wanted, context - length) for length in lengths]
+        apart = not self.anatomy.pads_left
+        groups: dict[tuple[int, int], list[int]] = {}
+        for row, (length, room) in enumerate(zip(lengths, rooms, strict=True)):
+            groups.setdefault((length if apart else 0, room), []).append(row)
+        for (_, room), rows in groups.items():
+            alone = batch if len(groups) == 1 else collate(self, [prompts[row] for row in rows], side="left")
+            yield rows, alone, room
 
 
 @contextmanager

@@ -62,6 +62,34 @@ class LoadedModel:
         return bool(getattr(self.processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None))
 
     @property
+    def n_embeddings(self) -> int | None:
+        """Rows of the table in which tokens are looked up, or None where the model has no such table."""
+        table = self._embeddings
+        return None if table is None else len(table)
+
+    @property
+    def padding_id(self) -> int:
+        """The token of padding, which is masked: the tokenizer's own where the model can look it up, else one that it can.
+
+        What is masked still runs through the model, and a row that is not finite would spoil the others: 0 times NaN is NaN.
+        """
+        tokenizer, table = self.tokenizer, self._embeddings
+        named = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id)
+        choices = [token for token in (*named, 0, 1) if token is not None and token != self.anatomy.image_token_id]
+        if table is None:
+            return choices[0]
+        usable = (token for token in choices if token < len(table) and (table.is_meta or bool(table[token].isfinite().all())))
+        return next(usable, choices[0])
+
+    @property
+    def _embeddings(self) -> Tensor | None:
+        try:
+            table = getattr(self.hf.get_input_embeddings(), "weight", None)
+        except (AttributeError, NotImplementedError):
+            return None
+        return table if isinstance(table, Tensor) and table.ndim == 2 else None
+
+    @property
     def device(self) -> torch.device:
         """The device that inputs go to; where weights are offloaded, what runs them moves them on."""
         devices = (weight.device for weight in self.hf.parameters() if not weight.is_meta)
@@ -107,12 +135,13 @@ class LoadedModel:
         return name in inspect.signature(inner.forward).parameters
 
     def new_tokens(self, inputs: Mapping[str, Tensor], written: Tensor) -> Tensor:
-        """The tokens that transformers' ``generate`` added to those ``(b, t)`` that it was given.
+        """The tokens that transformers' ``generate`` added to those ``(b, t)`` that it was given, once or several times a row.
 
         Raises:
             HeadPursuitError: it did not go on from them (BLIP's takes the last one away), so that the new ones cannot be told.
         """
         given = inputs["decoder_input_ids" if self.has_encoder else "input_ids"]
+        given = given.repeat_interleave(len(written) // len(given), dim=0)
         if not torch.equal(written[:, : given.shape[1]], given):
             raise HeadPursuitError(
                 f"{self.source.architecture} does not go on from the prompt that it is given when it generates, so what is new "

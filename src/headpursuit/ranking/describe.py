@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING, Any, overload
 
@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
-from headpursuit.concepts.vocabulary import vocabulary_dictionary
+from headpursuit.concepts.vocabulary import atom_ids, vocabulary_dictionary
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head, HeadsLike, parse_heads
 from headpursuit.pursuit.dictionary import Dictionary
@@ -98,6 +98,7 @@ class Descriptions(Sequence[HeadDescription]):
 
     Attributes:
         each: one a head.
+        unused_rows: rows of the unembedding that are no token's, and were left out.
 
     Examples:
         >>> hp.describe(acts, heads=["L2.H14", "L1.H1"], n_atoms=3, progress=False)
@@ -106,13 +107,14 @@ class Descriptions(Sequence[HeadDescription]):
     """
 
     each: tuple[HeadDescription, ...]
+    unused_rows: int = 0
 
     @overload
     def __getitem__(self, index: int) -> HeadDescription: ...
     @overload
     def __getitem__(self, index: slice) -> Descriptions: ...
     def __getitem__(self, index: int | slice) -> HeadDescription | Descriptions:
-        return Descriptions(self.each[index]) if isinstance(index, slice) else self.each[index]
+        return replace(self, each=self.each[index]) if isinstance(index, slice) else self.each[index]
 
     def __len__(self) -> int:
         return len(self.each)
@@ -121,6 +123,8 @@ class Descriptions(Sequence[HeadDescription]):
         shown = [str(one) for one in self.each[:_SHOWN]]
         if len(self) > _SHOWN:
             shown.append(f"… and {len(self) - _SHOWN} more heads")
+        if self.unused_rows:
+            shown.append(f"({self.unused_rows} rows of the unembedding are no token's and were left out)")
         return "\n".join(shown) or "no heads"
 
     def to_frame(self) -> pd.DataFrame:
@@ -182,9 +186,11 @@ def describe(
     view = as_method(method)
     wanted = acts.heads() if heads is None else parse_heads(heads)
     acts.require(wanted)
+    unused_rows = 0
     if dictionary is None:
         gain = acts.weights.final_norm_gain() if fold_norm else None
         dictionary = vocabulary_dictionary(acts.weights.unembedding(), acts.tokenizer, gain=gain)
+        unused_rows = len(acts.weights.unembedding()) - len(dictionary)
     elif fold_norm:
         raise HeadPursuitError("fold_norm is about the unembedding: leave it out where a dictionary is given")
     width = acts.weights.projection(acts.layers[0]).shape[-1]
@@ -195,20 +201,21 @@ def describe(
         by_layer.setdefault(head.layer, []).append(head.head)
     explain = _somp if view == "somp" else _lens
     found: dict[Head, HeadDescription] = {}
+    token_ids = atom_ids(dictionary)
     for layer, columns in tqdm(by_layer.items(), desc="describe", unit="layer", disable=not progress, leave=False):
         described = explain(acts, layer, columns, dictionary, n_atoms)
         for column, (ids, variance, frequency) in zip(columns, described, strict=True):
             head = acts.head(layer, column)
             found[head] = HeadDescription(
                 head=head,
-                tokens=tuple(dictionary.labels[token] for token in ids),
-                token_ids=tuple(ids),
+                tokens=tuple(dictionary.labels[row] for row in ids),
+                token_ids=tuple(token_ids[row] for row in ids),
                 explained_variance=variance,
                 frequency=frequency,
                 method=view,
                 n=acts.n,
             )
-    return Descriptions(tuple(found[head] for head in wanted))
+    return Descriptions(tuple(found[head] for head in wanted), unused_rows=unused_rows)
 
 
 def _somp(

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from headpursuit.errors import HeadPursuitError
+from headpursuit.model.token_text import known_ids
 from headpursuit.ranking.rank import AtomRows
 
 # At most so many classes of length, and of frequency.
@@ -113,7 +114,7 @@ def random_token_sets(
 
 def _ordinary(tokenizer: Any, lengths: Float[np.ndarray, " v"]) -> Int[np.ndarray, " t"]:
     """Ids of the tokens that a concept could have been made of."""
-    ids = range(min(len(tokenizer), len(lengths)))
+    ids = known_ids(tokenizer, len(lengths))
     special = frozenset(tokenizer.all_special_ids)
     texts = tokenizer.batch_decode([[token] for token in ids], clean_up_tokenization_spaces=False)
     # A piece of a letter's bytes reads as the replacement character.

@@ -29,6 +29,7 @@ from headpursuit.evaluation.results import Comparison, ConceptResult, DataUsed, 
 from headpursuit.files import csv_text, read_json, write_json, write_text
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import Head
+from headpursuit.model.inputs import token_fingerprint
 from headpursuit.model.samples import Samples
 from headpursuit.ranking.controls import random_controls
 from headpursuit.ranking.ranking import HeadRanking
@@ -340,7 +341,7 @@ def run_tuning(
         comparisons=tuple(comparisons),
         metrics=goal.metrics,
         concepts=(_concept_result(data, rankings),),
-        data=_data_used(data),
+        data=_data_used(data, model),
         settings=_plain(
             {
                 "edit": edit.to_dict(),
@@ -399,9 +400,15 @@ def _concept_result(data: TuningData, rankings: Mapping[str, HeadRanking]) -> Co
     )
 
 
-def _data_used(data: TuningData) -> tuple[DataUsed, ...]:
+def _data_used(data: TuningData, model: HeadModel) -> tuple[DataUsed, ...]:
     return tuple(
-        DataUsed(use, name, len(task.samples), str(task.depends_on["samples"]))  # type: ignore[arg-type]
+        DataUsed(
+            use,  # type: ignore[arg-type]
+            name,
+            len(task.samples),
+            str(task.depends_on["samples"]),
+            tokens=token_fingerprint(model, task.samples),
+        )
         for use, tasks in (("test", data.test), ("selection", data.tuning))
         for name, task in tasks.items()
         if name in data.used
