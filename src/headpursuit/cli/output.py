@@ -44,8 +44,9 @@ def check_capture(path: Path) -> None:
 
 
 def print_json(content: Mapping[str, Any]) -> None:
-    """Print one machine-readable object."""
-    sys.stdout.write(json.dumps(content, ensure_ascii=False, indent=1, default=str) + "\n")
+    """Print one machine-readable object, in ASCII where the terminal's encoding has not all letters."""
+    ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    sys.stdout.write(json.dumps(content, ensure_ascii=ascii_only, indent=1, default=str) + "\n")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from headpursuit.data.entries import Entry
 from headpursuit.data.records import Record, content_key
 from headpursuit.errors import HeadPursuitError
-from headpursuit.files import inside
+from headpursuit.files import expanded, inside
 from headpursuit.model.samples import Sample, read_rows
 
 Rows = str | Path | Iterable[Any]
@@ -25,7 +25,7 @@ def own_entries(rows: Rows, *, fields: Mapping[str, str]) -> Iterator[Entry]:
     Raises:
         HeadPursuitError: a row without text and image, or with a value that cannot be one; names the row and its fields.
     """
-    folder = Path(rows).expanduser().parent if isinstance(rows, str | Path) else None
+    folder = expanded(rows).parent if isinstance(rows, str | Path) else None
     for where, row in _numbered(rows):
         record = _record(row, fields, folder=folder, where=where)
         yield Entry(key=repr(content_key(record)), part=None, make=partial(_same, record))
@@ -37,7 +37,7 @@ def _same(record: Record) -> Record:
 
 def _numbered(rows: Rows) -> Iterator[tuple[str, Any]]:
     if isinstance(rows, str | Path):
-        yield from read_rows(Path(rows).expanduser())
+        yield from read_rows(expanded(rows))
     else:
         yield from ((f"row {number}", row) for number, row in enumerate(rows, start=1))
 
