@@ -4,7 +4,7 @@ A child is killed (SIGKILL) in front of its n-th step with files: before each re
 each folder made and each file removed. One child after the other dies a step later, until one gets through; behind each death
 the same command runs again, and what it leaves is compared with what a run leaves that nothing disturbed.
 
-``python dying.py ROOT WORLD (killed STRIDE | full SIZES | pairs COUNT) NAME…``
+``python dying.py ROOT WORLD (killed STRIDE | full STRIDE | pairs COUNT) NAME…``
 """
 
 import hashlib
@@ -14,8 +14,7 @@ import resource
 import shutil
 import signal
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,27 +61,28 @@ def die_at(step: int, root: Path) -> None:
     sys.addaudithook(hook)
 
 
-def start(words: list[object], *, before: Callable[[], None] = lambda: None) -> tuple[int, Any]:
-    """A child that runs a command, by its number, and the file that takes what it says."""
-    said = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed by end)
+def start(words: list[object], *, before: Callable[[], None] = lambda: None) -> tuple[int, int]:
+    """A child that runs a command, by its number, and the end of a pipe that gives what it says."""
+    # A file would be subject to the limits of a full disk.
+    said, saying = os.pipe()
     child = os.fork()
     if child == 0:
-        os.dup2(said.fileno(), 1)
-        os.dup2(said.fileno(), 2)
+        os.dup2(saying, 1)
+        os.dup2(saying, 2)
         before()
         code = call(*words)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+    os.close(saying)
     return child, said
 
 
-def end(child: int, said: Any) -> tuple[int, list[str]]:
+def end(child: int, said: int) -> tuple[int, list[str]]:
     """How a child ended: its exit code (negative for a signal), and its lines for the reader."""
+    with open(said, encoding="utf-8") as file:
+        lines = file.read().replace("\r", "\n").splitlines()
     status = os.waitpid(child, 0)[1]
-    said.seek(0)
-    lines = said.read().replace("\r", "\n").splitlines()
-    said.close()
     code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
     return code, [line for line in lines if line.startswith("headpursuit: ") or "Traceback" in line]
 
@@ -122,11 +122,11 @@ def killed(words: list[object], out: Path, stride: int) -> dict[str, Any]:
     return {"deaths": deaths, "wrong": wrong}
 
 
-def full(words: list[object], out: Path, most: int) -> dict[str, Any]:
+def full(words: list[object], out: Path, stride: int) -> dict[str, Any]:
     """Writes fail beyond so many bytes a file, as on a full disk; then there is room, and the same command runs again."""
     whole = reference(words, out)
     found = []
-    for size in list(_sizes())[:most]:
+    for size in [4**power for power in range(0, 10, stride)]:
 
         def limit(size: int = size) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
@@ -155,13 +155,6 @@ def pairs(words: list[object], out: Path, most: int) -> dict[str, Any]:
             wrong.append([number, ends])
         shutil.rmtree(out, ignore_errors=True)
     return {"pairs": most, "wrong": wrong}
-
-
-def _sizes() -> Iterator[int]:
-    size = 1
-    while size < 10**6:
-        yield size
-        size *= 4
 
 
 if __name__ == "__main__":
