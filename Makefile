@@ -3,7 +3,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench results docs architectures compat train-demo
+.PHONY: help setup demo test lint fuzz bench results docs architectures compat train-demo
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,10 @@ lint: $(STAMP) ## ruff, mypy, and the direction of imports
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+fuzz: $(STAMP) ## wrong input, deaths, full disks, flipped bits: the long run, which writes docs/reliability.md (an hour)
+	$(PY) tests/faults/fuzz.py --inputs 12000 --workers 2 --write docs/reliability.md
+	FAULTS=long $(PY) -m pytest -n auto tests/faults/test_deaths.py tests/faults/test_flipped_bits.py
 
 bench: $(STAMP) ## measure pursuits, captures and edits against plain ways
 	$(PY) -m benchmarks.pursuit

@@ -31,4 +31,4 @@ def llava():
     return tiny_models.tiny("llava")
 
 
-collect_ignore = ["exporting/breaking_off.py"]  # a script for a process of its own
+collect_ignore = ["exporting/breaking_off.py", "faults/dying.py"]  # scripts for processes of their own

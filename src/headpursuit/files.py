@@ -213,6 +213,14 @@ def digest(about: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
+def expanded(path: str | Path) -> Path:
+    """A path with its user's home folder for ``~``; as it is where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def inside(folder: Path, name: str, *, what: str, where: str) -> Path:
     """The path of a file that another file names, which must lie in that file's folder.
 

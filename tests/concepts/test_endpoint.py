@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import socket
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 
@@ -218,6 +221,8 @@ def test_the_cache_answers_by_what_was_asked_and_holds_no_key(server, tmp_path):
         ({"base_url": "https://user:pass@host:port/v1"}, "is no endpoint"),
         ({"base_url": "https://user:pass@[host/v1"}, "is no endpoint"),
         ({"base_url": "user:pass@host/v1"}, "is no endpoint"),
+        ({"base_url": "https://host/v1?key=pass"}, "is no endpoint"),
+        ({"base_url": "https://host/v1#pass"}, "is no endpoint"),
         ({"base_url": "https://host/v1", "key": f"{KEY}\r\nX-Other: 1"}, "copy it again"),
         ({"base_url": "https://host/v1", "key": f"{KEY}é"}, "copy it again"),
         ({"base_url": "http://example.org/v1", "key": KEY}, "in the clear"),
@@ -242,3 +247,70 @@ def test_the_environment_stands_in(monkeypatch):
     made = endpoint_from(base_url=None, model="m")
     assert (made.base_url, made.key) == ("https://example.org/v1", KEY)
     assert endpoint_from(base_url="https://other.org/v1", model="m", key="k").key == "k"
+
+
+class Raw:
+    """A server on loopback that answers with whatever bytes it is given, for as long as they are taken."""
+
+    def __init__(self, *parts, pause=0.0):
+        self.sent = 0
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/v1"
+        threading.Thread(target=self._serve, args=(parts, pause), daemon=True).start()
+
+    def _serve(self, parts, pause):
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            with connection, suppress(OSError):
+                connection.recv(65536)
+                for part in parts:
+                    connection.sendall(part)
+                    self.sent += len(part)
+                    time.sleep(pause)
+
+
+HEADERS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+DRIPPING = {
+    "content": [HEADERS + b"Content-Length: 100000\r\n\r\n", *([b" "] * 100)],
+    "headers": [HEADERS, *([b"X: y\r\n"] * 100)],
+}
+
+
+@pytest.mark.parametrize("what", DRIPPING)
+def test_an_endpoint_that_drips_is_given_up(what):
+    one = Raw(*DRIPPING[what], pause=0.1)
+    started = time.monotonic()
+    with pytest.raises(HeadPursuitError, match=r"no whole reply within 0\.5 seconds|takes too long"):
+        quick(one.url, timeout=0.5, attempts=2).ask(ASKED, max_tokens=7)
+    assert time.monotonic() - started < 5
+    one.socket.close()
+
+
+def test_an_endpoint_that_sends_without_end_is_given_up():
+    # Gigabytes, were they read; in chunks, so that no length is told.
+    chunk = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
+    one = Raw(HEADERS + b"Transfer-Encoding: chunked\r\n\r\n", *([chunk] * 3000))
+    with pytest.raises(HeadPursuitError, match="larger than 4 MB"):
+        quick(one.url, timeout=20, attempts=1).ask(ASKED, max_tokens=7)
+    assert one.sent < 50e6
+    one.socket.close()
+
+
+def test_a_small_reply_that_unpacks_to_a_large_one_is_given_up():
+    packed = gzip.compress(b" " * 10**8)
+    one = Raw(HEADERS + f"Content-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n".encode() + packed)
+    with pytest.raises(HeadPursuitError, match="larger than 4 MB"):
+        quick(one.url, timeout=20, attempts=1).ask(ASKED, max_tokens=7)
+    one.socket.close()
+
+
+def test_a_key_that_a_reply_repeats_is_not_kept(server, tmp_path):
+    one = server(completion(f"your key is {KEY}"))
+    reply = quick(one.url, key=KEY, cache=tmp_path / "c").ask(ASKED, max_tokens=7)
+    reply.keep()
+    assert reply.text == "your key is [key]"
+    (file,) = (tmp_path / "c").iterdir()
+    assert KEY not in file.read_text()

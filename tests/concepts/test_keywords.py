@@ -49,6 +49,7 @@ class Asked:
         ('{"words": "a"}', 'no list of texts under "words"'),
         ('{"words": [1]}', 'no list of texts under "words"'),
         ("[" * 5000, "no JSON object in it"),
+        (json.dumps(["a"] * 10**5), "far longer than was asked for"),
     ],
 )
 def test_replies_are_read(reply, words):

@@ -1,13 +1,15 @@
 """``headpursuit evaluate``."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headpursuit.cli import options
 from headpursuit.cli.output import note, print_json, print_plan, print_table
-from headpursuit.evaluation.recipe import Recipe
+
+if TYPE_CHECKING:
+    from headpursuit.evaluation.recipe import Recipe
 
 
 @options.loads_a_model
@@ -76,7 +78,7 @@ def _list(json: bool) -> None:
 
 
 def _dry_run(
-    recipe: Recipe, model: str, out: Path, source: dict[str, Any], load_options: dict[str, Any], *, json: bool
+    recipe: "Recipe", model: str, out: Path, source: dict[str, Any], load_options: dict[str, Any], *, json: bool
 ) -> None:
     from headpursuit.errors import HeadPursuitError
     from headpursuit.evaluation.evaluate import check_folder, gather

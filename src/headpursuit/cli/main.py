@@ -16,6 +16,7 @@ from headpursuit.cli.demo import demo
 from headpursuit.cli.describe import describe
 from headpursuit.cli.evaluate import evaluate
 from headpursuit.cli.export import export
+from headpursuit.cli.failures import one_line_each
 from headpursuit.cli.generate import generate
 from headpursuit.cli.keywords import keywords
 from headpursuit.cli.models import models
@@ -24,7 +25,6 @@ from headpursuit.cli.rank import rank
 from headpursuit.cli.report import report
 from headpursuit.cli.tune import tune
 from headpursuit.cli.verify import verify
-from headpursuit.errors import HeadPursuitError
 
 app = typer.Typer(
     name="headpursuit",
@@ -54,23 +54,23 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_print_version)
     ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where in the program an error came from.")] = False,
 ) -> None:
     """Options that belong to no command."""
 
 
 def main() -> None:
-    """Run a command; exit 0 when done, 1 with one clear line when it failed, 2 on wrong usage."""
+    """Run a command.
+
+    Exits with 0 when done, 1 with one clear line when it failed, 2 on wrong usage, 130 and 143 when a signal stopped it.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    try:
-        app()
-    except HeadPursuitError as error:
-        sys.stderr.write(f"headpursuit: {error}\n")
-        sys.exit(1)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:
-        file = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"headpursuit: {file}{error.strerror or error}\n")
-        sys.exit(1)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal in cp1252 has no α, and generated text can hold what no encoding has.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    # Wherever it stands: it is added to the end of a line that failed.
+    words = [word for word in sys.argv[1:] if word != "--debug"]
+    with one_line_each(words, debug=len(words) < len(sys.argv) - 1):
+        app(words)

@@ -27,6 +27,9 @@ def check_out(path: Path | None, *, folder: bool = False, suffixes: Sequence[str
         raise HeadPursuitError(f"{path}: choose a name that ends in {' or '.join(suffixes)}")
     if path.exists() and path.is_dir() != folder:
         raise HeadPursuitError(f"{path} is a {'file' if folder else 'folder'}: choose another name")
+    if path.exists() and not folder and not path.is_file():
+        # A file that is written whole takes the name of what was there: of a device, too.
+        raise HeadPursuitError(f"{path} is no plain file: choose another name")
     parent = next(parent for parent in path.absolute().parents if parent.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         reason = "is read-only" if parent.is_dir() else "is a file"
@@ -44,8 +47,9 @@ def check_capture(path: Path) -> None:
 
 
 def print_json(content: Mapping[str, Any]) -> None:
-    """Print one machine-readable object."""
-    sys.stdout.write(json.dumps(content, ensure_ascii=False, indent=1, default=str) + "\n")
+    """Print one machine-readable object, in ASCII where the terminal's encoding has not all letters."""
+    ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    sys.stdout.write(json.dumps(content, ensure_ascii=ascii_only, indent=1, default=str) + "\n")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:

@@ -10,11 +10,11 @@ import typer
 from headpursuit.cli import options
 from headpursuit.cli.output import check_capture, check_out, note, print_json, print_table
 from headpursuit.errors import HeadPursuitError
-from headpursuit.ranking.ranking import Beside
 
 if TYPE_CHECKING:
     from headpursuit.activations.head_activations import HeadActivations
     from headpursuit.activations.moments import HeadMoments
+    from headpursuit.ranking.ranking import Beside
 
 
 def rank(

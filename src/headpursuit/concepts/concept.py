@@ -9,7 +9,7 @@ from pathlib import Path
 
 from headpursuit.concepts.builtin import BUILTIN, built_in_words, canonical_name
 from headpursuit.errors import HeadPursuitError, shown
-from headpursuit.files import read_json, read_lines
+from headpursuit.files import expanded, read_json, read_lines
 from headpursuit.model.rows import exists, read_table
 
 # "C#" is a word and "red # warm" is a word with a remark, so a remark needs a blank before it.
@@ -93,7 +93,7 @@ def as_concept(concept: ConceptLike) -> Concept:
     if isinstance(concept, Concept):
         return concept
     if isinstance(concept, Path):
-        return _read(concept.expanduser())
+        return _read(expanded(concept))
     if isinstance(concept, str):
         return _from_text(concept)
     if isinstance(concept, Mapping) or not isinstance(concept, Iterable):
@@ -122,7 +122,7 @@ def _from_text(text: str) -> Concept:
         return Concept(key, built_in_words(key), entry.description, entry.source, entry.plurals)
     short = " ".join(text[:_LONGEST].split()) + (" …" if len(text) > _LONGEST else "")
     if text.strip() and "\n" not in text:
-        path = Path(text).expanduser()
+        path = expanded(text)
         if exists(path):
             return _read(path)
         if "," in text:

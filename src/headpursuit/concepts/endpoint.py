@@ -10,8 +10,10 @@ import hashlib
 import ipaddress
 import json
 import os
+import queue
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 URL_VARIABLE, KEY_VARIABLE = "OPENAI_BASE_URL", "OPENAI_API_KEY"
 # The client would add headers from the environment and about the machine, which are no business of any server.
 _SENT = {"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "user-agent"}
+# A chat completion has some thousand bytes.
+_LARGEST = 4 * 10**6
 
 Message = Mapping[str, Any]
 
@@ -41,7 +45,7 @@ class Endpoint:
         model: the endpoint's name of the model.
         key: sent as a bearer token, without blanks and line ends around it; None to send none.
         cache: folder of replies by the hash of what was asked; None to keep none.
-        timeout: seconds to wait for a reply.
+        timeout: seconds to wait for a whole reply.
         per_minute: requests a minute at most, repeated ones included.
         attempts: how often one request is tried; the wait in between grows, or is what the server's ``Retry-After`` says.
         asked: requests sent so far.
@@ -99,14 +103,13 @@ class Endpoint:
     def _send(self, body: Mapping[str, Any]) -> str:
         client, openai = self._client, _library("openai")
         try:
-            return str(client.chat.completions.create(**body).choices[0].message.content)
+            # Some servers repeat the key, in their answers (which are kept) and in their errors.
+            return self._without_key(str(client.chat.completions.create(**body).choices[0].message.content))
         except openai.APIStatusError as error:
             failure = f"HTTP {error.status_code} {error.response.text}"
         except openai.APIConnectionError as error:
             failure = str(error.__cause__ or "") or type(error.__cause__ or error).__name__
-        failure = " ".join(failure.split())
-        # Some servers repeat the key in their errors.
-        failure = failure.replace(self.key, "[key]") if self.key else failure
+        failure = self._without_key(" ".join(failure.split()))
         raise HeadPursuitError(
             f"{self.base_url} gave no reply from {self.model} ({failure[:200].strip()}): check address, model, key and "
             "rate; replies so far are kept, so the same command goes on from here"
@@ -115,12 +118,13 @@ class Endpoint:
     @cached_property
     def _client(self) -> Any:
         # A redirect would carry the key to another host, and a proxy has no part in what stays on this machine.
-        http = _library("httpx2").Client(
-            follow_redirects=False, trust_env=not self._local, event_hooks={"request": [self._before], "response": [_usable]}
-        )
+        http = _bounded_client(self.timeout, self._before, follow_redirects=False, trust_env=not self._local)
         options = {"timeout": self.timeout, "max_retries": self.attempts - 1, "http_client": http}
         # Never the key of the environment: the one to send is put in by _before.
         return _library("openai").OpenAI(base_url=self.base_url, api_key="none", **options)
+
+    def _without_key(self, text: str) -> str:
+        return text.replace(self.key, "[key]") if self.key else text
 
     def _before(self, request: httpx2.Request) -> None:
         """Wait for a request's turn, and leave only those headers that the server needs."""
@@ -175,15 +179,68 @@ def _library(module: str) -> Any:
     return optional_import(module, package="openai", extra="keywords", purpose="asking a language model for words")
 
 
-def _usable(response: httpx2.Response) -> None:
-    """Count a reply that is no chat completion as a broken connection, so that the client asks again."""
-    response.read()
+def _bounded_client(seconds: float, before: Callable[[httpx2.Request], None], **options: Any) -> httpx2.Client:
+    """A client that reads a reply whole, within a time and a size, and counts one that is no chat completion as a failure.
+
+    The library's own limit holds for each read, so that a server that sends a byte now and then is never too slow for it.
+    """
+    library = _library("httpx2")
+
+    class Client(library.Client):  # type: ignore[misc, name-defined]
+        def send(self, request: httpx2.Request, **given: Any) -> httpx2.Response:
+            before(request)
+            answer: queue.SimpleQueue[httpx2.Response | Exception] = queue.SimpleQueue()
+            until = time.monotonic() + seconds
+
+            def read() -> None:
+                try:
+                    answer.put(_whole(super(Client, self).send(request, **{**given, "stream": True}), until))
+                except Exception as error:
+                    answer.put(error)
+
+            # A thread that is left waiting must not keep the process from ending.
+            threading.Thread(target=read, daemon=True).start()
+            try:
+                found = answer.get(timeout=seconds)
+            except queue.Empty:
+                raise library.ReadTimeout(f"no whole reply within {seconds:g} seconds", request=request) from None
+            if isinstance(found, Exception):
+                raise found
+            return _usable(found)
+
+    made: httpx2.Client = Client(**options)
+    return made
+
+
+def _whole(response: httpx2.Response, until: float) -> httpx2.Response:
+    """The reply with its content, which is given up as soon as it takes too long or grows too large."""
+    library, content = _library("httpx2"), bytearray()
+    try:
+        for part in response.iter_bytes():
+            content += part
+            if len(content) > _LARGEST:
+                raise library.ReadError(f"its answer is larger than {_LARGEST // 10**6} MB", request=response.request)
+            if time.monotonic() > until:
+                raise library.ReadTimeout("its answer takes too long", request=response.request)
+    finally:
+        response.close()
+    # What was compressed, or sent in chunks, no longer is.
+    headers = [one for one in response.headers.multi_items() if one[0] not in ("content-encoding", "transfer-encoding")]
+    whole: httpx2.Response = library.Response(
+        response.status_code, headers=headers, content=bytes(content), request=response.request
+    )
+    return whole
+
+
+def _usable(response: httpx2.Response) -> httpx2.Response:
+    """The reply; one that is no chat completion counts as a broken connection, so that the client asks again."""
     try:
         if response.is_success and not isinstance(response.json()["choices"][0]["message"]["content"], str):
             raise TypeError("no text")
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         nonsense = f"its answer is no chat completion: {response.text[:2000]!r}"
         raise _library("httpx2").DecodingError(nonsense, request=response.request) from error
+    return response
 
 
 def _recall(file: Path) -> str | None:
@@ -199,12 +256,13 @@ def _scheme_and_host(url: str) -> tuple[str, str]:
     try:
         parts = urlsplit(url)
         # The port is only looked at when it is asked for.
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and "@" not in parts.netloc
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        # Keys stand in front of an @, or behind a question mark, and would be shown with the address.
+        usable = usable and not any(mark in url for mark in "@?#") and url.isprintable()
     except ValueError:
         usable = False
     if not usable:
-        # What stands in front of an @ may be a password.
-        shown = url.rpartition("@")[2]
+        shown = url.rpartition("@")[2].partition("?")[0].partition("#")[0]
         raise HeadPursuitError(f"{shown!r} is no endpoint: give an address like http://127.0.0.1:8000/v1")
     return parts.scheme, parts.hostname or ""
 

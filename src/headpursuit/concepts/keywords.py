@@ -36,6 +36,8 @@ PROMPTS: dict[Kind, str] = {
     ),
 }
 _MAX_TOKENS = 256
+# Characters; no model's tokens are so long, so a longer reply is none of a model that was told how much to write.
+_LONGEST = 100 * _MAX_TOKENS
 # Beginnings of JSON to try in a reply: one that is all brackets would take forever.
 _OBJECTS = 20
 # Words, or phrases of up to three.
@@ -229,6 +231,8 @@ def _messages(sample: Sample, kind: Kind, where: str) -> list[dict[str, Any]]:
 
 def _parsed(reply: str) -> list[str] | str:
     """The words of a reply, or what is wrong with it. Models wrap JSON in remarks and fences, so look for the first object."""
+    if len(reply) > _LONGEST:
+        return "far longer than was asked for"
     decoder = json.JSONDecoder()
     reason = "no JSON object in it"
     starts = (match.start() for match in re.finditer(r"[{\[]", reply))

@@ -8,6 +8,7 @@ from headpursuit.data.hub import read_hub
 from headpursuit.data.records import Record
 from headpursuit.data.registry import Dataset, dataset_named
 from headpursuit.errors import HeadPursuitError
+from headpursuit.files import expanded
 
 
 def load_records(
@@ -53,7 +54,7 @@ def _entries(dataset: Dataset, path: str | Path | None, split: Split, revision: 
         if dataset.hub is None:
             raise HeadPursuitError(f"{dataset.name} is not on the Hub: give the path of {dataset.files}")
         return read_hub(dataset.hub, split, revision=revision)
-    place = Path(path).expanduser()
+    place = expanded(path)
     if not place.exists():
         raise HeadPursuitError(f"{dataset.name}: there is no {place}; give {dataset.files}")
     if dataset.hub is not None and place.is_dir() and next(place.rglob("*.parquet"), None) is not None:

@@ -17,16 +17,17 @@ from headpursuit.activations.positions import RowPositions
 from headpursuit.editing.where import ALL, TokenGroup
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.metrics import LIKELIHOOD, NEUTRAL_TASK
-from headpursuit.files import read_text
+from headpursuit.files import expanded, read_text
 
 CLASSES = "classes"
 NEUTRAL = "text"
-Count = Annotated[int, Field(ge=1)]
-Name = Annotated[str, Field(min_length=1)]
+# Beyond these a number or a text is a mistake, and would end in the middle of the work.
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Name = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class TaskSpec(_Table):
@@ -119,7 +120,7 @@ class EditSpec(_Table):
 
     k: Annotated[tuple[Count, ...], Field(min_length=1)]
     scales: Annotated[tuple[float, ...], Field(min_length=1)] = (-1.0,)
-    draws: Annotated[int, Field(ge=2)] = 10
+    draws: Annotated[int, Field(ge=2, le=10**6)] = 10
     methods: tuple[Literal["somp", "logit_lens", "attribution"], ...] = ("somp", "logit_lens")
     where: TokenGroup = ALL
 
@@ -278,16 +279,19 @@ def load_recipe(recipe: str | Path | Mapping[str, Any] | Recipe, *, set: Mapping
     elif isinstance(recipe, Mapping):
         name, content = "recipe", copy.deepcopy({"name": "own", **recipe})
     else:
-        name, folder = str(recipe), None if str(recipe) in recipe_names() else Path(recipe).expanduser().parent
+        name, folder = str(recipe), None if str(recipe) in recipe_names() else expanded(recipe).parent
         content = {"name": Path(name).stem, **_read(name)}
     for key, value in (set or {}).items():
         _change(content, key, value)
     try:
-        made = Recipe(**content)
+        made = Recipe.model_validate(content)
     except ValidationError as error:
         raise HeadPursuitError(f"{name}: {_in_words(error)}") from error
-    if made.name in ("", ".", "..") or any(character in made.name for character in "/\\\0"):
-        raise HeadPursuitError(f"{name}: name: {made.name!r} is no name; folders are called by it, so leave slashes out")
+    unfit = made.name in (".", "..") or not made.name.isprintable() or "/" in made.name or "\\" in made.name
+    if unfit or len(made.name.encode()) > 200:
+        raise HeadPursuitError(
+            f"{name}: name: {made.name!r:.200} is no name; folders are called by it, so leave slashes out and keep it short"
+        )
     return made if folder is None else _from_folder(made, folder)
 
 
@@ -305,7 +309,7 @@ def parse_set(text: str) -> tuple[str, Any]:
         raise HeadPursuitError(f"--set {text}: write KEY=VALUE, such as edit.k=[1,2,4]")
     try:
         return key.strip(), json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return key.strip(), value.strip()
 
 
@@ -323,7 +327,7 @@ def _change(content: dict[str, Any], key: str, value: Any) -> None:
     *path, last = key.split(".")
     inner: Any = content
     for part in path:
-        step = int(part) if isinstance(inner, list | tuple) and part.isdigit() else part
+        step = int(part) if isinstance(inner, list | tuple) and part.isdecimal() else part
         if isinstance(inner, dict) and inner.get(step) is None:
             inner[step] = {}
         try:
@@ -332,13 +336,13 @@ def _change(content: dict[str, Any], key: str, value: Any) -> None:
         except (IndexError, TypeError, KeyError) as error:
             raise HeadPursuitError(f"{key}: the recipe has no {part!r} there; show it to see its keys") from error
     try:
-        inner[int(last) if isinstance(inner, list) and last.isdigit() else last] = value
+        inner[int(last) if isinstance(inner, list) and last.isdecimal() else last] = value
     except (IndexError, TypeError) as error:
         raise HeadPursuitError(f"{key}: the recipe has no {last!r} there; show it to see its keys") from error
 
 
 def _read(name: str) -> dict[str, Any]:
-    path = Path(name).expanduser()
+    path = expanded(name)
     if name in recipe_names():
         text = (_folder() / f"{name}.toml").read_text(encoding="utf-8")
     elif path.is_file():
@@ -349,7 +353,8 @@ def _read(name: str) -> dict[str, Any]:
         raise HeadPursuitError(f"no recipe {name}: {hint}give the path of a .toml file or one of {', '.join(recipe_names())}")
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    # A number of thousands of digits is a plain ValueError.
+    except (ValueError, RecursionError) as error:
         raise HeadPursuitError(f"{name} is not TOML: {error}") from error
 
 

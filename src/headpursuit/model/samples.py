@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from PIL.Image import Image
 
 from headpursuit.errors import HeadPursuitError, shown
+from headpursuit.files import expanded
 from headpursuit.model.image_files import as_image, images_in, open_image
 from headpursuit.model.rows import as_text, exists, field_names, field_value, has_field, read_rows
 
@@ -145,7 +146,7 @@ def numbered_rows(samples: Any, *, noun: str = "sample", start: int = 0) -> Iter
         HeadPursuitError: it is no list of anything, or a file that cannot be read.
     """
     if isinstance(samples, str | Path):
-        path = Path(samples).expanduser()
+        path = expanded(samples)
         if exists(path) and path.is_dir():
             return ((str(file), Sample(image=file, where=str(file))) for file in images_in(path))
         return read_rows(path)
@@ -154,7 +155,7 @@ def numbered_rows(samples: Any, *, noun: str = "sample", start: int = 0) -> Iter
 
 def folder_of(samples: Any) -> Path | None:
     """The folder in which images lie that a file names; None for what is in memory."""
-    return Path(samples).expanduser().parent if isinstance(samples, str | Path) else None
+    return expanded(samples).parent if isinstance(samples, str | Path) else None
 
 
 def _drawn(rows: Iterable[tuple[str, Any]], count: int, seed: int) -> list[tuple[str, Any]]:
