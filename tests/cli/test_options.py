@@ -10,19 +10,20 @@ import typer.main
 import headpursuit as hp
 from headpursuit.cli.main import app
 from headpursuit.concepts import resolve
+from headpursuit.model.load import load_tokenizer
 
 GENERATE = (hp.load, hp.HeadModel.generate, hp.HeadEdit, hp.Sample)
 FUNCTIONS = {
     "attribute": (hp.load, hp.attribute, hp.HeadRanking.save),
     "capture": (hp.load, hp.capture),
     "compare": (hp.head_overlap,),
-    "concepts": (hp.concept, resolve),
+    "concepts": (hp.concept, resolve, load_tokenizer),
     "describe": (hp.open_capture, hp.describe),
     "export": (hp.export, hp.HeadEdit),
     "generate": GENERATE,
-    "map": (hp.concept_map, hp.rank),
+    "map": (hp.open_capture, hp.concept_map, hp.rank),
     "models": (),
-    "rank": (hp.rank, hp.significance, hp.stability, hp.HeadRanking.save),
+    "rank": (hp.open_capture, hp.rank, hp.significance, hp.stability, hp.HeadRanking.save),
     "verify": (hp.verify,),
 }
 # Commands whose functions are not there yet.

@@ -22,7 +22,9 @@ def mean_rows(mask: Bool[Tensor, "b t"]) -> Reducer:
     weights = mask.float() / mask.sum(dim=1, keepdim=True)
 
     def reduce(layer: LayerAnatomy, z: Float[Tensor, "b t c"]) -> Reading:
-        mean = torch.einsum("bt,btc->bc", weights.to(z.device), z.float())
+        # Nought times NaN is NaN: what stands at tokens that do not count must not reach the sum.
+        counted = z.float().masked_fill(~mask.to(z.device)[..., None], 0)
+        mean = torch.einsum("bt,btc->bc", weights.to(z.device), counted)
         return {f"L{layer.index}": mean.unflatten(1, (layer.n_heads, layer.head_width)).cpu()}
 
     return reduce
