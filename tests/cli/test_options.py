@@ -10,14 +10,13 @@ import typer.main
 import headpursuit as hp
 from headpursuit.cli.main import app
 from headpursuit.concepts import resolve
-from headpursuit.model.load import load_tokenizer
 
 GENERATE = (hp.load, hp.HeadModel.generate, hp.HeadEdit, hp.Sample)
 FUNCTIONS = {
     "attribute": (hp.load, hp.attribute, hp.HeadRanking.save),
     "capture": (hp.load, hp.capture),
     "compare": (hp.head_overlap,),
-    "concepts": (hp.concept, resolve, load_tokenizer),
+    "concepts": (hp.concept, resolve),
     "describe": (hp.open_capture, hp.describe),
     "export": (hp.export, hp.HeadEdit),
     "generate": GENERATE,
@@ -41,6 +40,7 @@ EXCEPTIONS = {
     ("compare", "files"): "the function gets head sets by name",
     ("compare", "top"): "the function gets head sets: HeadRanking.top in Python",
     ("concepts", "model"): "resolve gets the model's tokenizer",
+    ("concepts", "trust_remote_code"): "of the model's tokenizer",
     ("concepts", "name"): "left out, all concepts are listed",
     ("describe", "head"): "one head each time it is given",
     ("export", "head"): "one head each time it is given",

@@ -144,8 +144,8 @@ class FileWeights:
             ) from error
         if tensor_hash(tensor) != entry["sha256"]:
             raise HeadPursuitError(
-                f"{entry['file']}: {entry['key']} is not what it was when this capture was made (written over, or damaged): put "
-                "the checkpoint back, or capture again"
+                f"{entry['file']}: {entry['key']} is not what it was when this capture was made (written over, or damaged): "
+                "put the checkpoint back, or capture again"
             )
         return tensor
 
