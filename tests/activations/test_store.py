@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 
 import pytest
 import torch
@@ -59,8 +60,7 @@ def test_every_flipped_bit_is_seen(acts, tmp_path):
         shutil.copytree(acts, copy)
         flip(copy / name, generator)
         with pytest.raises(hp.HeadPursuitError):
-            weights = hp.open_capture(copy).weights  # its own weights are looked at when they are asked for
-            weights.final_norm_gain()
+            hp.open_capture(copy).weights.final_norm_gain()  # its own weights may be looked at when they are asked for
         shutil.rmtree(copy)
 
 
@@ -107,38 +107,41 @@ def test_a_checkpoint_that_was_saved_again_unchanged_is_taken(checkpoint, tmp_pa
     assert hp.open_capture(tmp_path / "acts").n == len(TEXTS)
 
 
+def in_a_child(work, *, die_at=0, below=None):
+    """Whether a forked child did all of its work, and was not killed (SIGKILL) at that write or rename below a folder."""
+    child = os.fork()
+    if child == 0:
+        left = [die_at]
+
+        def die(event, args):
+            if event in ("open", "os.rename", "os.mkdir", "os.remove") and str(below) in str(args[0]):
+                left[0] -= 1
+                if left[0] == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(die)
+        work()
+        os._exit(0)
+    return not os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
 @pytest.mark.parametrize("positions", ["mean", "all"])
 def test_killed_anywhere_it_ends_as_if_it_had_not_been(model, tmp_path, monkeypatch, positions):
-    """Killed (SIGKILL) at every write and rename in turn, each run going on where the last one ended."""
+    """Killed at every write and rename in turn, each run going on where the last one ended."""
     monkeypatch.setattr(store, "SHARD_ROWS", 8)
-    options = {"positions": positions, "batch_size": 4, "progress": False}
-    whole = hp.capture(model, TEXTS, out=tmp_path / "whole", **options)
-    assert whole == hp.capture(model, TEXTS, **options)
+
+    def capture(out):
+        return hp.capture(model, TEXTS, positions=positions, batch_size=4, out=out, progress=False)
+
+    assert in_a_child(lambda: capture(tmp_path / "whole"))
     for kept_every in (30.0, 0.0):
         monkeypatch.setattr(store, "KEPT_EVERY", kept_every)
-        out, kills = tmp_path / f"cut {kept_every}", 0
-        for step in range(1, 400):
-            child = os.fork()
-            if child == 0:
-                left = [step]
-
-                def die(event, args, left=left, out=out):
-                    if event in ("open", "os.rename", "os.mkdir", "os.remove") and str(out) in str(args[0]):
-                        left[0] -= 1
-                        if left[0] == 0:
-                            os.kill(os.getpid(), signal.SIGKILL)
-
-                import sys
-
-                sys.addaudithook(die)
-                hp.capture(model, TEXTS, out=out, **options)
-                os._exit(0)
-            if not os.WIFSIGNALED(os.waitpid(child, 0)[1]):
-                break
-            kills += 1
-        assert kills > 10
-        assert hp.open_capture(out) == whole
+        out, step = tmp_path / f"cut {kept_every}", 1
+        while not in_a_child(lambda out=out: capture(out), die_at=step, below=out):
+            step += 1
+        assert step > 10
         assert files(out) == files(tmp_path / "whole")
+    assert hp.open_capture(tmp_path / "whole") == capture(None)
 
 
 def test_what_is_read_is_kept_by_time(model, tmp_path, monkeypatch):
