@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -127,3 +130,36 @@ def test_a_verdict_needs_an_interval_away_from_zero(low, high, wanted, verdict, 
     named = {"concept": "c", "scale": -1.0, "seed": 0, "against": "logit_lens", "wanted": "less"}
     found = comparison(cells_of(tasks, tmp_path, []), LENGTH, EDIT, [OTHER], **named)
     assert replace(found, low=low, high=high, wanted=wanted).verdict == verdict
+
+
+def test_a_flipped_bit_in_a_cell_is_seen(llama, tasks, tmp_path):
+    generator = random.Random(0)
+    Cells(llama, tasks, seed=0, folder=tmp_path).cell("writing", None)
+    (path,) = (path for path in tmp_path.iterdir() if path.suffix == ".json")
+    whole = path.read_bytes()
+    for _ in range(100):
+        content = bytearray(whole)
+        content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+        path.write_bytes(content)
+        with pytest.raises(hp.HeadPursuitError, match=path.stem):
+            Cells(llama, tasks, seed=0, folder=tmp_path).cell("writing", None)
+
+
+def test_a_cell_under_another_ones_name_is_seen(llama, tasks, tmp_path):
+    Cells(llama, tasks, seed=0, folder=tmp_path).cell("writing", None)
+    (path,) = (path for path in tmp_path.iterdir() if path.suffix == ".json")
+    other = Cells(llama, tasks, seed=1, folder=tmp_path)
+    other.cell("writing", None)
+    (second,) = (one for one in tmp_path.iterdir() if one.suffix == ".json" and one != path)
+    path.replace(second)
+    with pytest.raises(hp.HeadPursuitError, match="holds another cell than its name says"):
+        Cells(llama, tasks, seed=1, folder=tmp_path).cell("writing", None)
+
+
+def test_a_model_whose_heads_were_scaled_is_another_one(llama):
+    hf = copy.deepcopy(llama.hf)
+    before = weights_fingerprint(hf)
+    assert before == weights_fingerprint(llama.hf)
+    with torch.no_grad():
+        hf.model.layers[1].self_attn.o_proj.weight[:, 17] *= -1
+    assert weights_fingerprint(hf) != before

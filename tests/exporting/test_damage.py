@@ -79,7 +79,7 @@ def test_the_same_export_again_is_complete_already(folder, tmp_path, format):
 
 
 def test_of_several_exports_at_once_one_wins(folder, tmp_path):
-    line = "import sys, headpursuit as hp; hp.export(sys.argv[1], hp.HeadEdit([sys.argv[3]], scale=-1), sys.argv[2], progress=False)"
+    line = "import sys, headpursuit as hp; hp.export(sys.argv[1], hp.HeadEdit([sys.argv[3]], scale=-1), sys.argv[2])"
     out = tmp_path / "out"
     runs = [
         subprocess.Popen([sys.executable, "-c", line, folder, out, head], stderr=subprocess.PIPE) for head in ("L0.H1", "L1.H2")

@@ -90,7 +90,7 @@ def tensor_hash(tensor: Tensor) -> str:
     """SHA-256 of a tensor's dtype, shape and bytes, as hexadecimal digits."""
     plain = tensor.detach().cpu().contiguous()
     found = hashlib.sha256(f"{plain.dtype} {tuple(plain.shape)}".encode())
-    found.update(memoryview(plain.flatten().view(torch.uint8).numpy()))
+    found.update(plain.flatten().view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

@@ -188,7 +188,7 @@ def _attach(
             if part != "text":
                 raise
             raise HeadPursuitError(f"{error}. {how_to_say(hf)}") from error
-    processor = _with_padding(processor)
+    processor = _with_padding(processor, source_id)
     claimed = HeadModel(hf=hf, processor=processor, anatomy=anatomy, source=source)
     claimed.check_paths()
     images = find_image_style(
@@ -212,12 +212,14 @@ def _skipped_in_words(model: HeadModel) -> str:
     return f"{model.source.architecture} is taken apart in part; skipped are {named}"
 
 
-def _with_padding(processor: Any) -> Any:
+def _with_padding(processor: Any, name: str) -> Any:
     tokenizer = getattr(processor, "tokenizer", processor)
     if tokenizer.pad_token is not None:
         return processor
     if tokenizer.eos_token is None:
-        raise HeadPursuitError("the tokenizer has neither a padding nor an end-of-sequence token: set tokenizer.pad_token")
+        raise HeadPursuitError(
+            f"the tokenizer of {name} has neither a padding nor an end-of-sequence token: set tokenizer.pad_token"
+        )
     own = copy.deepcopy(processor)
     getattr(own, "tokenizer", own).pad_token = tokenizer.eos_token
     return own

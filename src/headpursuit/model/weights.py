@@ -192,7 +192,8 @@ def locate_weights(model: HeadModel, folder: Path, *, through_norm: bool = False
     write_tensors(own, stored)
     for name, tensor in stored.items():
         extra = wanted[name][1] if name in wanted else {}
-        entries[name] = {**_entry_of(own, name, tensor, **extra), "file": own.name}
+        # Without a time, which would make two captures of the same differ: it is checked whenever it is opened.
+        entries[name] = {**_entry_of(own, name, tensor, **extra), "file": own.name, "written": 0}
     return entries
 
 
