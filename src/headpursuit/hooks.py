@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 class Hooks(ExitStack):
     """Forward hooks that are taken away when the ``with`` block is left, however it is left.
 
+    Inside the block compiled models run uncompiled: what was compiled before would pass the hooks by.
+
     >>> import torch
     >>> seen = []
     >>> layer = torch.nn.Linear(2, 3)
@@ -23,6 +25,13 @@ class Hooks(ExitStack):
     >>> seen
     [(4, 2)]
     """
+
+    def __enter__(self) -> Hooks:
+        import torch
+
+        super().__enter__()
+        self.enter_context(torch.compiler.set_stance("force_eager"))
+        return self
 
     def before(self, module: nn.Module, function: Callable[..., Any], **options: Any) -> None:
         """Call ``function(module, args)`` before the module runs; what it returns, if anything, replaces ``args``."""

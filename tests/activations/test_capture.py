@@ -11,6 +11,7 @@ import torch
 import headpursuit as hp
 import tiny
 from headpursuit.activations import capture as capture_module
+from headpursuit.files import write_sealed
 from headpursuit.model.inputs import collate, make_prompt
 from headpursuit.model.samples import as_samples
 from model.test_contracts import prompts
@@ -144,8 +145,8 @@ def test_other_folders_are_not_touched(llama, tmp_path):
 def test_an_index_cannot_point_outside_its_folder(llama, tmp_path):
     hp.capture(llama, tiny.TEXTS, out=tmp_path / "acts", progress=False)
     index = json.loads((tmp_path / "acts/index.json").read_text())
-    index["shards"][0] = "../secret.safetensors"
-    (tmp_path / "acts/index.json").write_text(json.dumps(index))
+    index["shards"][0]["file"] = "../secret.safetensors"
+    write_sealed(tmp_path / "acts/index.json", index)
     with pytest.raises(hp.HeadPursuitError, match=r"index\.json: the shard .* lies outside"):
         hp.open_capture(tmp_path / "acts")
 

@@ -20,10 +20,10 @@ FUNCTIONS = {
     "describe": (hp.open_capture, hp.describe),
     "export": (hp.export, hp.HeadEdit),
     "generate": GENERATE,
-    "map": (hp.concept_map, hp.rank),
+    "map": (hp.open_capture, hp.concept_map, hp.rank),
     "models": (),
     "prompt": (hp.load, hp.tokens),
-    "rank": (hp.rank, hp.significance, hp.stability, hp.HeadRanking.save),
+    "rank": (hp.open_capture, hp.rank, hp.significance, hp.stability, hp.HeadRanking.save),
     "verify": (hp.verify, hp.as_samples),
 }
 # Commands whose functions are not there yet.
@@ -41,6 +41,7 @@ EXCEPTIONS = {
     ("compare", "files"): "the function gets head sets by name",
     ("compare", "top"): "the function gets head sets: HeadRanking.top in Python",
     ("concepts", "model"): "resolve gets the model's tokenizer",
+    ("concepts", "trust_remote_code"): "of the model's tokenizer",
     ("concepts", "name"): "left out, all concepts are listed",
     ("describe", "head"): "one head each time it is given",
     ("export", "head"): "one head each time it is given",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -145,3 +147,36 @@ def test_a_cell_depends_on_the_tokens_that_are_read(tasks, tmp_path):
     assert known()
     tokenizer.chat_template = "System: be kind. U {{ messages[0]['content'] }} A"
     assert not known()
+
+
+def test_a_flipped_bit_in_a_cell_is_seen(llama, tasks, tmp_path):
+    generator = random.Random(0)
+    Cells(llama, tasks, seed=0, folder=tmp_path).cell("writing", None)
+    (path,) = (path for path in tmp_path.iterdir() if path.suffix == ".json")
+    whole = path.read_bytes()
+    for _ in range(100):
+        content = bytearray(whole)
+        content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+        path.write_bytes(content)
+        with pytest.raises(hp.HeadPursuitError, match=path.stem):
+            Cells(llama, tasks, seed=0, folder=tmp_path).cell("writing", None)
+
+
+def test_a_cell_under_another_ones_name_is_seen(llama, tasks, tmp_path):
+    Cells(llama, tasks, seed=0, folder=tmp_path).cell("writing", None)
+    (path,) = (path for path in tmp_path.iterdir() if path.suffix == ".json")
+    other = Cells(llama, tasks, seed=1, folder=tmp_path)
+    other.cell("writing", None)
+    (second,) = (one for one in tmp_path.iterdir() if one.suffix == ".json" and one != path)
+    path.replace(second)
+    with pytest.raises(hp.HeadPursuitError, match="holds another cell than its name says"):
+        Cells(llama, tasks, seed=1, folder=tmp_path).cell("writing", None)
+
+
+def test_a_model_whose_heads_were_scaled_is_another_one(llama):
+    hf = copy.deepcopy(llama.hf)
+    before = weights_fingerprint(hf)
+    assert before == weights_fingerprint(llama.hf)
+    with torch.no_grad():
+        hf.model.layers[1].self_attn.o_proj.weight[:, 17] *= -1
+    assert weights_fingerprint(hf) != before

@@ -9,13 +9,14 @@ import pytest
 
 import headpursuit as hp
 from data.official_files import write_data
-from headpursuit.evaluation.evaluate import evaluate, gather
+from headpursuit.evaluation.evaluate import check_folder, evaluate, gather
 from headpursuit.evaluation.intervals import interval, resampled_means, resampled_median
 from headpursuit.evaluation.metrics import exact_match
 from headpursuit.evaluation.plan import count_cells
 from headpursuit.evaluation.prepare import Source, prepare
 from headpursuit.evaluation.recipe import EditSpec, load_recipe, recipe_names
 from headpursuit.evaluation.results import Results, find
+from headpursuit.files import locked
 
 DEMO = [name for name in recipe_names() if name.startswith("demo-")]
 
@@ -307,3 +308,16 @@ def test_packaged_recipes_keep_the_papers_protocol():
         if not name.startswith("demo-"):
             assert recipe.model in recipe.checkpoints
             assert recipe.model != "demo"
+
+
+def test_results_that_were_cut_off_while_written_are_no_others(tmp_path):
+    (tmp_path / "results.json").write_text('{"format": 3, "recipe": "demo-')
+    check_folder(tmp_path, "demo-digits")
+    (tmp_path / "results.json").write_text('{"format": 3, "recipe": "demo-facts"}')
+    with pytest.raises(hp.HeadPursuitError, match="holds results of demo-facts"):
+        check_folder(tmp_path, "demo-digits")
+
+
+def test_one_process_writes_a_folder_at_a_time(tmp_path):
+    with locked(tmp_path), pytest.raises(hp.HeadPursuitError, match="is being written by another process"):
+        hp.evaluate("demo-digits", "demo", out=tmp_path, set={"edit.k": [1], "edit.draws": 2}, limit=4, progress=False)

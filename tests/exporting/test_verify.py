@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 import headpursuit as hp
 from exporting import saved
+from headpursuit.files import write_sealed
 from headpursuit.model.checkpoint_files import stored_tensors
 
 EDIT = hp.HeadEdit(["L0.H1", "L2.H3"], scale=-1)
@@ -93,7 +95,9 @@ def test_an_adapter_of_another_edit_is_noticed(folder, tmp_path):
 def test_the_original_may_have_moved(out, folder, tmp_path):
     shutil.copytree(out, tmp_path / "out")
     record = tmp_path / "out" / "headpursuit_edit.json"
-    record.write_text(record.read_text().replace(str(folder), "/no/such/folder"))
+    stored = json.loads(record.read_text())
+    stored["export"]["folder"] = "/no/such/folder"
+    write_sealed(record, stored)
     with pytest.raises(hp.HeadPursuitError, match=r"no longer in /no/such/folder: say where it is"):
         hp.verify(tmp_path / "out", progress=False)
     assert hp.verify(tmp_path / "out", model=folder, progress=False).ok

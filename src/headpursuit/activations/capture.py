@@ -4,7 +4,8 @@ Activations are read by a forward pre-hook on the output projection. Its input h
 kernel filled it; behind the projection they are already mixed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from headpursuit.activations.moments import HeadMoments
 from headpursuit.activations.positions import ALL, Positions, check_positions
 from headpursuit.activations.recording import read_batch, read_tower
 from headpursuit.activations.reducers import Reading, gathered, joined, mean_rows, token_moments
-from headpursuit.activations.store import CaptureFolder, as_captured, open_capture
+from headpursuit.activations.store import CaptureFolder, as_captured
 from headpursuit.activations.tokens import tokenize
 from headpursuit.errors import HeadPursuitError
+from headpursuit.files import locked
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.inputs import make_prompt, token_fingerprint
 from headpursuit.model.samples import Sample, Samples, as_samples, fingerprint
@@ -87,25 +89,20 @@ def capture(
         "versions": versions(),
         **({"through_norm": True} if through_norm else {}),
     }
-    folder = None if out is None else CaptureFolder.create(Path(out), model=model, about=about)
-    start = 0 if folder is None else folder.samples_done
+    read = partial(_read_parts, model, chosen, positions=positions, through_norm=through_norm, batch_size=batch_size)
+    options: dict[str, Any] = {"skip_bad": skip_bad, "progress": progress}
+    if out is not None:
+        with locked(Path(out)):
+            folder = CaptureFolder.create(Path(out), model=model, about=about)
+            if not folder.index.complete:
+                for part, bad, done in read(start=folder.samples_done, **options):
+                    folder.append(part, skipped=bad, samples_done=done)
+            return folder.finish(model.tokenizer)
     readings: list[Reading] = []
     skipped: list[str] = []
-    bar = tqdm(total=len(chosen), initial=start, desc="capture", unit="sample", disable=not progress, leave=False)
-    with bar:
-        for first in range(start, len(chosen), batch_size):
-            part = chosen[first : first + batch_size]
-            bad: list[str] = []
-            read = _read_part(model, part, positions=positions, through_norm=through_norm, bad=bad if skip_bad else None)
-            if folder is not None:
-                folder.append(read, skipped=bad, samples_done=first + len(part))
-            else:
-                readings = gathered(readings, read, add=positions == ALL)
-            skipped.extend(bad)
-            bar.update(len(part))
-    if folder is not None:
-        folder.finish()
-        return open_capture(folder.path)
+    for part, bad, _ in read(start=0, **options):
+        readings = gathered(readings, part, add=positions == ALL)
+        skipped.extend(bad)
     if not readings:
         raise HeadPursuitError(f"every sample was skipped: {skipped[0]}")
     acts = as_captured(
@@ -118,6 +115,28 @@ def capture(
     )
     acts.check()
     return acts
+
+
+def _read_parts(
+    model: HeadModel,
+    samples: Sequence[Sample],
+    *,
+    positions: Positions,
+    through_norm: bool,
+    batch_size: int,
+    start: int,
+    skip_bad: bool,
+    progress: bool,
+) -> Iterator[tuple[list[Reading], list[str], int]]:
+    """What each batch gives, the samples in it that were skipped, and how many samples are done with it."""
+    bar = tqdm(total=len(samples), initial=start, desc="capture", unit="sample", disable=not progress, leave=False)
+    with bar:
+        for first in range(start, len(samples), batch_size):
+            part = samples[first : first + batch_size]
+            bad: list[str] = []
+            read = _read_part(model, part, positions=positions, through_norm=through_norm, bad=bad if skip_bad else None)
+            yield read, bad, first + len(part)
+            bar.update(len(part))
 
 
 def _read_part(

@@ -41,9 +41,11 @@ def capture(
     given = as_samples(samples, **columns, limit=limit, sample=sample, seed=seed)
 
     from headpursuit.activations.capture import capture as capture_heads
+    from headpursuit.activations.store import is_complete
     from headpursuit.model.load import load
 
     loaded = load(model, part=part, **load_options)  # type: ignore[arg-type]
+    before = is_complete(out)
     acts = capture_heads(
         loaded,
         given,
@@ -53,6 +55,8 @@ def capture(
         batch_size=batch_size,
         skip_bad=skip_bad,
     )
+    if before:
+        note(f"{out} is complete already")
     skipped = acts.about["skipped"]
     for line in skipped:
         note(f"skipped {line}")

@@ -21,6 +21,7 @@ def concept_map(
     ] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the whole table here, as CSV.")] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw the map here, .png or .svg.")] = None,
+    trust_remote_code: options.Trust = False,
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
@@ -37,7 +38,7 @@ def concept_map(
     from headpursuit.activations.store import open_capture
     from headpursuit.ranking.overlap import concept_map as map_concepts
 
-    opened = open_capture(acts)
+    opened = open_capture(acts, trust_remote_code=trust_remote_code)
     found = map_concepts(
         opened,
         words,

@@ -12,6 +12,7 @@ def concepts(
     name: Annotated[str | None, typer.Argument(metavar="[NAME|FILE|WORDS]", help="Show the words of one.")] = None,
     model: Annotated[str | None, typer.Option(help="Also show which tokens of this model's vocabulary they are.")] = None,
     multi_token: options.MultiToken = "skip",
+    trust_remote_code: options.Trust = False,
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
@@ -31,7 +32,7 @@ def concepts(
     if model is not None:
         from headpursuit.model.load import load_tokenizer
 
-        report = resolve(chosen, load_tokenizer(model), multi_token=multi_token).report  # type: ignore[arg-type]
+        report = resolve(chosen, load_tokenizer(model, trust_remote_code=trust_remote_code), multi_token=multi_token).report  # type: ignore[arg-type]
     if json:
         resolution = None if report is None else report.to_dict()
         print_json({"name": chosen.name, "words": list(chosen.words), "resolution": resolution, "seed": seed})

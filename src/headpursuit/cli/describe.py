@@ -14,6 +14,7 @@ def describe(
     n_atoms: Annotated[int, typer.Option(min=1, help="Tokens a head.")] = 5,
     method: Annotated[str, typer.Option(help="somp (Table 1) or logit-lens (Table 6).")] = "somp",
     fold_norm: options.FoldNorm = False,
+    trust_remote_code: options.Trust = False,
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
@@ -27,7 +28,7 @@ def describe(
     from headpursuit.activations.store import open_capture
     from headpursuit.ranking.describe import describe as describe_heads
 
-    opened = open_capture(acts)
+    opened = open_capture(acts, trust_remote_code=trust_remote_code)
     described = describe_heads(opened, heads=wanted, n_atoms=n_atoms, method=chosen, fold_norm=fold_norm)
     if json:
         print_json(

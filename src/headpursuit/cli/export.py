@@ -48,7 +48,9 @@ def export(
         trust_remote_code=trust_remote_code,
     )
     for name in done.left_out:
-        note(f"left out {name}: weights in another form, which hold no edit")
+        note(f"left out {name}: weights in another form, which hold no edit, or a pickle, which runs code when opened")
+    if done.already:
+        note(f"{out} is complete already")
     if json:
         print_json({**vars(done), "out": done.folder, "edit": done.edit.to_dict(), "seed": seed})
         return

@@ -38,6 +38,7 @@ def rank(
         int, typer.Option(min=0, metavar="N", help="Rank N times again on samples drawn anew, and with words left out.")
     ] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the heads here, for `generate --heads`.")] = None,
+    trust_remote_code: options.Trust = False,
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
@@ -56,7 +57,7 @@ def rank(
     from headpursuit.ranking.significance import significance as test_heads
     from headpursuit.ranking.stability import stability as disturb
 
-    opened = open_capture(acts)
+    opened = open_capture(acts, trust_remote_code=trust_remote_code)
     options = {"method": view, "n_atoms": n_atoms, "multi_token": multi_token, "fold_norm": fold_norm}
     beside: list[Beside] = []
     if significance:

@@ -18,10 +18,10 @@ from torch import Tensor
 from headpursuit.editing.applying import scaled
 from headpursuit.editing.where import ALL, TokenGroup, TokenMask, Where, as_where, from_json, in_words, to_json
 from headpursuit.errors import HeadPursuitError
-from headpursuit.files import read_json, write_json
+from headpursuit.files import write_sealed
 from headpursuit.model.anatomy import Anatomy, LayerAnatomy
 from headpursuit.model.head_model import HeadModel
-from headpursuit.model.heads import Head, Part, parse_heads
+from headpursuit.model.heads import HEADS_FORMAT, Head, Part, parse_heads, read_heads_content
 from headpursuit.model.identity import require_same_model
 
 _LARGEST = torch.finfo(torch.float32).max
@@ -218,7 +218,7 @@ class HeadEdit:
 
     def save(self, path: str | Path, *, model: HeadModel) -> None:
         """Write the edit, and the model that it belongs to, as JSON that :func:`headpursuit.load_edit` reads."""
-        write_json(path, {"model": model.identity, **self.to_dict()})
+        write_edit(path, self, model=model.identity)
 
 
 def load_edit(path: str | Path, *, model: HeadModel) -> HeadEdit:
@@ -247,16 +247,26 @@ def read_edit_file(path: str | Path) -> tuple[HeadEdit, Mapping[str, Any]]:
     Raises:
         HeadPursuitError: there is no such file, or it is no edit file.
     """
-    if not Path(path).is_file():
-        raise HeadPursuitError(f"there is no file {path}: write one with HeadEdit.save")
-    stored = read_json(Path(path))
+    remedy = "write one with HeadEdit.save"
+    found, stored = read_heads_content(Path(path), what="edit file", remedy=remedy)
+    if any("scale" not in entry for entry in stored["heads"]):
+        raise HeadPursuitError(f"{path} holds heads without scales: give it as heads (--heads {path} --scale -1)")
     try:
-        if any("scale" not in entry for entry in stored["heads"]):
-            raise HeadPursuitError(f"{path} holds heads without scales: give it as heads (--heads {path} --scale -1)")
-        model = dict(stored["model"])
-        return HeadEdit.from_dict(stored, part=model.get("part", "text")), model
-    except (ValueError, KeyError, TypeError) as error:
-        raise HeadPursuitError(f"{path} is no edit file ({error}): write one with HeadEdit.save") from error
+        return HeadEdit.from_dict(stored, part=found.model.part), stored["model"]
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise HeadPursuitError(f"{path} is no edit file ({error}): {remedy}") from error
+
+
+def write_edit(path: str | Path, edit: HeadEdit, *, model: Mapping[str, Any], **beside: Any) -> None:
+    """Write an edit file, whole or not at all.
+
+    Args:
+        path: the file.
+        edit: the edit.
+        model: identity of the model that it belongs to.
+        **beside: further keys.
+    """
+    write_sealed(path, {"format": HEADS_FORMAT, "model": dict(model), **edit.to_dict(), **beside})
 
 
 def _one_each(scale: Any, count: int) -> Iterator[float]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.metrics import Metric
-from headpursuit.files import digest, read_json, write_json
+from headpursuit.files import digest, read_sealed, write_sealed
 from headpursuit.model.identity import weights_fingerprint
 from headpursuit.model.inputs import token_fingerprint
 from headpursuit.model.samples import Sample, fingerprint
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from headpursuit.editing.edit import HeadEdit
     from headpursuit.model.head_model import HeadModel
 
+FORMAT = 1
 Scores = Mapping[str, np.ndarray]
 
 
@@ -199,12 +200,15 @@ class Cells:
 
 
 def _read(path: Path) -> Cell:
-    stored = read_json(path)
+    again = "delete it, and the next run computes it anew"
+    stored = read_sealed(path, format=FORMAT, what="cell", remedy=again)
+    if digest(stored["about"]) != path.stem:
+        raise HeadPursuitError(f"{path} holds another cell than its name says: {again}")
     scores = {metric: np.array(values, dtype=float) for metric, values in stored["scores"].items()}
     return Cell(scores=scores, answers=tuple(stored["answers"]), seconds=stored["seconds"])
 
 
 def _write(path: Path, cell: Cell, *, about: Mapping[str, Any]) -> None:
     scores = {metric: np.asarray(values, dtype=float).tolist() for metric, values in cell.scores.items()}
-    content = {"about": about, "seconds": cell.seconds, "scores": scores, "answers": cell.answers}
-    write_json(path, content, indent=None)
+    content = {"format": FORMAT, "about": about, "seconds": cell.seconds, "scores": scores, "answers": cell.answers}
+    write_sealed(path, content, indent=None)

@@ -1,6 +1,7 @@
 """What a recipe asks of a model, checked against its configuration and tokenizer before any weight is read."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from headpursuit.concepts import resolve
 from headpursuit.errors import HeadPursuitError
@@ -39,7 +40,12 @@ def check_heads(
 
 
 def check_words(
-    recipe: Recipe, concepts: Sequence[PreparedConcept], model: HeadModel | str, *, revision: str | None = None
+    recipe: Recipe,
+    concepts: Sequence[PreparedConcept],
+    model: HeadModel | str,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
 ) -> None:
     """Check that every concept has tokens in a model's vocabulary, those words too that are counted alone.
 
@@ -48,7 +54,8 @@ def check_words(
     """
     if not concepts:
         return
-    tokenizer = model.tokenizer if isinstance(model, HeadModel) else load_tokenizer(model, revision=revision)
+    loading: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    tokenizer = model.tokenizer if isinstance(model, HeadModel) else load_tokenizer(model, **loading)
     for concept in concepts:
         for words in (concept.concept, concept.counted):
             try:

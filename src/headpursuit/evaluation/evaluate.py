@@ -45,7 +45,7 @@ from headpursuit.evaluation.results import (
 )
 from headpursuit.evaluation.teacher_forced_tasks import forced_task, forced_task_name, neutral_task
 from headpursuit.evaluation.verdicts import judge, settle, wishes
-from headpursuit.files import read_json
+from headpursuit.files import locked, read_json
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.inputs import token_fingerprint
 from headpursuit.model.load import load
@@ -105,8 +105,9 @@ def evaluate(
     prepared = gather(chosen, name, data=data, limit=limit, seed=seed, **options)
     loaded = name if isinstance(name, HeadModel) else load(name, **options)
     if folder is not None:
-        results = run(prepared, loaded, out=folder, seed=seed, progress=progress)
-        results.save(folder)
+        with locked(folder):
+            results = run(prepared, loaded, out=folder, seed=seed, progress=progress)
+            results.save(folder)
         return results
     with tempfile.TemporaryDirectory() as made:
         return run(prepared, loaded, out=Path(made), seed=seed, progress=progress)
@@ -130,14 +131,15 @@ def gather(
     """
     rows = data if isinstance(data, Mapping) else {}
     path = None if data is None or isinstance(data, Mapping) else Path(data)
-    source = Source(path=path, rows=rows, limit=limit, seed=seed)
+    source = Source(path=path, rows=rows, limit=limit, seed=seed, trust_remote_code=trust_remote_code)
     check_data(recipe, source)
     check_heads(recipe, model, revision=revision, trust_remote_code=trust_remote_code)
     known = known_concepts(recipe, source)
-    check_words(recipe, known, model, revision=revision)
+    loading: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    check_words(recipe, known, model, **loading)
     prepared = prepare(recipe, source)
     others = [concept for concept in prepared.concepts if concept not in known]
-    check_words(recipe, others, model, revision=revision)
+    check_words(recipe, others, model, **loading)
     for concept in prepared.concepts:
         wishes(prepared, concept, prepared.tasks)  # refuses a goal that no scale serves
     return prepared
@@ -151,11 +153,16 @@ def check_folder(folder: Path, recipe: str) -> None:
     """
     stored = folder / RESULTS
     if stored.is_file():
-        content = read_json(stored)
+        try:
+            content = read_json(stored)
+        except HeadPursuitError:
+            return  # cut off while it was written
         other = content.get("recipe", "something else") if isinstance(content, dict) else "something else"
         if other != recipe:
             raise HeadPursuitError(f"{folder} holds results of {other}: choose another folder for {recipe}")
-    elif folder.exists() and (not folder.is_dir() or not {path.name for path in folder.iterdir()} <= _PARTS):
+    elif folder.exists() and (
+        not folder.is_dir() or not {path.name for path in folder.iterdir() if not path.name.startswith(".")} <= _PARTS
+    ):
         raise HeadPursuitError(f"{folder} is not empty: choose a new folder, or one with cells of an earlier run")
 
 

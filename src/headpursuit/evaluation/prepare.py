@@ -90,12 +90,14 @@ class Source:
         rows: rows that were given in Python, by the name that the recipe calls them.
         limit: records a task and split at most, over what the recipe says.
         seed: seed of every drawing.
+        trust_remote_code: run code that comes with a classifier.
     """
 
     path: Path | None = None
     rows: Mapping[str, Rows] = field(default_factory=dict)
     limit: int | None = None
     seed: int = 0
+    trust_remote_code: bool = False
 
     def at_most(self, limit: int | None) -> int | None:
         """The smaller of two limits."""
@@ -112,7 +114,7 @@ def prepare(recipe: Recipe, source: Source) -> Prepared:
     check_data(recipe, source)
     tests = {task.name: _test_records(recipe, task, source) for task in recipe.tasks}
     concepts = _distinct([_concept(recipe, spec, source, tests[spec.task]) for spec in recipe.concepts])
-    tasks = {task.name: _task(recipe, task, tests[task.name], concepts) for task in recipe.tasks}
+    tasks = {task.name: _task(recipe, task, tests[task.name], concepts, source) for task in recipe.tasks}
     for number, concept in enumerate(concepts):
         _require_metric(f"concepts[{number}].target", tasks[concept.spec.task], concept.spec.target)
     data = [DataUsed("test", name, len(records), data_fingerprint(records)) for name, records in tests.items()]
@@ -309,7 +311,7 @@ def _selection(
             f"{spec.name}: all {len(found)} selection samples of {spec.data} are test samples too, so heads would be chosen on "
             "what they are judged by: give data with separate parts"
         )
-    return _task(recipe, spec, kept, concepts), (len(kept), data_fingerprint(kept), len(found) - len(kept))
+    return _task(recipe, spec, kept, concepts, source), (len(kept), data_fingerprint(kept), len(found) - len(kept))
 
 
 def _kind(spec: TaskSpec) -> str:
@@ -317,7 +319,9 @@ def _kind(spec: TaskSpec) -> str:
     return OWN if known is None else known.task
 
 
-def _task(recipe: Recipe, spec: TaskSpec, records: Sequence[Record], concepts: Sequence[PreparedConcept]) -> Task:
+def _task(
+    recipe: Recipe, spec: TaskSpec, records: Sequence[Record], concepts: Sequence[PreparedConcept], source: Source
+) -> Task:
     known, kind = DATASETS.get(spec.data), _kind(spec)
     # Words of a class or a country say nothing in a caption or a toxic answer.
     akin = [concept.counted for concept in concepts if _kind(recipe.task(concept.spec.task)) == kind]
@@ -334,12 +338,12 @@ def _task(recipe: Recipe, spec: TaskSpec, records: Sequence[Record], concepts: S
     if kind == "captioning":
         return captioning(records, concepts=counted, **common)
     words = [word for concept in akin for word in concept.words]
-    return toxic_continuation(records, classifier=_classifier(spec.classifier), words=words, **common)
+    return toxic_continuation(records, classifier=_classifier(spec.classifier, source.trust_remote_code), words=words, **common)
 
 
 @cache
-def _classifier(name: str) -> Any:
-    return load_classifier(name) if name else None
+def _classifier(name: str, trust_remote_code: bool) -> Any:
+    return load_classifier(name, trust_remote_code=trust_remote_code) if name else None
 
 
 def _require_metric(key: str, task: Task, metric: str) -> None:
@@ -353,7 +357,8 @@ def _neutral(
 ) -> list[Sample]:
     if recipe.neutral in DEMO_DATA:
         spec = TaskSpec(name="neutral", data=recipe.neutral, limit=source.at_most(None))
-        return list(_task(recipe, spec, _read(recipe, spec, split, limit=spec.limit, source=source), concepts).samples)
+        records = _read(recipe, spec, split, limit=spec.limit, source=source)
+        return list(_task(recipe, spec, records, concepts, source).samples)
     words = [word for concept in concepts for word in (*concept.concept.words, *concept.counted.words)]
     found = neutral_texts(None if recipe.neutral == NEUTRAL else Path(recipe.neutral), words, limit=source.at_most(None))
     if not found and concepts:

@@ -1,6 +1,5 @@
 """Captures and rankings of a run, kept on disk beside its cells, so that a run which was cut off does neither again."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,13 +8,13 @@ from headpursuit.activations.capture import capture
 from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
 from headpursuit.activations.positions import Positions
-from headpursuit.activations.store import INDEX, open_capture
 from headpursuit.concepts import Concept
 from headpursuit.concepts.resolve import MultiToken
+from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.cells import Task
 from headpursuit.evaluation.results import Selection
 from headpursuit.evaluation.teacher_forced_tasks import speaking
-from headpursuit.files import digest, read_json, write_json
+from headpursuit.files import digest, read_sealed, write_sealed
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.identity import weights_fingerprint
 from headpursuit.model.inputs import token_fingerprint
@@ -25,16 +24,15 @@ from headpursuit.ranking.rank import rank
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.versions import versions
 
+FORMAT = 1
+_AGAIN = "delete it, and the next run ranks anew"
+
 
 def stored_capture(
     model: HeadModel, samples: Sequence[Sample], *, positions: Positions, folder: Path, progress: bool = True
 ) -> HeadActivations | HeadMoments:
     """A capture from ``folder``, under a name made of what it depends on; made or finished if it is not there."""
     path = folder / digest(depends_on(model, samples, positions))
-    if path.exists() and not (path / INDEX).is_file():
-        shutil.rmtree(path)  # cut off before it held anything
-    if path.exists() and read_json(path / INDEX)["complete"]:
-        return open_capture(path)
     return capture(model, samples, positions=positions, out=path, progress=progress)
 
 
@@ -76,7 +74,10 @@ def stored_rankings(
         }
         path = folder / "rankings" / f"{digest(about)}.json"
         if path.is_file():
-            found[method] = HeadRanking.from_dict(read_json(path))
+            stored = read_sealed(path, format=FORMAT, what="ranking", remedy=_AGAIN)
+            if digest(stored["about"]) != path.stem:
+                raise HeadPursuitError(f"{path} holds another ranking than its name says: {_AGAIN}")
+            found[method] = HeadRanking.from_dict(stored["ranking"])
             continue
         if method == "attribution":
             answered = speaking(model, task, concept.words)
@@ -84,7 +85,7 @@ def stored_rankings(
         else:
             acts = stored_capture(model, task.samples, positions=positions, folder=folder / "captures", progress=progress)
             ranking = rank(acts, concept, method=method, n_atoms=n_atoms, multi_token=multi_token, progress=progress)
-        write_json(path, ranking.to_dict())
+        write_sealed(path, {"format": FORMAT, "about": about, "ranking": ranking.to_dict()})
         found[method] = ranking
     return found
 

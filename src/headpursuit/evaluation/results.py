@@ -13,7 +13,7 @@ from PIL.Image import Image
 from headpursuit.editing.where import ALL
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.metrics import Metric
-from headpursuit.files import csv_text, digest, inside, read_json, write_json, write_text
+from headpursuit.files import csv_text, digest, file_hash, inside, read_sealed, write_sealed, write_text
 from headpursuit.model.heads import Head
 from headpursuit.ranking.describe import HeadDescription
 from headpursuit.ranking.ranking import HeadRanking
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RESULTS = "results.json"
-FORMAT = 2
+FORMAT = 3
 Selection = Literal["somp", "logit_lens", "attribution", "tuned", "random", "none"]
 # How heads were chosen, in the order in which it is shown.
 SELECTIONS: tuple[Selection, ...] = ("tuned", "somp", "logit_lens", "attribution", "random")
@@ -385,11 +385,11 @@ class Results:
                     name = f"images/{digest({'concept': concept.name})[:8]}-{number:02d}.png"
                     (folder / name).parent.mkdir(parents=True, exist_ok=True)
                     example.image.save(folder / name)
-                    stored["examples"][number]["image"] = name
+                    stored["examples"][number]["image"] = {"file": name, "sha256": file_hash(folder / name)}
         write_text(folder / "results.csv", csv_text(self.to_frame(), index=False))
         if self.comparisons:
             write_text(folder / "comparisons.csv", csv_text(self.comparisons_frame(), index=False))
-        return write_json(folder / RESULTS, content)
+        return write_sealed(folder / RESULTS, content)
 
     @classmethod
     def load(cls, folder: str | Path) -> Results:
@@ -401,10 +401,8 @@ class Results:
         path = Path(folder) / RESULTS
         if not path.is_file():
             raise HeadPursuitError(f"{folder} holds no {RESULTS}: give a folder that `headpursuit evaluate` wrote")
-        stored = read_json(path)
+        stored = read_sealed(path, format=FORMAT, what="result", remedy="run the same evaluation again")
         try:
-            if stored["format"] != FORMAT:
-                raise HeadPursuitError(f"{path} has format {stored['format']}, this version reads {FORMAT}: run again")
             return cls(
                 **{key: stored[key] for key in ("recipe", "title", "model", "versions", "seed", "draws", "settings")},
                 rows=tuple(Row(**row) for row in stored["rows"]),
@@ -488,10 +486,13 @@ def _verdict(stored: Mapping[str, Any]) -> Verdict:
     return Verdict(**{**stored, "kept": kept, "best": None if best is None else tuple(best)})
 
 
-def _image(name: str | None, folder: Path) -> Image | None:
-    if name is None:
+def _image(stored: Mapping[str, str] | None, folder: Path) -> Image | None:
+    if stored is None:
         return None
     import PIL.Image
 
-    with PIL.Image.open(inside(folder, name, what="image", where=str(folder / RESULTS))) as opened:
+    path = inside(folder, stored["file"], what="image", where=str(folder / RESULTS))
+    if file_hash(path) != stored["sha256"]:
+        raise HeadPursuitError(f"{path} is not as it was written, it was changed or damaged: run the same evaluation again")
+    with PIL.Image.open(path) as opened:
         return opened.convert("RGB")

@@ -61,6 +61,7 @@ def load_classifier(
     label: str | None = None,
     device: str | None = None,
     batch_size: int = 32,
+    trust_remote_code: bool = False,
 ) -> ToxicityClassifier:
     """Load a toxicity classifier; only safetensors weights are read.
 
@@ -70,23 +71,21 @@ def load_classifier(
         label: the label that means toxic; found by its name (``toxic``), or the second of two, when left out.
         device: where it runs; the CPU when left out, which leaves an accelerator to the model that is examined.
         batch_size: texts that run together.
+        trust_remote_code: run code that comes with the classifier. Off unless asked.
 
     Raises:
         HeadPursuitError: it cannot be loaded, or which label is the toxic one cannot be told.
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-    try:
+    from headpursuit.model.load import opening
+
+    own: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    with opening(name, what="text classifier", revision=revision):
         hf, loading = AutoModelForSequenceClassification.from_pretrained(
-            name, revision=revision, use_safetensors=True, output_loading_info=True
+            name, use_safetensors=True, output_loading_info=True, **own
         )
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-    except (OSError, ValueError, KeyError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise HeadPursuitError(
-            f"{name} could not be opened as a text classifier ({reason}): give a Hub name, or a local folder with "
-            "config.json, model.safetensors and a tokenizer"
-        ) from error
+        tokenizer = AutoTokenizer.from_pretrained(name, **own)
     if loading["missing_keys"]:
         raise HeadPursuitError(f"{name} lacks weights of {type(hf).__name__}, so it is no trained classifier; give one")
     # RoBERTa counts positions from 2; a tokenizer that states no limit would let longer texts run past the last one.

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.exporting.projections import EditedProjection, ExportSource
 from headpursuit.files import write_json
+from headpursuit.model.checkpoint_files import write_tensors
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -36,15 +36,30 @@ def write_lora(draft: Path, source: ExportSource, edited: Sequence[EditedProject
     Raises:
         HeadPursuitError: it would be above ``max_rank``.
     """
-    ranks = {one.layer.index: len(one.changed) for one in edited}
-    worst = max(edited, key=lambda one: ranks[one.layer.index])
-    rank, width = ranks[worst.layer.index], worst.layer.head_width
+    worst = max(edited, key=lambda one: len(one.changed))
+    rank, width = len(worst.changed), worst.layer.head_width
     if rank > max_rank:
         raise HeadPursuitError(
             f"L{worst.layer.index} needs a LoRA of rank {rank} ({rank // width} heads × width {width}), above the limit of "
             f"{max_rank}: export a checkpoint or IA3, edit at most {max_rank // width} heads of a layer, or raise the limit "
             "(--max-rank) for servers that allow it"
         )
+    own = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "lora_dropout": 0.0, "bias": "none"}
+    _write(draft, source, edited, adapter_tensors(edited, format="lora"), own)
+    return rank
+
+
+def write_ia3(draft: Path, source: ExportSource, edited: Sequence[EditedProjection]) -> None:
+    """Write an IA3 that is the edit."""
+    own = {"peft_type": "IA3", "feedforward_modules": _names(edited)}
+    _write(draft, source, edited, adapter_tensors(edited, format="ia3"), own)
+
+
+def adapter_tensors(edited: Sequence[EditedProjection], *, format: str) -> dict[str, Tensor]:
+    """The tensors of an adapter, ``lora`` or ``ia3``, by their names in PEFT's file."""
+    if format == "ia3":
+        return {f"{_PREFIX}{one.layer.projection}.ia3_l": one.columns[None].clone() for one in edited}
+    rank = max(len(one.changed) for one in edited)
     tensors: dict[str, Tensor] = {}
     for one in edited:
         weight, chosen = one.weight(), one.changed
@@ -55,15 +70,7 @@ def write_lora(draft: Path, source: ExportSource, edited: Sequence[EditedProject
         writes[:, : len(chosen)] = (wide * (one.columns[chosen] - 1).to(wide.dtype)).to(weight.dtype)
         tensors[f"{_PREFIX}{one.layer.projection}.lora_A.weight"] = picks
         tensors[f"{_PREFIX}{one.layer.projection}.lora_B.weight"] = writes
-    own = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "lora_dropout": 0.0, "bias": "none"}
-    _write(draft, source, edited, tensors, own)
-    return rank
-
-
-def write_ia3(draft: Path, source: ExportSource, edited: Sequence[EditedProjection]) -> None:
-    """Write an IA3 that is the edit."""
-    tensors = {f"{_PREFIX}{one.layer.projection}.ia3_l": one.columns[None].clone() for one in edited}
-    _write(draft, source, edited, tensors, {"peft_type": "IA3", "feedforward_modules": _names(edited)})
+    return tensors
 
 
 def _write(
@@ -80,7 +87,7 @@ def _write(
         "inference_mode": True,
     }
     write_json(draft / CONFIG, config)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, draft / WEIGHTS, metadata={"format": "pt"})
+    write_tensors(draft / WEIGHTS, tensors, metadata={"format": "pt"})
 
 
 def _names(edited: Sequence[EditedProjection]) -> list[str]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.exporting.folder import files_beside, fill
+from headpursuit.exporting.folder import files_beside, fill, require_own
 from headpursuit.exporting.projections import FLOATS, EditedProjection, ExportSource
 from headpursuit.model.checkpoint_files import StoredTensor, checkpoint_files
 from headpursuit.model.load import whole_folder
@@ -57,9 +57,10 @@ def write_checkpoint(
         progress: show a progress bar.
 
     Returns:
-        Files of the original that hold weights in other forms and were left out, relative to its folder.
+        Files of the original that were left out, relative to its folder: weights in other forms, and pickles.
     """
     weights = checkpoint_files(folder)
+    require_own(folder, weights)
     patched = {one.stored.file.name for one in edited if one.stored is not None}
     shards = [Path(path.name) for path in weights]
     along, left_out = files_beside(folder, weights)

@@ -1,7 +1,7 @@
 """From an edit to a folder that others can load: ``hp.export``."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -11,7 +11,8 @@ from headpursuit.exporting.adapters import SERVING_RANK, write_ia3, write_lora
 from headpursuit.exporting.checkpoint import require_patchable, write_checkpoint
 from headpursuit.exporting.folder import new_folder, require_new
 from headpursuit.exporting.projections import EditedProjection, ExportSource, edited_projections, open_source
-from headpursuit.exporting.provenance import write_card, write_record
+from headpursuit.exporting.provenance import holds_export, is_same_export, write_card, write_record
+from headpursuit.files import locked
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.load import local_folder
 
@@ -30,7 +31,8 @@ class Export:
         model: identity of the model that was edited.
         changed: names of the tensors that were changed in a checkpoint, or paths of the modules that an adapter changes.
         rank: rank of a LoRA, or None.
-        left_out: files of the original with weights in other forms, which were not copied since they hold no edit.
+        left_out: files of the original that were not copied: weights in other forms, which hold no edit, and pickles.
+        already: whether the folder held this very export before.
     """
 
     folder: Path
@@ -40,6 +42,7 @@ class Export:
     changed: tuple[str, ...]
     rank: int | None = None
     left_out: tuple[str, ...] = ()
+    already: bool = False
 
 
 def export(
@@ -64,7 +67,7 @@ def export(
         model: a model in memory, or what :func:`headpursuit.load` takes. A path is not loaded when the edit comes with the
             fingerprint of a model and the files show the same.
         edit: an edit, or a file of one.
-        out: a new folder; it appears when it is complete.
+        out: a new folder; it appears when it is complete. One that holds this very export is left as it is.
         format: ``checkpoint`` patches the edited tensors in copies of the original's own safetensors files and keeps names,
             dtypes, shards and side files; ``lora`` and ``ia3`` write a PEFT adapter for the unchanged model.
         max_rank: the highest rank of a LoRA.
@@ -89,25 +92,56 @@ def export(
     out, path = Path(out), str(edit) if not isinstance(edit, HeadEdit) else "the edit"
     if not isinstance(edit, HeadEdit):
         edit, origin = read_edit_file(edit)
-    require_new(out, source=model.source.folder if isinstance(model, HeadModel) else local_folder(model, revision=revision))
+    own_folder = model.source.folder if isinstance(model, HeadModel) else local_folder(model, revision=revision)
+    if not holds_export(out):
+        require_new(out, source=own_folder)
     source = open_source(model, origin=origin, path=path, revision=revision, trust_remote_code=trust_remote_code)
     edited = edited_projections(edit, source)
-    done = Export(folder=out, format=format, edit=edit, model=source.identity, changed=())
-    if format == "checkpoint":
-        folder = require_patchable(source, edited)
-        with new_folder(out) as draft:
-            left_out = write_checkpoint(draft, folder, edited, link=link, progress=progress)
-            _describe(draft, source, edit, edited, format=format)
-        keys = tuple(one.stored.key for one in edited if one.stored is not None)
-        return replace(done, changed=keys, left_out=tuple(map(str, left_out)))
+    with locked(out, beside=True):
+        if holds_export(out) and is_same_export(out, source, edit, format=format):
+            changed = tuple(_changed(edited, format))
+            return Export(folder=out, format=format, edit=edit, model=source.identity, changed=changed, already=True)
+        require_new(out, source=own_folder)
+        return _export(out, source, edit, edited, format=format, max_rank=max_rank, link=link, progress=progress)
+
+
+def _export(
+    out: Path,
+    source: ExportSource,
+    edit: HeadEdit,
+    edited: Sequence[EditedProjection],
+    *,
+    format: str,
+    max_rank: int,
+    link: bool,
+    progress: bool,
+) -> Export:
+    rank: int | None = None
+    left_out: tuple[Path, ...] = ()
+    folder = require_patchable(source, edited) if format == "checkpoint" else None
     with new_folder(out) as draft:
-        rank = write_lora(draft, source, edited, max_rank=max_rank) if format == "lora" else None
-        if format == "ia3":
+        if folder is not None:
+            left_out = write_checkpoint(draft, folder, edited, link=link, progress=progress)
+        elif format == "lora":
+            rank = write_lora(draft, source, edited, max_rank=max_rank)
+        else:
             write_ia3(draft, source, edited)
-        _describe(draft, source, edit, edited, format=format)
-    return replace(done, changed=tuple(one.layer.projection for one in edited), rank=rank)
+        write_card(draft, source, edit, format=format)
+        write_record(draft, source, edit, edited, format=format)
+    return Export(
+        folder=out,
+        format=format,
+        edit=edit,
+        model=source.identity,
+        changed=tuple(_changed(edited, format)),
+        rank=rank,
+        left_out=tuple(map(str, left_out)),
+    )
 
 
-def _describe(draft: Path, source: ExportSource, edit: HeadEdit, edited: Sequence[EditedProjection], *, format: str) -> None:
-    write_record(draft, source, edit, edited, format=format)
-    write_card(draft, source, edit, format=format)
+def _changed(edited: Sequence[EditedProjection], format: str) -> Iterator[str]:
+    for one in edited:
+        if format != "checkpoint":
+            yield one.layer.projection
+        elif one.stored is not None:
+            yield one.stored.key

@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
@@ -11,7 +12,7 @@ from safetensors import SafetensorError
 from tqdm.auto import tqdm
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.checkpoint_files import OTHER_FORMS
+from headpursuit.model.checkpoint_files import OTHER_FORMS, PICKLES
 
 
 def require_new(out: Path, *, source: Path | None) -> None:
@@ -49,15 +50,15 @@ def new_folder(out: Path) -> Iterator[Path]:
         draft.mkdir()
         yield draft
         draft.replace(target)
-    except (OSError, SafetensorError) as error:
+    except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
-        reason = getattr(error, "strerror", None) or error
+        fault = error.__cause__ if isinstance(error, HeadPursuitError) else error
+        if not isinstance(fault, OSError | SafetensorError):
+            raise
         raise HeadPursuitError(
-            f"{out} could not be written ({reason}): nothing was kept of it; make room, or choose another disk"
+            f"{out} could not be written ({getattr(fault, 'strerror', None) or fault}): nothing was kept of it; make room, or "
+            "choose another disk"
         ) from error
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
 
 
 def files_beside(source: Path, weights: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -68,19 +69,55 @@ def files_beside(source: Path, weights: Sequence[Path]) -> tuple[list[Path], lis
         weights: the files that its model is loaded from.
 
     Returns:
-        The files that go along, and those that do not: weights in other forms, which hold no edit. Hidden ones are neither.
+        The files that go along, and those that do not: weights in other forms, which hold no edit, and pickles, which run code
+        when they are opened. Hidden ones are neither.
+
+    Raises:
+        HeadPursuitError: a file is a link to one outside of the folder.
     """
     along: list[Path] = []
     left_out: list[Path] = []
     for folder, folders, names in os.walk(source):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        require_own(source, [Path(folder) / name for name in (*folders, *names) if not name.startswith(".")])
         for name in sorted(names):
             path = Path(folder) / name
             if path in weights or name.startswith("."):
                 continue
-            unedited = any(fnmatch(name, form) for form in ("*.safetensors", *OTHER_FORMS))
-            (left_out if unedited else along).append(path.relative_to(source))
+            unwanted = any(fnmatch(name, form) for form in ("*.safetensors", *OTHER_FORMS, *PICKLES)) or _is_pickle(path)
+            (left_out if unwanted else along).append(path.relative_to(source))
     return along, left_out
+
+
+def require_own(source: Path, paths: Iterable[Path]) -> None:
+    """Check that what would be copied is the checkpoint's own: it lies in its folder, or among the blobs of the Hub's cache.
+
+    Raises:
+        HeadPursuitError: naming the first link that leads elsewhere.
+    """
+    root = source.resolve()
+    allowed = [root, *([root.parent.parent / "blobs"] if root.parent.name == "snapshots" else [])]
+    for path in paths:
+        target = path.resolve()
+        if not any(target.is_relative_to(folder) for folder in allowed):
+            raise HeadPursuitError(
+                f"{path} is a link to {target}, outside of the checkpoint's folder: put the file itself there, if it belongs "
+                "to the checkpoint"
+            )
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether a file begins as pickles do, those included that torch packs into a zip file."""
+    try:
+        with path.open("rb") as file:
+            if file.read(2) in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+                return True
+        if not zipfile.is_zipfile(path):
+            return False
+        with zipfile.ZipFile(path) as packed:
+            return any(name.endswith(".pkl") for name in packed.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def fill(draft: Path, source: Path, files: Sequence[Path], *, linked: Sequence[Path] = (), progress: bool) -> None:

@@ -110,7 +110,7 @@ def open_source(
         HeadPursuitError: there is no such model, it is another one than the edit's, or it carries an adapter.
     """
     if not isinstance(model, HeadModel):
-        seen = None if origin is None else _outlined(model, origin, revision=revision)
+        seen = None if origin is None else _outlined(model, origin, revision=revision, trust_remote_code=trust_remote_code)
         if seen is not None:
             return seen
         model = load(model, revision=revision, device="cpu", trust_remote_code=trust_remote_code)
@@ -159,12 +159,14 @@ def edited_projections(edit: HeadEdit, source: ExportSource) -> tuple[EditedProj
     return tuple(found)
 
 
-def _outlined(model: str | Path, origin: Mapping[str, Any], *, revision: str | None) -> ExportSource | None:
+def _outlined(
+    model: str | Path, origin: Mapping[str, Any], *, revision: str | None, trust_remote_code: bool
+) -> ExportSource | None:
     """The model without its weights, where its files prove that it is the one meant and every projection is found in them."""
     if local_folder(model, revision=revision) is None:
         return None
     try:
-        seen = outline(model, revision=revision)
+        seen = outline(model, revision=revision, trust_remote_code=trust_remote_code)
         stored = _stored(seen.source.folder)
     except HeadPursuitError:
         return None  # what cannot be outlined may still be loaded, which says what is wrong if it cannot

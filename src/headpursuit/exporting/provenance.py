@@ -1,21 +1,26 @@
 """The provenance of an export: the edit and where it came from, in a file for programs and in the model card."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from huggingface_hub import ModelCard
-from yaml import YAMLError
+import yaml
+from pydantic import BaseModel, ConfigDict
 
-from headpursuit.editing.edit import HeadEdit, read_edit_file
+from headpursuit.editing.edit import HeadEdit, read_edit_file, write_edit
 from headpursuit.errors import HeadPursuitError
+from headpursuit.exporting.adapters import CONFIG, WEIGHTS
 from headpursuit.exporting.projections import EditedProjection, ExportSource
-from headpursuit.files import read_json, read_text, write_json, write_text
+from headpursuit.files import checked, file_hash, read_json, read_text, write_text
+from headpursuit.model.checkpoint_files import checkpoint_files, stored_tensors
 from headpursuit.versions import versions
 
 RECORD = "headpursuit_edit.json"
 CARD = "README.md"
+_TAG = "headpursuit"
+_FRONT = re.compile(r"(---[ \t]*\r?\n)(.*?)(?=^---[ \t]*\r?$)", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class Record:
         folder: where its files lay, or None.
         format: ``checkpoint``, ``lora`` or ``ia3``.
         dtype: of the model in memory, ``auto`` where it was not loaded.
+        files: hashes of the files that are no copies of the original's, by name.
     """
 
     edit: HeadEdit
@@ -35,26 +41,57 @@ class Record:
     folder: str | None
     format: str
     dtype: str
+    files: Mapping[str, str]
+
+    def damaged(self, out: Path) -> tuple[str, ...]:
+        """Names of those files that are not as they were written."""
+        return tuple(name for name, known in self.files.items() if not (out / name).is_file() or file_hash(out / name) != known)
+
+
+class _Stored(BaseModel):
+    """What was done with the edit, as :data:`RECORD` holds it."""
+
+    model_config = ConfigDict(extra="allow")
+    format: Literal["checkpoint", "lora", "ia3"]
+    dtype: str
+    folder: str | None
+    files: dict[Literal["README.md", "adapter_config.json", "adapter_model.safetensors"], str]
 
 
 def write_record(draft: Path, source: ExportSource, edit: HeadEdit, edited: Sequence[EditedProjection], *, format: str) -> None:
     """Write :data:`RECORD`: an edit file like any other, with what was done with it beside it."""
     path = draft / RECORD
     earlier = read_json(path) if path.is_file() else None
-    content = {
-        "model": dict(source.identity),
-        **edit.to_dict(),
-        "export": {
-            "format": format,
-            "dtype": str(source.model.hf.dtype).removeprefix("torch.") if source.loaded else "auto",
-            "folder": None if source.folder is None else str(source.folder.resolve()),
-            "tensors": [one.stored.key for one in edited if one.stored is not None] if format == "checkpoint" else [],
-            "modules": [one.layer.projection for one in edited],
-            "versions": versions(),
-        },
-        **({} if earlier is None else {"earlier": earlier}),
+    own = [CARD] if format == "checkpoint" else [CARD, CONFIG, WEIGHTS]
+    done = {
+        "format": format,
+        "dtype": str(source.model.hf.dtype).removeprefix("torch.") if source.loaded else "auto",
+        "folder": None if source.folder is None else str(source.folder.resolve()),
+        "tensors": [one.stored.key for one in edited if one.stored is not None] if format == "checkpoint" else [],
+        "modules": [one.layer.projection for one in edited],
+        "files": {name: file_hash(draft / name) for name in own},
+        "versions": versions(),
     }
-    write_json(path, content)
+    write_edit(path, edit, model=source.identity, export=done, **({} if earlier is None else {"earlier": earlier}))
+
+
+def holds_export(out: Path) -> bool:
+    """Whether a folder holds a whole export; it has its record last."""
+    return (out / RECORD).is_file()
+
+
+def is_same_export(out: Path, source: ExportSource, edit: HeadEdit, *, format: str) -> bool:
+    """Whether a folder holds this export already, with all of its files.
+
+    Raises:
+        HeadPursuitError: its record cannot be read.
+    """
+    found = read_record(out)
+    same = (found.edit, found.format, {**found.origin, "id": None}) == (edit, format, {**source.identity, "id": None})
+    if not same or found.damaged(out) or format != "checkpoint":
+        return same and not found.damaged(out)
+    keys = sorted(one.key for one in stored_tensors(checkpoint_files(out)))
+    return keys == sorted(one.key for one in source.stored)
 
 
 def read_record(out: str | Path) -> Record:
@@ -67,31 +104,59 @@ def read_record(out: str | Path) -> Record:
     if not path.is_file():
         raise HeadPursuitError(f"{out} holds no export: give a folder that `headpursuit export --out` wrote")
     edit, origin = read_edit_file(path)
-    try:
-        stored = read_json(path)["export"]
-        return Record(edit=edit, origin=origin, folder=stored["folder"], format=stored["format"], dtype=stored["dtype"])
-    except (KeyError, TypeError) as error:
-        raise HeadPursuitError(f"{path} is no record of an export ({error}): export again") from error
+    done = checked(_Stored, read_json(path).get("export"), what=f"{path} is no record of an export", remedy="export again")
+    files = {str(name): known for name, known in done.files.items()}
+    return Record(edit=edit, origin=origin, folder=done.folder, format=done.format, dtype=done.dtype, files=files)
 
 
 def write_card(draft: Path, source: ExportSource, edit: HeadEdit, *, format: str) -> None:
     """Add the edit to the model card's metadata, and a section about it to its text; make a card where there is none."""
     path = draft / CARD
     own = read_text(path) if path.is_file() else ""
-    section = _section(source, edit, format=format)
+    wanted = {
+        **({} if source.hub_id is None else {"base_model": source.hub_id}),
+        **({} if format == "checkpoint" else {"library_name": "peft"}),
+    }
+    found = _FRONT.match(own)
+    if found is None:
+        text = f"---\n{_told('', wanted)}---\n{own}"
+    else:  # metadata that cannot be read stay as they are
+        told = _told(found[2], wanted)
+        text = own if told is None else f"{found[1]}{told}{own[found.end(2) :]}"
+    write_text(path, f"{text}{'' if text.endswith(chr(10)) else chr(10)}\n{_section(source, edit, format=format)}")
+
+
+def _told(front: str, wanted: Mapping[str, str]) -> str | None:
+    """A card's metadata with our tag and what is wanted and not yet there, all else as it is; None where it cannot be read."""
+    end = "\r\n" if "\r\n" in front else "\n"
     try:
-        card = ModelCard(own if own.startswith("---") else f"---\n{{}}\n---\n{own}", ignore_metadata_errors=True)
-    except (ValueError, YAMLError):  # metadata that cannot be read stay as they are
-        write_text(path, f"{own.rstrip()}\n\n{section}")
-        return
-    metadata: Any = card.data
-    metadata.tags = [*dict.fromkeys([*(metadata.tags or []), "headpursuit"])]
-    if source.hub_id is not None:
-        metadata.base_model = source.hub_id
-    if format != "checkpoint":
-        metadata.library_name = "peft"
-    card.text = f"{card.text.rstrip()}\n\n{section}".lstrip("\n")
-    write_text(path, str(card))
+        node = yaml.compose(front, Loader=yaml.SafeLoader)
+        before = yaml.safe_load(front) or {}
+        values = {} if node is None else {key.value: value for key, value in node.value}
+        tags = values.get("tags")
+        if tags is None:
+            told = f"{front}tags:{end}- {_TAG}{end}"
+        elif _TAG in (before["tags"] or []):
+            told = front
+        else:
+            told = _with_tag(front, tags, end)
+        told += "".join(f"{key}: {value}{end}" for key, value in wanted.items() if key not in before)
+        after = yaml.safe_load(told)
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError):
+        return None
+    return told if {**wanted, **before, "tags": after["tags"]} == after and _TAG in after["tags"] else None
+
+
+def _with_tag(front: str, tags: Any, end: str) -> str:
+    """The same text with one more item in a list, whichever way it is written."""
+    first, last = tags.start_mark.index, tags.end_mark.index
+    if isinstance(tags, yaml.ScalarNode):
+        own = front[first:last]
+        return f"{front[:first]}{'' if own else ' '}[{own}{', ' if own else ''}{_TAG}]{front[last:]}"
+    if tags.flow_style:
+        return f"{front[: last - 1]}{', ' if tags.value else ''}{_TAG}{front[last - 1 :]}"
+    line_end = front.find("\n", tags.value[-1].end_mark.index) + 1 or len(front)
+    return f"{front[:line_end]}{' ' * tags.start_mark.column}- {_TAG}{end}{front[line_end:]}"
 
 
 def _section(source: ExportSource, edit: HeadEdit, *, format: str) -> str:

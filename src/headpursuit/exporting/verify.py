@@ -2,7 +2,7 @@
 
 import filecmp
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -13,15 +13,16 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from headpursuit.errors import HeadPursuitError
+from headpursuit.exporting.adapters import WEIGHTS, adapter_tensors
 from headpursuit.exporting.checkpoint import scaled_weight
 from headpursuit.exporting.folder import files_beside
-from headpursuit.exporting.projections import ExportSource, edited_projections
+from headpursuit.exporting.projections import ExportSource, edited_projections, open_source
 from headpursuit.exporting.provenance import CARD, RECORD, Record, read_record
 from headpursuit.model.checkpoint_files import StoredTensor, checkpoint_files, stored_tensors
 from headpursuit.model.head_model import HeadModel, evaluating
 from headpursuit.model.identity import require_same_model
 from headpursuit.model.inputs import collate, make_prompt
-from headpursuit.model.load import load, wrap
+from headpursuit.model.load import load, opening, wrap
 from headpursuit.model.probing import TOLERANCE
 from headpursuit.model.samples import Sample, Samples, as_samples
 from headpursuit.optional import optional_import
@@ -70,8 +71,10 @@ class Verification:
 
     def __str__(self) -> str:
         logits = "the same bits" if self.bit_equal else f"relative difference {self.error:.1e} (allowed {self.tolerance:.0e})"
-        files = "; ".join(self.surprises) or f"{len(self.differing)} tensors differ from the original's, as they should"
-        return f"logits of {self.n} samples: {logits}; {files if self.format == 'checkpoint' else 'the model is unchanged'}"
+        as_wanted = "the model is unchanged"
+        if self.format == "checkpoint":
+            as_wanted = f"{len(self.differing)} tensors differ from the original's, as they should"
+        return f"logits of {self.n} samples: {logits}; {'; '.join(self.surprises) or as_wanted}"
 
 
 def verify(
@@ -106,7 +109,8 @@ def verify(
     out, record = Path(out), read_record(out)
     chosen = as_samples(TEXTS if samples is None else samples)
     options: dict[str, Any] = {"dtype": record.dtype, "device": device, "trust_remote_code": trust_remote_code}
-    original = load(model or _original(record), revision=revision or record.origin["revision"], **options)
+    name, commit = model or _original(record), revision or record.origin["revision"]
+    original = load(name, revision=commit, **options)
     require_same_model(out / RECORD, record.origin, original.identity)
     with record.edit.applied(original):
         expected = _logits(original, chosen, "edited original", progress=progress)
@@ -115,7 +119,12 @@ def verify(
         del original  # two models need not fit
         exported = load(out, **options)
     else:
-        differing, surprises = (), ()
+        source = ExportSource(model=original, identity=record.origin, loaded=True, stored=())
+        if record.dtype == "auto":  # made of the files' own values, which the model in memory may have rounded
+            source = open_source(
+                name, origin=record.origin, path=str(out), revision=commit, trust_remote_code=trust_remote_code
+            )
+        differing, surprises = (), tuple(_wrong_factors(source, out, record))
         exported = _adapted(original, out)
     found = _logits(exported, chosen, "export", progress=progress)
     error, same_choice = _difference(expected, found)
@@ -129,7 +138,7 @@ def verify(
         tolerance=TOLERANCE.get(exported.hf.dtype, 1e-5),
         same_choice=same_choice,
         differing=differing,
-        surprises=surprises,
+        surprises=(*surprises, *(f"{name} is not as it was written" for name in record.damaged(out))),
     )
 
 
@@ -156,8 +165,25 @@ def _logits(model: HeadModel, samples: Sequence[Sample], what: str, *, progress:
 
 def _adapted(original: HeadModel, out: Path) -> HeadModel:
     peft = optional_import("peft", extra="peft", purpose="loading an adapter")
-    adapted: Any = peft.PeftModel.from_pretrained(cast("torch.nn.Module", original.hf), str(out))
+    with opening(out, what="adapter"):
+        adapted: Any = peft.PeftModel.from_pretrained(cast("torch.nn.Module", original.hf), str(out))
     return wrap(adapted.eval(), original.processor)
+
+
+def _wrong_factors(source: ExportSource, out: Path, record: Record) -> Iterator[str]:
+    """Tensors of an adapter that are not what the edit makes of the original."""
+    wanted = adapter_tensors(edited_projections(record.edit, source), format=record.format)
+    found = {one.key: one for one in stored_tensors([out / WEIGHTS])}
+    yield from (f"{key} should not be there" for key in sorted(found.keys() - wanted.keys()))
+    for key, tensor in wanted.items():
+        if key not in found:
+            yield f"{key} is missing"
+            continue
+        own = found[key].read()
+        # What a packed projection computes is measured, which rounds.
+        close = source.quantised and own.shape == tensor.shape and torch.allclose(own, tensor, rtol=1e-3, atol=1e-5)
+        if not ((own.dtype == tensor.dtype and torch.equal(own, tensor)) or close):
+            yield f"{key} is not what the edit makes of the original"
 
 
 def _difference(expected: Sequence[Tensor], found: Sequence[Tensor]) -> tuple[float, float]:

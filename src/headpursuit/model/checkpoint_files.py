@@ -3,17 +3,19 @@
 transformers renames keys while loading, differently from release to release; the ends of names and the contents stay.
 """
 
+import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.files import read_json
+from headpursuit.files import drafted, read_json
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -32,7 +34,10 @@ OTHER_FORMS = (
     "*.pt",
     "*.pth",
 )
+# Formats that run code when they are opened.
+PICKLES = ("*.pkl", "*.pickle", "*.pck", "*.dill", "*.joblib", "*.bin", "*.npy", "*.npz")
 _CANDIDATES = 8
+_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,56 @@ class StoredTensor:
         except (OSError, SafetensorError) as error:
             raise HeadPursuitError(f"{self.file}: {self.key} cannot be read ({error})") from error
 
+    def read_rows(self, rows: Sequence[int]) -> Tensor:
+        """Some rows of a matrix, without reading the others.
+
+        Raises:
+            HeadPursuitError: the file cannot be read.
+        """
+        try:
+            with safe_open(self.file, framework="pt") as opened:
+                stored = opened.get_slice(self.key)
+                return torch.cat([stored[row : row + 1] for row in rows])
+        except (OSError, SafetensorError) as error:
+            raise HeadPursuitError(f"{self.file}: {self.key} cannot be read ({error})") from error
+
+
+def tensor_hash(tensor: Tensor) -> str:
+    """SHA-256 of a tensor's dtype, shape and bytes, as hexadecimal digits."""
+    plain = tensor.detach().cpu().contiguous()
+    found = hashlib.sha256(f"{plain.dtype} {tuple(plain.shape)}".encode())
+    found.update(plain.flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file, whole or not at all.
+
+    Raises:
+        HeadPursuitError: the disk is full, or the file cannot be written.
+    """
+    with drafted(path) as draft:
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, draft, metadata=metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+
+def defect(folder: Path) -> str | None:
+    """A fault in a checkpoint's files by which no model can be loaded, and what to do about it; None where none is seen."""
+    if not (folder / "config.json").is_file():
+        return f"({folder} holds no config.json): give a folder in the Hub's format"
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        with path.open("rb") as file:
+            if file.read(len(_POINTER)) == _POINTER:
+                return f"({path} is a pointer of git-lfs and not the file itself): run `git lfs pull` there"
+    try:
+        read_json(folder / "config.json")
+        stored_tensors(checkpoint_files(folder))
+    except HeadPursuitError as error:
+        return f"({error})"
+    return None
+
 
 def checkpoint_files(folder: Path) -> tuple[Path, ...]:
     """The safetensors files that a checkpoint's model is loaded from; others beside them are none of its own.
@@ -80,7 +135,7 @@ def checkpoint_files(folder: Path) -> tuple[Path, ...]:
     if not index.is_file():
         return ()
     try:
-        names = sorted(set(read_json(index)["weight_map"].values()))
+        names = sorted(set(map(str, read_json(index)["weight_map"].values())))
     except (KeyError, TypeError, AttributeError) as error:
         raise HeadPursuitError(f"{index} names no weights ({error}): download the checkpoint again") from error
     for name in names:
@@ -100,12 +155,17 @@ def stored_tensors(files: Iterable[Path]) -> list[StoredTensor]:
         try:
             with path.open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
+                size = path.stat().st_size
+                if length > size:
+                    raise ValueError(f"its header should have {length} bytes, the file has {size}")
                 header = json.loads(file.read(length))
             for key, entry in header.items():
                 if key != "__metadata__":
                     begin, end = (8 + length + offset for offset in entry["data_offsets"])
+                    if end > size:
+                        raise ValueError(f"{key} should end at byte {end}, the file has {size}: it is cut off")
                     found.append(StoredTensor(path, key, entry["dtype"], tuple(entry["shape"]), begin, end))
-        except (OSError, ValueError, KeyError, MemoryError, OverflowError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise HeadPursuitError(f"{path} is no readable safetensors file ({error}): download it again") from error
     return found
 
@@ -118,11 +178,16 @@ def find_by_content(name: str, tensor: Tensor, stored: Sequence[StoredTensor]) -
         tensor: the weight.
         stored: where to look.
     """
-    same_shape = [one for one in stored if one.shape == tuple(tensor.shape)]
-    for one in sorted(same_shape, key=lambda other: -_shared_ending(name, other.key))[:_CANDIDATES]:
+    for one in likely(name, tensor.shape, stored):
         if torch.equal(one.read().to(tensor.device, tensor.dtype), tensor):
             return one
     return None
+
+
+def likely(name: str, shape: Sequence[int], stored: Sequence[StoredTensor]) -> list[StoredTensor]:
+    """A few stored tensors of a weight's shape, those first whose names end most like its own."""
+    same_shape = [one for one in stored if one.shape == tuple(shape)]
+    return sorted(same_shape, key=lambda other: -_shared_ending(name, other.key))[:_CANDIDATES]
 
 
 def find_by_name(name: str, shape: Sequence[int], stored: Sequence[StoredTensor]) -> StoredTensor | None:

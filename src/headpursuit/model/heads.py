@@ -10,9 +10,13 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, Literal, get_args
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from headpursuit.errors import HeadPursuitError
+from headpursuit.files import checked, read_sealed
 
 Part = Literal["text", "cross", "vision"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -111,3 +115,47 @@ def _each(heads: Any) -> Iterator[Any]:
 
 def _is_pair(head: Any) -> bool:
     return isinstance(head, tuple | list) and len(head) == 2 and all(isinstance(one, Integral) for one in head)
+
+
+# Format of the files of heads and of edits.
+HEADS_FORMAT = 1
+_Index = Annotated[int, Field(ge=0)]
+
+
+class StoredHead(BaseModel):
+    """A head as a file of heads or an edit file names it, with whatever else is known of it."""
+
+    model_config = ConfigDict(extra="allow")
+    layer: _Index
+    head: _Index
+
+
+class StoredModel(BaseModel):
+    """The model that a file's heads are of, see :attr:`headpursuit.HeadModel.identity`."""
+
+    model_config = ConfigDict(extra="allow")
+    part: Part = "text"
+
+
+class HeadsContent(BaseModel):
+    """What a file of heads and an edit file have in common; keys that are not known here are left alone."""
+
+    model_config = ConfigDict(extra="allow")
+    model: StoredModel
+    heads: list[StoredHead]
+
+    def named(self) -> tuple[Head, ...]:
+        """The heads, in the file's order."""
+        return tuple(Head(one.layer, one.head, self.model.part) for one in self.heads)
+
+
+def read_heads_content(path: Path, *, what: str, remedy: str) -> tuple[HeadsContent, dict[str, Any]]:
+    """The content of a file that names heads of a model, one that a user wrote by hand included: checked, and as it is.
+
+    Raises:
+        HeadPursuitError: there is no such file, it is something else, or is not as it was written.
+    """
+    if not path.is_file():
+        raise HeadPursuitError(f"there is no file {path}: {remedy}")
+    content = read_sealed(path, format=HEADS_FORMAT, what=what, remedy=remedy, by_hand=True)
+    return checked(HeadsContent, content, what=f"{path} is no {what}", remedy=remedy), content

@@ -2,6 +2,8 @@
 
 import copy
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +23,17 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from headpursuit.demo import demo_path
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.anatomy import Anatomy
-from headpursuit.model.checkpoint_files import OTHER_FORMS
+from headpursuit.model.checkpoint_files import OTHER_FORMS, PICKLES, defect
 from headpursuit.model.finding import find_anatomy, how_to_say
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import Part
 from headpursuit.model.images import find_image_style
 from headpursuit.model.loaded import ModelSource
 from headpursuit.model.selfcheck import proven
+
+_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "f16": "float16", "f32": "float32", "half": "float16"}
+# So many characters of a library's message are passed on.
+_LONGEST = 300
 
 
 def load(
@@ -48,7 +54,7 @@ def load(
         model: a Hub name, a local folder in the Hub's format, or ``demo``, the model that comes with the package.
         revision: commit, branch or tag on the Hub.
         device: where to put it; CUDA when there is one, else the CPU. Ignored when ``device_map`` is given.
-        dtype: ``auto`` keeps the checkpoint's own.
+        dtype: ``auto`` keeps the checkpoint's own; ``float32``, ``bfloat16`` (``bf16``), ``float16`` (``fp16``).
         attn_implementation: ``eager``, ``sdpa``, …; heads are read behind the kernel, so any is right.
         trust_remote_code: run code that comes with the checkpoint. Off unless asked.
         part: which of its heads: ``text``, those of the decoder that writes text; ``cross``, those of cross-attention beside
@@ -65,13 +71,15 @@ def load(
     >>> hp.load("demo", device="cpu")
     HeadModel(demo: LlavaForConditionalGeneration, text heads: 3 layers × 17 heads of width 24, model width 136, float32 on cpu)
     """
+    wanted = _device(device)
     path = _path_of(model)
     common = {"revision": revision, "trust_remote_code": trust_remote_code}
-    try:
+    with opening(model, revision=revision):
         config = AutoConfig.from_pretrained(path, **common)
+        _refuse_kernels(model, config, trust_remote_code=trust_remote_code)
         hf, loading = _auto_class(config).from_pretrained(
             path,
-            dtype=dtype,
+            dtype=_dtype(dtype),
             attn_implementation=attn_implementation,
             use_safetensors=True,
             output_loading_info=True,
@@ -79,16 +87,14 @@ def load(
             **options,
         )
         processor = _load_processor(path, config, common)
-    except (OSError, ValueError, KeyError) as error:
-        raise HeadPursuitError(_explain(model, error)) from error
+        if "device_map" not in options:
+            hf.to(wanted)
     missing = sorted(loading["missing_keys"])
     if missing:
         raise HeadPursuitError(
             f"{model} lacks {len(missing)} weights of {type(hf).__name__} ({', '.join(missing[:3])}, …), which would be "
             "random: it was saved by another version of transformers than this one, or its files are not complete"
         )
-    if "device_map" not in options:
-        hf.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     folder = local_folder(model, revision=revision)
     return _attach(hf.eval(), processor, anatomy, part=part, source_id=str(model), folder=folder)
 
@@ -111,8 +117,9 @@ def wrap(hf: PreTrainedModel, processor: Any = None, *, part: Part = "text", ana
     name = getattr(hf.config, "_name_or_path", "")
     if processor is None:
         try:
-            processor = _load_processor(name, hf.config, {}) if name else None
-        except (OSError, ValueError, KeyError):
+            with opening(name):
+                processor = _load_processor(name, hf.config, {"trust_remote_code": False}) if name else None
+        except HeadPursuitError:
             processor = None
         if processor is None:
             raise HeadPursuitError(
@@ -131,12 +138,11 @@ def outline(model: str | Path, *, revision: str | None = None, trust_remote_code
         HeadPursuitError: there is no such model, or its structure is not recognised.
     """
     path = _path_of(model)
-    try:
+    with opening(model, revision=revision):
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
+        _refuse_kernels(model, config, trust_remote_code=trust_remote_code)
         with torch.device("meta"):
             hf = _auto_class(config).from_config(config, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
-        raise HeadPursuitError(_explain(model, error)) from error
     source = _source_of(hf, id=str(model), folder=local_folder(model, revision=revision))
     return HeadModel(hf=hf, processor=None, anatomy=find_anatomy(hf), source=source)
 
@@ -157,10 +163,8 @@ def whole_folder(name: str, revision: str | None = None) -> Path:
     """
     from huggingface_hub import snapshot_download
 
-    try:
-        return Path(snapshot_download(name, revision=revision, ignore_patterns=list(OTHER_FORMS)))
-    except (OSError, ValueError) as error:
-        raise HeadPursuitError(_explain(name, error)) from error
+    with opening(name, revision=revision):
+        return Path(snapshot_download(name, revision=revision, ignore_patterns=[*OTHER_FORMS, *PICKLES]))
 
 
 def _path_of(model: str | Path) -> str:
@@ -184,7 +188,7 @@ def _attach(
             if part != "text":
                 raise
             raise HeadPursuitError(f"{error}. {how_to_say(hf)}") from error
-    processor = _with_padding(processor)
+    processor = _with_padding(processor, source_id)
     claimed = HeadModel(hf=hf, processor=processor, anatomy=anatomy, source=source)
     claimed.check_paths()
     images = find_image_style(
@@ -208,12 +212,14 @@ def _skipped_in_words(model: HeadModel) -> str:
     return f"{model.source.architecture} is taken apart in part; skipped are {named}"
 
 
-def _with_padding(processor: Any) -> Any:
+def _with_padding(processor: Any, name: str) -> Any:
     tokenizer = getattr(processor, "tokenizer", processor)
     if tokenizer.pad_token is not None:
         return processor
     if tokenizer.eos_token is None:
-        raise HeadPursuitError("the tokenizer has neither a padding nor an end-of-sequence token: set tokenizer.pad_token")
+        raise HeadPursuitError(
+            f"the tokenizer of {name} has neither a padding nor an end-of-sequence token: set tokenizer.pad_token"
+        )
     own = copy.deepcopy(processor)
     getattr(own, "tokenizer", own).pad_token = tokenizer.eos_token
     return own
@@ -245,19 +251,81 @@ def _cached_folder(name: str, revision: str | None) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
-def _explain(model: str | Path, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return f"{model} could not be opened as a model ({reason}): give a Hub name, a local folder in the Hub's format, or demo"
+@contextmanager
+def opening(model: str | Path, *, what: str = "model", revision: str | None = None) -> Iterator[None]:
+    """The one boundary around loading: whatever a library raises inside becomes one line with the file and what to do.
+
+    Args:
+        model: what is opened.
+        what: what it is opened as, for the message.
+        revision: commit, branch or tag on the Hub.
+
+    Raises:
+        HeadPursuitError: the block raised something.
+    """
+    try:
+        yield
+    except HeadPursuitError:
+        raise
+    except Exception as error:  # libraries raise anything at all, a bare Exception included
+        raise HeadPursuitError(_explain(model, error, what=what, revision=revision)) from error
 
 
-def load_tokenizer(model: str | Path, *, revision: str | None = None) -> Any:
+def _explain(model: str | Path, error: Exception, *, what: str, revision: str | None) -> str:
+    path, text = Path(_path_of(model)), " ".join(str(error).split())
+    if "custom code" in text or "trust_remote_code" in text:
+        return f"{model} comes with code of its own, which is not run unless asked: read it, then say trust_remote_code"
+    folder = local_folder(model, revision=revision) if what == "model" else None
+    fault = None if folder is None else defect(folder)
+    if fault is None:
+        if not path.exists() and (path.is_absolute() or str(model).startswith((".", "~")) or len(path.parts) > 2):
+            text = "there is no such folder"
+        elif path.is_file():
+            text = "it is a file"
+        reason = text[:_LONGEST] or type(error).__name__
+        fault = f"({reason}): give a Hub name, a local folder in the Hub's format, or demo"
+    return f"{model} could not be opened as a {what} {fault}"
+
+
+def _refuse_kernels(model: str | Path, config: PretrainedConfig, *, trust_remote_code: bool) -> None:
+    """Refuse a configuration that names a kernel of the Hub, which is code that would be fetched and run."""
+    for name, value in vars(config).items():
+        if isinstance(value, PretrainedConfig):
+            _refuse_kernels(model, value, trust_remote_code=trust_remote_code)
+        elif "implementation" in name and "/" in str(value) and not trust_remote_code:
+            raise HeadPursuitError(
+                f"{model} asks for {str(value)!r:.80}, a kernel of the Hub, which is code that is not run unless asked: "
+                "read it, then say trust_remote_code"
+            )
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device("cuda" if device == "gpu" else device)
+    except (RuntimeError, TypeError) as error:
+        raise HeadPursuitError(f"device {str(device)!r:.40}: give cpu, cuda, cuda:1, mps, …") from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise HeadPursuitError(f"device {str(device)!r}: this machine has no CUDA device that this torch can use; give cpu")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise HeadPursuitError(f"device {str(device)!r}: this machine has {torch.cuda.device_count()}, counted from cuda:0")
+    return found
+
+
+def _dtype(dtype: str | torch.dtype) -> str | torch.dtype:
+    name = str(dtype).removeprefix("torch.")
+    found = "auto" if name == "auto" else getattr(torch, _DTYPES.get(name, name), None)
+    if found != "auto" and not (isinstance(found, torch.dtype) and found.is_floating_point):
+        raise HeadPursuitError(f"dtype {name!r:.40}: give auto, float32, bfloat16 (bf16) or float16 (fp16)")
+    return found
+
+
+def load_tokenizer(model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
     """The tokenizer of a checkpoint, without the model.
 
     Raises:
-        HeadPursuitError: there is no such model.
+        HeadPursuitError: there is no such model, or its tokenizer is code that was not asked for.
     """
-    path = _path_of(model)
-    try:
-        return AutoTokenizer.from_pretrained(path, revision=revision)
-    except (OSError, ValueError, KeyError) as error:
-        raise HeadPursuitError(_explain(model, error)) from error
+    with opening(model, what="tokenizer", revision=revision):
+        return AutoTokenizer.from_pretrained(_path_of(model), revision=revision, trust_remote_code=trust_remote_code)

@@ -12,11 +12,10 @@ from typing import Any, Protocol
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.checkpoint_files import checkpoint_files, find_by_content, stored_tensors
+from headpursuit.model.checkpoint_files import checkpoint_files, find_by_content, stored_tensors, tensor_hash, write_tensors
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.norms import gain_of
 from headpursuit.model.projection import module_heads, split_heads, stores_input_first, weight_of
@@ -94,11 +93,23 @@ class FileWeights:
     """Read from safetensors files, when asked for.
 
     Attributes:
-        tensors: for each tensor (``L3``, ``unembedding``, ``final_norm_gain``) the file, the key in it, and for a layer
-            the number of heads and which way round the weight is stored.
+        tensors: for each tensor (``L3``, ``unembedding``, ``final_norm_gain``) the file, when that was last written
+            (nanoseconds), the key in it, the content's hash, and for a layer the number of heads and which way round the weight
+            is stored.
     """
 
     tensors: Mapping[str, Mapping[str, Any]] = field(repr=False)
+
+    def check(self) -> None:
+        """Check that no file was written since, or that the tensors in it are the same; they are checked again when read.
+
+        Raises:
+            HeadPursuitError: naming the first that is another, or cannot be read.
+        """
+        for entry in self.tensors.values():
+            path = Path(entry["file"])
+            if not path.is_file() or path.stat().st_mtime_ns != entry["written"]:
+                self._read(entry)
 
     def projection(self, layer: int) -> Float[Tensor, "h e d"]:
         """See :class:`HeadWeights`."""
@@ -125,12 +136,18 @@ class FileWeights:
     def _read(self, entry: Mapping[str, Any]) -> Tensor:
         try:
             with safe_open(entry["file"], framework="pt") as shard:
-                return shard.get_tensor(entry["key"])
+                tensor = shard.get_tensor(entry["key"])
         except (OSError, SafetensorError) as error:
             raise HeadPursuitError(
                 f"{entry['file']}: {entry['key']} cannot be read ({error}); "
                 "the capture refers to this checkpoint, so put it back or capture again"
             ) from error
+        if tensor_hash(tensor) != entry["sha256"]:
+            raise HeadPursuitError(
+                f"{entry['file']}: {entry['key']} is not what it was when this capture was made (written over, or damaged): "
+                "put the checkpoint back, or capture again"
+            )
+        return tensor
 
 
 def _gain_name(layer: int) -> str:
@@ -170,9 +187,15 @@ def locate_weights(model: HeadModel, folder: Path, *, through_norm: bool = False
         if found is None:
             stored[name] = tensor.cpu().contiguous().clone()
         else:
-            entries[name] = {"file": str(found.file.resolve()), "key": found.key, **extra}
+            entries[name] = _entry_of(found.file.resolve(), found.key, found.read(), **extra)
     own = folder / "weights.safetensors"
-    save_file(stored, own)
-    for name in stored:
-        entries[name] = {"file": own.name, "key": name, **(wanted[name][1] if name in wanted else {})}
+    write_tensors(own, stored)
+    for name, tensor in stored.items():
+        extra = wanted[name][1] if name in wanted else {}
+        # Without a time, which would make two captures of the same differ: it is checked whenever it is opened.
+        entries[name] = {**_entry_of(own, name, tensor, **extra), "file": own.name, "written": 0}
     return entries
+
+
+def _entry_of(file: Path, key: str, content: Tensor, **extra: Any) -> dict[str, Any]:
+    return {"file": str(file), "key": key, "sha256": tensor_hash(content), "written": file.stat().st_mtime_ns, **extra}

@@ -13,8 +13,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.files import read_json, write_json
-from headpursuit.model.heads import Head
+from headpursuit.files import read_sealed, write_sealed
+from headpursuit.model.heads import HEADS_FORMAT, Head, read_heads_content
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MEASURES = {"somp": "share of variance explained", "logit_lens": "mean logit", "attribution": "log-odds, nats a unit of scale"}
 # So many heads are shown of a ranking where nothing else is asked for.
 _SHOWN = 16
+_WRITE_ONE = "write one with `headpursuit rank --out`"
 
 
 class Beside(Protocol):
@@ -133,7 +134,7 @@ class HeadRanking:
                 about=dict(content["about"]),
                 **{name: str(content[name]) for name in ("concept", "method", "positions")},
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise HeadPursuitError(f"this is no whole ranking ({error!r}): rank again, and keep it with save") from error
 
     def heads_file(self, *, top: int = 16, beside: Sequence[Beside] = ()) -> dict[str, Any]:
@@ -161,7 +162,7 @@ class HeadRanking:
             >>> hp.HeadRanking.load(ranking.save(tmp_path / "heads.json", top=4)) == ranking
             True
         """
-        return write_json(path, self.heads_file(top=top, beside=beside))
+        return write_sealed(path, {"format": HEADS_FORMAT, **self.heads_file(top=top, beside=beside)})
 
     @classmethod
     def load(cls, path: str | Path) -> HeadRanking:
@@ -170,7 +171,9 @@ class HeadRanking:
         Raises:
             HeadPursuitError: the file cannot be read, or holds only the best heads of a ranking.
         """
-        stored = read_heads_file(path)
+        if not Path(path).is_file():
+            raise HeadPursuitError(f"there is no file {path}: {_WRITE_ONE}")
+        stored = read_sealed(Path(path), format=HEADS_FORMAT, what="heads file", remedy=_WRITE_ONE, by_hand=True)
         try:
             return cls.from_dict(stored)
         except HeadPursuitError as error:
@@ -224,20 +227,6 @@ def _columns(beside: Sequence[Beside]) -> dict[str, Float[np.ndarray, "l h"]]:
     return {name: values for one in beside for name, values in one.columns().items()}
 
 
-def read_heads_file(path: str | Path) -> Mapping[str, Any]:
-    """The JSON object that a heads file holds.
-
-    Raises:
-        HeadPursuitError: there is no such file, or it holds something else.
-    """
-    if not Path(path).is_file():
-        raise HeadPursuitError(f"there is no file {path}: write one with `headpursuit rank --out`")
-    stored = read_json(Path(path))
-    if not isinstance(stored, Mapping):
-        raise HeadPursuitError(f"{path} is no heads file: write one with `headpursuit rank --out`")
-    return stored
-
-
 @dataclass(frozen=True)
 class StoredHeads:
     """The list of heads that a heads file holds, and whose heads they are.
@@ -261,14 +250,7 @@ def read_heads(path: str | Path) -> StoredHeads:
     Raises:
         HeadPursuitError: there is no such file, or it is no heads file.
     """
-    stored = read_heads_file(path)
-    try:
-        model = dict(stored["model"])
-        part = model.get("part", "text")
-        heads = tuple(Head(int(entry["layer"]), int(entry["head"]), part) for entry in stored["heads"])
-        has_scales = any("scale" in entry for entry in stored["heads"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise HeadPursuitError(f"{path} is no heads file ({error!r}): write one with `headpursuit rank --out`") from error
-    if has_scales:
+    found, stored = read_heads_content(Path(path), what="heads file", remedy=_WRITE_ONE)
+    if any("scale" in entry for entry in stored["heads"]):
         raise HeadPursuitError(f"{path} holds an edit, with scales of its own: give it as an edit (--edit {path})")
-    return StoredHeads(heads, str(stored.get("concept", "")), model, Path(path))
+    return StoredHeads(found.named(), str(stored.get("concept", "")), stored["model"], Path(path))

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from headpursuit.activations.positions import Positions
 from headpursuit.concepts import as_concept
 from headpursuit.concepts.concept import ConceptLike
-from headpursuit.editing.edit import Factor, HeadEdit
+from headpursuit.editing.edit import Factor, HeadEdit, write_edit
 from headpursuit.editing.where import ALL, Where, as_where
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.cells import Cells
@@ -26,7 +26,7 @@ from headpursuit.evaluation.metrics import Metric
 from headpursuit.evaluation.plan import task_seconds
 from headpursuit.evaluation.rankings import stored_rankings
 from headpursuit.evaluation.results import Comparison, ConceptResult, DataUsed, Results, Row, Selection
-from headpursuit.files import csv_text, read_json, write_json, write_text
+from headpursuit.files import csv_text, locked, read_sealed, write_sealed, write_text
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import Head
 from headpursuit.model.inputs import token_fingerprint
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TUNED = "tuned.json"
+FORMAT = 1
 METHODS = ("somp", "logit_lens", "attribution")
 _SCALES = {False: (-2.0, 0.75), True: (1.25, 8.0)}
 
@@ -137,9 +138,10 @@ class Tuned:
         """
         folder = Path(folder)
         self.results.save(folder)
-        write_json(folder / "edit.json", {"model": dict(self.results.model), **self.edit.to_dict()})
+        write_edit(folder / "edit.json", self.edit, model=self.results.model)
         write_text(folder / "trials.csv", csv_text(self.to_frame(), index=False))
         content = {
+            "format": FORMAT,
             "edit": self.edit.to_dict(),
             "fixed": self.fixed.to_dict(),
             "goal": asdict(self.goal),
@@ -147,7 +149,7 @@ class Tuned:
             "front": [{"number": one.trial.number, "effect": one.effect, "cost": one.cost} for one in self.front],
             "misses": list(self.misses),
         }
-        return write_json(folder / TUNED, content)
+        return write_sealed(folder / TUNED, content)
 
     @classmethod
     def load(cls, folder: str | Path) -> Tuned:
@@ -159,7 +161,7 @@ class Tuned:
         path = Path(folder) / TUNED
         if not path.is_file():
             raise HeadPursuitError(f"{folder} holds no {TUNED}: give a folder that `headpursuit tune` wrote")
-        stored, results = read_json(path), Results.load(folder)
+        stored, results = read_sealed(path, format=FORMAT, what="tuned edit", remedy="tune again"), Results.load(folder)
         part = results.model.get("part", "text")
         try:
             trials = tuple(Trial(**{**one, "edit": HeadEdit.from_dict(one["edit"], part=part)}) for one in stored["trials"])
@@ -266,8 +268,9 @@ def tune(
         model, samples, words, neutral=neutral, positions=positions, limits=limits, enhance=enhance, limit=limit, seed=seed
     )
     if out is not None:
-        tuned = run_tuning(model, data, chosen, out=Path(out), reach=reach, seed=seed, progress=progress)
-        tuned.save(out)
+        with locked(Path(out)):
+            tuned = run_tuning(model, data, chosen, out=Path(out), reach=reach, seed=seed, progress=progress)
+            tuned.save(out)
         return tuned
     with tempfile.TemporaryDirectory() as made:
         return run_tuning(model, data, chosen, out=Path(made), reach=reach, seed=seed, progress=progress)

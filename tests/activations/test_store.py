@@ -1,0 +1,263 @@
+"""A capture on disk: whatever is read back is what was written, by one process at a time, however often it was cut off."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+
+import pytest
+import torch
+
+import headpursuit as hp
+import tiny
+from headpursuit.activations import store
+from headpursuit.files import locked, write_sealed
+
+TEXTS = [f"{text} {number}" for number in range(6) for text in tiny.TEXTS]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoint")
+    tiny.hf_model("llama").save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def model(checkpoint):
+    return hp.load(checkpoint, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def acts(checkpoint, tmp_path_factory):
+    path = tmp_path_factory.mktemp("captures") / "acts"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(store, "SHARD_ROWS", 8)
+        hp.capture(hp.load(checkpoint, device="cpu"), TEXTS, batch_size=4, out=path, progress=False)
+    assert len(list(path.glob("activations-*"))) == 3
+    return path
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def flip(path, generator):
+    content = bytearray(path.read_bytes())
+    content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+    path.write_bytes(content)
+
+
+def test_every_flipped_bit_is_seen(acts, tmp_path):
+    generator = random.Random(0)
+    copy = tmp_path / "acts"
+    for name in sorted(files(acts)) * 4:
+        shutil.copytree(acts, copy)
+        flip(copy / name, generator)
+        with pytest.raises(hp.HeadPursuitError):
+            hp.open_capture(copy)
+        shutil.rmtree(copy)
+
+
+@pytest.mark.parametrize("sealed", [False, True], ids=["by hand", "forged"])
+@pytest.mark.parametrize("change", [lambda shards: shards.pop(), lambda shards: shards.reverse()], ids=["dropped", "swapped"])
+def test_an_index_that_names_other_shards_is_refused(acts, tmp_path, change, sealed):
+    copy = shutil.copytree(acts, tmp_path / "acts")
+    index = json.loads((copy / "index.json").read_text())
+    change(index["shards"])
+    if sealed:
+        write_sealed(copy / "index.json", index)
+    else:
+        (copy / "index.json").write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n")
+    with pytest.raises(hp.HeadPursuitError, match=r"index\.json .*(not as it was written|another order|counts 24 samples)"):
+        hp.open_capture(copy)
+
+
+def test_an_older_format_is_named(acts, tmp_path):
+    copy = shutil.copytree(acts, tmp_path / "acts")
+    (copy / "index.json").write_text('{"format": 1, "complete": true}')
+    with pytest.raises(hp.HeadPursuitError, match="has format 1, this version reads 2: delete the folder and capture again"):
+        hp.open_capture(copy)
+
+
+def test_a_checkpoint_that_was_written_over_is_refused(checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / "model")
+    hp.capture(hp.load(folder, device="cpu"), TEXTS, out=tmp_path / "acts", progress=False)
+    kept = hp.open_capture(tmp_path / "acts")
+    hf = tiny.hf_model("llama")
+    with torch.no_grad():
+        hf.model.layers[2].self_attn.o_proj.weight[0, 0] += 1
+    hf.save_pretrained(folder)
+    with pytest.raises(hp.HeadPursuitError, match=r"layers\.2\.self_attn\.o_proj\.weight is not what it was"):
+        hp.open_capture(tmp_path / "acts")
+    assert kept.weights.projection(1).shape == (4, 8, 32)
+    with pytest.raises(hp.HeadPursuitError, match="is not what it was"):
+        kept.weights.projection(2)
+
+
+def test_a_checkpoint_that_was_saved_again_unchanged_is_taken(checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / "model")
+    hp.capture(hp.load(folder, device="cpu"), TEXTS, out=tmp_path / "acts", progress=False)
+    os.utime(folder / "model.safetensors", ns=(1, 1))
+    assert hp.open_capture(tmp_path / "acts").n == len(TEXTS)
+
+
+def in_a_child(work, *, die_at=0, below=None):
+    """Whether a forked child did all of its work, and was not killed (SIGKILL) at that write or rename below a folder."""
+    child = os.fork()
+    if child == 0:
+        left = [die_at]
+
+        def die(event, args):
+            if event in ("open", "os.rename", "os.mkdir", "os.remove") and str(below) in str(args[0]):
+                left[0] -= 1
+                if left[0] == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(die)
+        work()
+        os._exit(0)
+    return not os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize("positions", ["mean", "all"])
+def test_killed_anywhere_it_ends_as_if_it_had_not_been(model, tmp_path, monkeypatch, positions):
+    """Killed at every write and rename in turn, each run going on where the last one ended."""
+    monkeypatch.setattr(store, "SHARD_ROWS", 8)
+
+    def capture(out):
+        return hp.capture(model, TEXTS, positions=positions, batch_size=4, out=out, progress=False)
+
+    assert in_a_child(lambda: capture(tmp_path / "whole"))
+    for kept_every in (30.0, 0.0):
+        monkeypatch.setattr(store, "KEPT_EVERY", kept_every)
+        out, step = tmp_path / f"cut {kept_every}", 1
+        while not in_a_child(lambda out=out: capture(out), die_at=step, below=out):
+            step += 1
+        assert step > 10
+        assert files(out) == files(tmp_path / "whole")
+    assert hp.open_capture(tmp_path / "whole") == capture(None)
+
+
+def test_what_is_read_is_kept_by_time(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "KEPT_EVERY", 0.0)
+    real, calls = store.write_tensors, []
+    monkeypatch.setattr(store, "write_tensors", lambda *args, **options: (calls.append(args[0].name), real(*args, **options)))
+    hp.capture(model, TEXTS, batch_size=8, out=tmp_path / "acts", progress=False)
+    assert calls == [
+        "activations-000000008.safetensors",
+        "activations-000000016.safetensors",
+        "activations-000000024.safetensors",
+    ]
+    assert [path.name for path in (tmp_path / "acts").glob("activations-*")] == calls[-1:]
+
+
+def test_a_finished_capture_is_left_as_it_is(model, acts):
+    before = files(acts)
+    assert hp.capture(model, TEXTS, batch_size=4, out=acts, progress=False) == hp.open_capture(acts)
+    assert files(acts) == before
+
+
+def test_one_process_writes_at_a_time(model, tmp_path):
+    with locked(tmp_path / "acts"), pytest.raises(hp.HeadPursuitError, match="acts is being written by another process: wait"):
+        hp.capture(model, TEXTS, out=tmp_path / "acts", progress=False)
+    hp.capture(model, TEXTS, out=tmp_path / "acts", progress=False)
+    assert not (tmp_path / "acts" / ".lock").exists()
+
+
+def test_going_on_deletes_nothing_outside(model, tmp_path, monkeypatch):
+    victim = tmp_path / "victim" / "activations-000000004.safetensors"
+    victim.parent.mkdir()
+    victim.write_text("years of work")
+    hp.capture(model, TEXTS, out=tmp_path / "acts", progress=False)
+    index = json.loads((tmp_path / "acts" / "index.json").read_text())
+    index["complete"] = False
+    index["shards"][0]["file"] = "../victim/activations-000000004.safetensors"
+    write_sealed(tmp_path / "acts" / "index.json", index)
+    with pytest.raises(hp.HeadPursuitError, match=r"the shard .* lies outside"):
+        hp.capture(model, TEXTS, out=tmp_path / "acts", progress=False)
+    assert victim.read_text() == "years of work"
+
+
+def test_a_full_disk_is_one_line_and_older_files_stay(acts, model, tmp_path, monkeypatch):
+    import resource
+
+    heads = tmp_path / "heads.json"
+    ranking = hp.rank(hp.open_capture(acts), ["red", "blue", "green"], progress=False)
+    ranking.save(heads)
+    before = heads.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400, limits[1]))
+    try:
+        with pytest.raises(hp.HeadPursuitError, match=r"heads\.json could not be written \(File too large\)"):
+            ranking.save(heads, top=1)
+        with pytest.raises(hp.HeadPursuitError, match=r"could not be written \(.*[Ff]ile too large"):
+            hp.capture(model, TEXTS, out=tmp_path / "acts", progress=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert heads.read_bytes() == before
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_heads_file_is_refused_when_a_bit_is_flipped_and_taken_when_written_by_hand(acts, model, tmp_path):
+    path, generator = tmp_path / "heads.json", random.Random(1)
+    ranking = hp.rank(hp.open_capture(acts), ["red", "blue", "green"], progress=False)
+    edit = hp.HeadEdit(ranking.top(3), scale=-1)
+    for _ in range(50):
+        ranking.save(path)
+        flip(path, generator)
+        with pytest.raises(hp.HeadPursuitError):
+            hp.HeadRanking.load(path)
+        edit.save(path, model=model)
+        flip(path, generator)
+        with pytest.raises(hp.HeadPursuitError):
+            hp.load_edit(path, model=model)
+    edit.save(path, model=model)
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in stored.items() if key not in ("format", "sha256")}))
+    assert hp.load_edit(path, model=model) == edit
+
+
+def test_heads_are_the_same_in_every_dtype(checkpoint, tmp_path):
+    half = hp.load(checkpoint, device="cpu", dtype="bf16")
+    assert half.hf.dtype == torch.bfloat16
+    ranking = hp.rank(hp.capture(half, TEXTS, progress=False), ["red", "blue", "green"], progress=False)
+    ranking.save(tmp_path / "heads.json")
+    full = hp.load(checkpoint, device="cpu", dtype="fp32")
+    assert hp.load_heads(tmp_path / "heads.json", model=full) == ranking.top(12)
+    assert (
+        half.identity == full.identity == hp.wrap(tiny.hf_model("llama"), tiny.tokenizer()).identity | {"id": str(checkpoint)}
+    )
+
+
+def test_what_stands_at_padding_never_counts(model):
+    from headpursuit.activations.reducers import mean_rows, token_moments
+
+    layer = model.anatomy.layers[0]
+    z = torch.randn(2, 3, 32)
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    for reducer in (mean_rows, token_moments):
+        expected = reducer(mask)(layer, z)
+        broken = z.clone()
+        broken[1, 2] = torch.nan
+        assert all(torch.equal(value, expected[name]) for name, value in reducer(mask)(layer, broken).items())
+
+
+def test_a_compiled_model_is_edited_and_read(checkpoint):
+    model, plain = hp.load(checkpoint, device="cpu"), hp.load(checkpoint, device="cpu")
+    model.hf.compile(backend="eager")
+    ids = torch.tensor([[5, 6, 7]])
+    edit = hp.HeadEdit(["L1.H2"], scale=3)
+    with torch.no_grad():
+        unedited = model.hf(input_ids=ids).logits
+        with edit.applied(model), edit.applied(plain):
+            torch.testing.assert_close(model.hf(input_ids=ids).logits, plain.hf(input_ids=ids).logits)
+            assert not torch.allclose(model.hf(input_ids=ids).logits, unedited)
+        assert torch.equal(model.hf(input_ids=ids).logits, unedited)
+    found, expected = (hp.capture(one, TEXTS, progress=False) for one in (model, plain))
+    torch.testing.assert_close(found.z[1], expected.z[1])
