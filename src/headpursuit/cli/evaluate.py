@@ -81,9 +81,10 @@ def _dry_run(
     from headpursuit.errors import HeadPursuitError
     from headpursuit.evaluation.evaluate import check_folder, gather
     from headpursuit.evaluation.plan import count_cells, trial_seconds
+    from headpursuit.evaluation.recipe import plain
     from headpursuit.model.load import load
 
-    check_folder(out, recipe.name)
+    check_folder(out, recipe.name, settings=plain(recipe))
     prepared = gather(recipe, model, **source, **load_options)
     cells = count_cells(prepared)
     seconds: dict[str, float] = {}

@@ -38,7 +38,9 @@ def tune(
         ),
     ] = None,
     neutral: Annotated[Path | None, typer.Option(help="Neutral texts; packaged sentences when left out.")] = None,
-    positions: Annotated[str, typer.Option(help="Tokens that heads are ranked on: mean, last, image or answer.")] = "mean",
+    positions: Annotated[
+        str | None, typer.Option(help="Tokens that heads are ranked on: mean, last, image or answer.", show_default="mean")
+    ] = None,
     methods: Annotated[
         list[str] | None, typer.Option(help="How heads are put in order: somp, logit_lens, attribution.", show_default="somp")
     ] = None,
@@ -75,7 +77,7 @@ def tune(
         "k": k,
         "scales": scales,
         "where": tuple(where or ("all",)),
-        "methods": tuple(name.replace("-", "_") for name in methods or ("somp",)),
+        "methods": tuple(methods or ("somp",)),
         "per_head": per_head,
     }
     made, wanted = Options(**searching), _number(reach)

@@ -1,7 +1,6 @@
 """Records of a user's own: rows of a file or of a list, their fields named by the recipe."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ def own_entries(rows: Rows, *, fields: Mapping[str, str]) -> Iterator[Entry]:
 
     Args:
         rows: the path of a ``.jsonl``, ``.csv``, ``.parquet`` or ``.txt`` file; or mappings, samples, records or texts.
-        fields: which field of a mapping holds the ``text``, the ``answers``, the ``image``, the ``label`` and the
-            ``references``; a dot leads into a nested one (``prompt.text``).
+        fields: which field of a mapping holds the ``text``, the ``answers``, the ``image`` and the ``references``; a dot leads
+            into a nested one (``prompt.text``).
 
     Raises:
         HeadPursuitError: a row without text and image, or with a value that cannot be one; names the row and its fields.
@@ -28,11 +27,7 @@ def own_entries(rows: Rows, *, fields: Mapping[str, str]) -> Iterator[Entry]:
     folder = Path(rows).expanduser().parent if isinstance(rows, str | Path) else None
     for where, row in _numbered(rows):
         record = _record(row, fields, folder=folder, where=where)
-        yield Entry(key=repr(content_key(record)), part=None, make=partial(_same, record))
-
-
-def _same(record: Record) -> Record:
-    return record
+        yield Entry.of(record, key=repr(content_key(record)))
 
 
 def _numbered(rows: Rows) -> Iterator[tuple[str, Any]]:
@@ -61,12 +56,10 @@ def _record(row: Any, fields: Mapping[str, str], *, folder: Path | None, where: 
         )
     if isinstance(image, str | Path) and folder is not None:
         image = inside(folder, str(image), what="image", where=where)
-    label = found.get("label")
     return Record(
         text="" if text is None else str(text),
         image=image or None,
         answers=_texts(found.get("answers"), fields["answers"], where),
-        label=None if label is None else str(label),
         references=_texts(found.get("references"), fields["references"], where),
         where=where,
     )

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ def read_real_toxicity(path: Path, split: Split, *, challenging_only: bool = Fal
             raise HeadPursuitError(f"{where}: no field challenging (true or false)")
         if not challenging_only or row["challenging"]:
             record = real_toxicity_record(row, where=where)
-            yield Entry(key=record.text, part=None, make=partial(_same, record))
+            yield Entry.of(record, key=record.text)
 
 
 def real_toxicity_record(row: Mapping[str, Any], *, where: str) -> Record:
@@ -64,7 +63,7 @@ def read_tet(path: Path, split: Split) -> Iterator[Entry]:
         raise HeadPursuitError(f"{path}: {len(files)} JSON files, expected one; give the file itself")
     for where, row in json_lines(files[0]) if files[0].suffix == ".jsonl" else _items(files[0]):
         record = tet_record(row, where=where)
-        yield Entry(key=record.text, part=None, make=partial(_same, record))
+        yield Entry.of(record, key=record.text)
 
 
 def tet_record(row: Any, *, where: str) -> Record:
@@ -89,7 +88,3 @@ def _items(path: Path) -> Iterator[tuple[str, Any]]:
         raise HeadPursuitError(f"{path}: expected a list of prompts")
     for number, item in enumerate(content, start=1):
         yield f"{path.name} item {number}", item
-
-
-def _same(record: Record) -> Record:
-    return record

@@ -129,19 +129,19 @@ class Kept:
         metric: the metric.
         limit: the loss that is allowed, a share of the unedited value or a change in the metric's own unit.
         effect: what the edit left on the test split, as ``Row.effect``; None where the unedited model scores 0.
-        held: whether the loss is within the limit.
+        held: whether the loss is within the limit; None where that cannot be told.
     """
 
     task: str
     metric: str
     limit: float
     effect: float | None
-    held: bool
+    held: bool | None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was wished of the edit of one concept's heads, and what came of it on the test split.
+    """The wish for the edit of one concept's heads, and what came of it on the test split.
 
     Attributes:
         kind: ``suppress`` or ``enhance``.
@@ -156,6 +156,7 @@ class Verdict:
         control_held: whether random heads left the target within a tenth of the unedited value.
         kept: what should stay.
         best: for a missed target, the k that came furthest, and how far (``(k, effect)``), if another one came further.
+        settled: whether k was chosen; if not, it is the smallest, as the unedited model scores 0 on the selection split.
     """
 
     kind: Literal["suppress", "enhance"]
@@ -170,6 +171,7 @@ class Verdict:
     control_held: bool = True
     kept: tuple[Kept, ...] = ()
     best: tuple[int, float] | None = None
+    settled: bool = True
 
     @property
     def reached(self) -> bool:
@@ -178,7 +180,7 @@ class Verdict:
 
     @property
     def misses(self) -> tuple[str, ...]:
-        """What was not reached, in words."""
+        """Whatever was not reached, in words."""
         found = []
         if self.effect is None:
             found.append(f"the unedited model scores 0 on {self.metric}, so nothing can be told: use more samples")
@@ -187,8 +189,14 @@ class Verdict:
             beyond = "" if self.best is None else f" (k = {self.best[0]} comes to {self.best[1]:.2f})"
             found.append(f"{self.metric} came to {self.effect:.2f}, {bound} {self.wanted:g} was wanted{beyond}")
         for one in self.kept:
-            if not one.held and one.effect is not None:
+            if one.held is None:
+                found.append(
+                    f"the unedited model scores 0 on {one.metric} of {one.task}, so nothing can be told: use more samples"
+                )
+            elif not one.held:
                 found.append(f"{one.metric} of {one.task} came to {one.effect:.2f}, a loss of {one.limit:g} was allowed")
+        if not self.settled:
+            found.append(f"k = {self.k} was not chosen: the unedited model scores 0 on the selection samples: use more")
         if not self.control_held and self.control is not None:
             found.append(f"random heads moved {self.metric} too, to {self.control:.2f}")
         return tuple(found)

@@ -8,6 +8,11 @@ Method = Literal["somp", "logit_lens"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 
+def method_key(name: str) -> str:
+    """A method's name as it is stored, from one that may be written with a hyphen or capitals."""
+    return str(name).strip().lower().replace("-", "_")
+
+
 def as_method(name: str) -> Method:
     """A method by its name, which may be written with a hyphen.
 
@@ -18,7 +23,7 @@ def as_method(name: str) -> Method:
         >>> as_method("logit-lens")
         'logit_lens'
     """
-    method = str(name).strip().lower().replace("-", "_")
+    method = method_key(name)
     if method not in METHODS:
         raise HeadPursuitError(f"method={name!r}: choose one of {', '.join(METHODS)}")
     return method

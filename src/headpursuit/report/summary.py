@@ -121,8 +121,7 @@ def edits(results: Results, concept: ConceptResult) -> list[EditSummary]:
     """
     rows = [row for row in results.rows if row.concept == concept.name and row.selection != "none"]
     if any(row.selection == "tuned" for row in rows):
-        verdict = concept.verdicts[0] if concept.verdicts else None
-        return [_summary(results, concept, (concept.task, concept.target), rows, verdict)]
+        return [_summary(results, concept, (concept.task, concept.target), rows, None)]
     if concept.verdicts:
         return [
             _summary(

@@ -209,7 +209,7 @@ def _verdicts(concepts: Iterable[ConceptResult]) -> Table:
     for concept in concepts:
         for verdict in concept.verdicts:
             bound = "at most" if verdict.kind == "suppress" else "at least"
-            least = min(verdict.kept, key=lambda one: (one.held, one.effect), default=None)
+            least = min(verdict.kept, key=lambda one: (bool(one.held), one.effect or 0.0), default=None)
             lines.append(
                 {
                     "concept": readable(concept.name),
