@@ -6,20 +6,18 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from headpursuit.drawing import bars, effects, heat_map, matrices, overlap, sweep
+from headpursuit.drawing import effects, heat_map, matrices, overlap, sweep
 from headpursuit.drawing.style import readable, signed
 from headpursuit.evaluation.results import ConceptResult, Results
 from headpursuit.ranking.overlap import ConceptMap
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.report.tables import Reportable, largest_k, shared_heads, transfer
-from headpursuit.report.text import token
 from headpursuit.tuning.tune import Tuned
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MEASURED = {"somp": "explained variance", "logit_lens": "mean logit", "attribution": "derivative of the log-odds"}
-_DESCRIBED_SHOWN = 16
 
 
 def figures(what: Reportable) -> dict[str, Figure]:
@@ -100,14 +98,8 @@ def transfer_figures(results: Results) -> dict[str, Figure]:
 
 def described_figure(results: Results) -> Figure | None:
     """The heads that their tokens explain best, with those tokens; None where no head was described."""
-    named = [one for one in results.descriptions if one.explained_variance]
-    named.sort(key=lambda one: -one.explained_variance[-1])  # type: ignore[index]
-    best = named[:_DESCRIBED_SHOWN]
-    if not best:
-        return None
-    labels = [f"{one.head.name}  {', '.join(map(token, one.tokens))}" for one in best]
-    shares = [one.explained_variance[-1] for one in best if one.explained_variance]
-    return bars(labels, shares, title="Heads that a few tokens explain best", label="share of variance explained")
+    best = results.best_described()
+    return best.plot(title="Heads that a few tokens explain best") if best else None
 
 
 def concept_map_figure(found: ConceptMap, *, z: bool = False) -> Figure:

@@ -14,15 +14,15 @@ import numpy as np
 from PIL.Image import Image
 
 from headpursuit.drawing import effects, to_svg
-from headpursuit.drawing.style import SELECTION_NAMES, printable, readable, signed
+from headpursuit.drawing.style import SELECTION_NAMES, printable, readable, signed, token
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.results import ConceptResult, Results
 from headpursuit.optional import optional_import
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.report.figures import described_figure, ranking_map, sweeps, transfer_figures
-from headpursuit.report.summary import EditSummary, edits
+from headpursuit.report.summary import EditSummary, amount, edits
 from headpursuit.report.tables import Reportable, as_table, largest_k, tables
-from headpursuit.report.text import is_right, marked, percent, shown, token
+from headpursuit.report.text import is_right, marked, percent, shown
 from headpursuit.tuning.tune import Tuned
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _facts(model: Mapping[str, Any], versions: Mapping[str, str], more: Mapping[
 def _overview(summaries: Sequence[EditSummary]) -> dict[str, Any]:
     lines = []
     for one in summaries:
-        kept = "" if one.worst is None else f"{percent(one.worst.effect)} ({readable(one.worst.metric)})"
+        kept = "" if one.worst is None else f"{amount(one.worst)} ({readable(one.worst.metric)})"
         lines.append(
             {
                 "concept": readable(one.concept.name),

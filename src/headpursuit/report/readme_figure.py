@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headpursuit.drawing import effects, heat_map, new_figure, save_figure
-from headpursuit.drawing.style import COLOURS, INK, MARK, QUIET, printable, readable
+from headpursuit.drawing.style import COLOURS, INK, MARK, QUIET, printable, readable, token
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.metrics import count_words
 from headpursuit.evaluation.results import ConceptResult, Example, Results
 from headpursuit.report.figures import MEASURED
 from headpursuit.report.summary import edits
 from headpursuit.report.tables import largest_k
-from headpursuit.report.text import marked, token
+from headpursuit.report.text import marked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,18 +1,19 @@
 """Tables of a result in the paper's layout, with intervals, and with the published numbers where they may stand beside ours."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from headpursuit.drawing.style import SELECTION_NAMES, readable, signed
+from headpursuit.drawing.style import SELECTION_NAMES, readable, signed, token
 from headpursuit.editing.where import ALL
 from headpursuit.evaluation.published import Published, published_for
 from headpursuit.evaluation.results import ConceptResult, Results, Row
 from headpursuit.optional import optional_import
 from headpursuit.ranking.overlap import head_overlap
 from headpursuit.ranking.ranking import HeadRanking
-from headpursuit.report.text import number, percent, shown, token
+from headpursuit.report.summary import edits
+from headpursuit.report.text import number, percent, shown
 from headpursuit.tuning.tune import Tuned
 
 Reportable = Results | Sequence[Results] | Tuned | HeadRanking
@@ -128,7 +129,7 @@ def largest_k(results: Results, concept: ConceptResult | None = None) -> int:
 
 def _of_results(results: Results, *, effects: bool = True) -> Iterator[Table]:
     if any(concept.verdicts for concept in results.concepts):
-        yield _verdicts(results.concepts)
+        yield _verdicts(results)
     for title, cells in transfer(results).items():
         texts = cells.map(shown).rename_axis("heads of").reset_index()
         note = "Line: where the heads were chosen; column: where they were edited; 95 % intervals, quartiles for random heads."
@@ -204,26 +205,26 @@ def _published(theirs: Sequence[Published], task: str, metric: str, k: int) -> s
     return " / ".join(number(value) or "–" for value in values) if any(value is not None for value in values) else ""
 
 
-def _verdicts(concepts: Iterable[ConceptResult]) -> Table:
+def _verdicts(results: Results) -> Table:
     lines = []
-    for concept in concepts:
-        for verdict in concept.verdicts:
-            bound = "at most" if verdict.kind == "suppress" else "at least"
-            least = min(verdict.kept, key=lambda one: (one.held, one.effect), default=None)
-            lines.append(
-                {
-                    "concept": readable(concept.name),
-                    "target": f"{readable(verdict.metric)}, {readable(verdict.task)}",
-                    "α": signed(verdict.scale),
-                    "k": str(verdict.k),
-                    "wished": f"{bound} {verdict.wanted:g}",
-                    "came to": number(verdict.effect),
-                    "random heads": number(verdict.control),
-                    "kept least": "" if least is None else f"{readable(least.metric)} {number(least.effect)}",
-                    "verdict": "reached" if verdict.reached else "missed",
-                    "why": readable("; ".join(verdict.misses)),
-                }
-            )
+    for one in (one for concept in results.concepts for one in edits(results, concept)):
+        if one.verdict is None:
+            continue
+        verdict = one.verdict
+        lines.append(
+            {
+                "concept": readable(one.concept.name),
+                "target": f"{readable(verdict.metric)}, {readable(verdict.task)}",
+                "α": signed(verdict.scale),
+                "k": str(verdict.k),
+                "wished": f"{'at most' if verdict.kind == 'suppress' else 'at least'} {verdict.wanted:g}",
+                "came to": number(verdict.effect),
+                "random heads": number(verdict.control),
+                "kept least": "" if one.worst is None else f"{readable(one.worst.metric)} {number(one.worst.effect)}",
+                "verdict": "reached" if verdict.reached else "missed",
+                "why": readable("; ".join(verdict.misses)),
+            }
+        )
     return as_table("What was wished, and what came of it on the test split", lines)
 
 
