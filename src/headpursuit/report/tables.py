@@ -12,7 +12,7 @@ from headpursuit.evaluation.results import ConceptResult, Results, Row
 from headpursuit.optional import optional_import
 from headpursuit.ranking.overlap import head_overlap
 from headpursuit.ranking.ranking import HeadRanking
-from headpursuit.report.summary import edits
+from headpursuit.report.summary import amount, edits
 from headpursuit.report.text import number, percent, shown
 from headpursuit.tuning.tune import Tuned
 
@@ -86,6 +86,25 @@ def tables(what: Reportable) -> list[Table]:
     if isinstance(what, Results):
         return list(_of_results(what))
     return [Table(f"{one.title}: {table.title}", table.frame, table.note) for one in what for table in _of_results(one)]
+
+
+def overview(several: Sequence[Results]) -> Table:
+    """The table of what every edit did that a reader should know of, a line an edit."""
+    lines = []
+    for one in (one for results in several for concept in results.concepts for one in edits(results, concept)):
+        lines.append(
+            {
+                "concept": readable(one.concept.name),
+                "measure": readable(one.row.metric),
+                "heads": f"{one.row.k}" + (f" of {one.n_heads}" if one.n_heads else ""),
+                "α": signed(round(one.row.scale, 2)),
+                **{name: shown(one.target.get(key)) for key, name in SELECTION_NAMES.items()},
+                "all else keeps": "" if one.worst is None else f"{amount(one.worst)} ({readable(one.worst.metric)})",
+                "n": str(one.row.n),
+                "verdict": (one.state or ("", ""))[1],
+            }
+        )
+    return as_table("What happened, in numbers", lines)
 
 
 def transfer(results: Results) -> dict[str, pd.DataFrame]:

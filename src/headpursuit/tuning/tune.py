@@ -260,7 +260,7 @@ def tune(
     chosen = Options(**options)
     words = as_concept(concept)
     if out is not None:
-        check_folder(Path(out), _title(words.name))
+        check_folder(Path(out), recipe_name(words.name))
     data = read_data(
         model, samples, words, neutral=neutral, positions=positions, limits=limits, enhance=enhance, limit=limit, seed=seed
     )
@@ -331,7 +331,7 @@ def run_tuning(
     controls = _controls(edit, model, draws=options.draws, seed=seed)
     rows, comparisons = _table(goal, test, edit, fixed, controls, seed=seed)
     results = Results(
-        recipe=_title(goal.concept),
+        recipe=recipe_name(goal.concept),
         title=f"{'Enhance' if rises else 'Suppress'} {goal.concept}: a tuned edit",
         model=model.identity,
         versions=versions(),
@@ -379,7 +379,8 @@ def trial_seconds(data: TuningData, model: HeadModel) -> dict[str, float]:
     }
 
 
-def _title(concept: str) -> str:
+def recipe_name(concept: str) -> str:
+    """The name that results of tuning an edit for a concept have in the place of a recipe's."""
     return f"tune {concept}"
 
 
