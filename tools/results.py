@@ -14,10 +14,11 @@ import pandas as pd
 from tools.tuned import tuned_section
 
 import headpursuit as hp
-from headpursuit.drawing import SELECTION_NAMES, save_figure, signed
+from headpursuit.drawing import save_figure
+from headpursuit.drawing.style import SELECTION_NAMES, signed
 from headpursuit.editing.where import ALL
+from headpursuit.evaluation.metrics import NEUTRAL_TASK
 from headpursuit.evaluation.results import Comparison, Results
-from headpursuit.evaluation.teacher_forced_tasks import NEUTRAL_TASK
 from headpursuit.report.figures import figures
 from headpursuit.report.tables import Table, as_table, tables, transfer
 from headpursuit.report.text import number, shown

@@ -8,7 +8,6 @@ import headpursuit as hp
 from headpursuit.drawing import save_figure
 from headpursuit.evaluation.results import Comparison
 from headpursuit.model.head_model import HeadModel
-from headpursuit.report.figures import tuning_figure
 from headpursuit.report.tables import tables
 from headpursuit.report.text import number
 from headpursuit.tuning.tune import Tuned
@@ -32,7 +31,7 @@ def tuned_section(model: HeadModel, *, out: Path, images: Path, limit: int | Non
         options = {"reach": "fixed", "trials": TRIALS, "limit": limit or LIMIT, "seed": seed}
         tuned = hp.tune(model, hp.concept(name), out=out / name, **options)
         found.append(tuned)
-        save_figure(tuning_figure(tuned), images / f"tune-{name}.png")
+        save_figure(tuned.plot(), images / f"tune-{name}.png")
     parts.append("\n".join(_verdict(tuned) for tuned in found))
     for tuned in found:
         name = tuned.goal.concept

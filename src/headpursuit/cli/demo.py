@@ -34,8 +34,3 @@ def demo(
         print_json({"recipes": [one.to_dict() for one in results], "seed": seed})
         return
     print_tables([overview(results)])
-    for one in results:
-        for concept in one.concepts:
-            for verdict in concept.verdicts:
-                for miss in verdict.misses:
-                    typer.echo(f"missed, {concept.name}: {miss}")

@@ -25,7 +25,8 @@ TAILS = ("fitted", "counted")
 _COUNTED = 10
 
 
-@dataclass(frozen=True)
+# Compared by identity: arrays, which are NaN in places, have no one truth value.
+@dataclass(frozen=True, eq=False)
 class Significance:
     """A ranking beside its null. All arrays are ``(l, h)``, NaN where a layer has no such head.
 

@@ -22,7 +22,8 @@ from headpursuit.ranking.ranking import HeadRanking
 _FEWEST = 8
 
 
-@dataclass(frozen=True)
+# Compared by identity: arrays, which are NaN in places, have no one truth value.
+@dataclass(frozen=True, eq=False)
 class Stability:
     """The share of rankings of disturbed data in which each head is among the best ``k``.
 

@@ -20,7 +20,7 @@ from headpursuit.evaluation.results import ConceptResult, Results
 from headpursuit.files import write_text
 from headpursuit.optional import optional_import
 from headpursuit.ranking.ranking import HeadRanking
-from headpursuit.report.figures import described_figure, ranking_map, sweeps, transfer_figures
+from headpursuit.report.figures import described_figure, sweeps, transfer_figures
 from headpursuit.report.summary import EditSummary, edits
 from headpursuit.report.tables import Reportable, as_table, largest_k, overview, tables
 from headpursuit.report.text import is_right, marked, percent
@@ -85,7 +85,7 @@ def _view(what: Reportable) -> dict[str, Any]:
     if isinstance(what, HeadRanking):
         (table,) = tables(what)
         best, name = what.order()[0], readable(what.concept)
-        charts = [("", [_svg(ranking_map(what), f"Score of every head for {name}", cells=what)])]
+        charts = [("", [_svg(what.plot(k=0), f"Score of every head for {name}", cells=what)])]
         share = f"{what.score(best):.3f} by {_method(what.method)}"
         lead = [(f"Of {len(what.order())} heads {best} writes most of {name}: {share}.", None)]
         facts = _facts(what.model, {}, {"heads": len(what.order()), "samples": what.n})
@@ -152,7 +152,7 @@ def _concept_block(
     charts: list[tuple[str, list[Any]]] = [("Where its heads are", [])] if concept.rankings else []
     for method, ranking in concept.rankings.items():
         title = f"{_method(method)}: score of every head for {name}, the best {k} outlined"
-        charts[0][1].append(_svg(ranking_map(ranking, k=min(k, len(ranking.order()))), title, cells=ranking))
+        charts[0][1].append(_svg(ranking.plot(k=k), title, cells=ranking))
     for one in told:
         charts.append((one.name, [_svg(effects(one.rows), f"{name}: {one.name}, every measure beside its controls")]))
     rows = [row for row in results.rows if row.concept == concept.name and row.selection != "none"]
