@@ -313,7 +313,7 @@ class Results:
     settings: Mapping[str, Any] = field(default_factory=dict)
     draws: int = 0
 
-    # Tables change hands and are compared; none is a key of anything.
+    # Equal by value, and so no key of a dictionary: the mappings inside have no hash.
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
@@ -322,26 +322,10 @@ class Results:
         return f"Results({self.recipe} on {self.model.get('id')}: {what}{f' of {named}' if named else ''}, seed {self.seed})"
 
     @property
-    def tasks(self) -> tuple[str, ...]:
-        """The tasks that were measured, in the order of the rows."""
-        return tuple(dict.fromkeys(row.task for row in self.rows))
-
-    @property
     def selections(self) -> tuple[Selection, ...]:
         """How heads were chosen, in the order in which it is shown."""
         found = {row.selection for row in self.rows}
         return tuple(selection for selection in SELECTIONS if selection in found)
-
-    def metric(self, task: str, name: str) -> Metric:
-        """The metric of that task with that name.
-
-        Raises:
-            HeadPursuitError: there is none.
-        """
-        for metric in self.metrics:
-            if (metric.task, metric.name) == (task, name):
-                return metric
-        raise HeadPursuitError(f"{self.recipe} measured no {name!r} of {task!r}")
 
     def to_frame(self) -> pd.DataFrame:
         """One line a row."""

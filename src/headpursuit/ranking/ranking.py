@@ -29,15 +29,21 @@ class Beside(Protocol):
 
     Attributes:
         key: what the heads file calls it.
+        ranking: the scores that it stands beside.
     """
 
     key: ClassVar[str]
+    ranking: HeadRanking
 
     def columns(self) -> Mapping[str, Float[np.ndarray, "l h"]]:
         """A value a head by name, each of shape ``(l, h)``."""
 
     def summary(self) -> Mapping[str, Any]:
         """The settings of the measurement, in plain values."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a head, best score first: the ranking's columns, then those of :meth:`columns`."""
+        return self.ranking.to_frame(beside=[self])
 
 
 @dataclass(frozen=True, eq=False, repr=False)
