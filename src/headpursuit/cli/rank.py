@@ -10,11 +10,11 @@ import typer
 from headpursuit.cli import options
 from headpursuit.cli.output import check_capture, check_out, note, print_json, print_table
 from headpursuit.errors import HeadPursuitError
-from headpursuit.ranking.ranking import Beside
 
 if TYPE_CHECKING:
     from headpursuit.activations.head_activations import HeadActivations
     from headpursuit.activations.moments import HeadMoments
+    from headpursuit.ranking.ranking import Beside
 
 
 def rank(
@@ -43,7 +43,7 @@ def rank(
 ) -> None:
     """Order all heads by how much a concept explains of what they write; needs no model in memory."""
     from headpursuit.concepts import as_concept
-    from headpursuit.ranking.methods import as_method
+    from headpursuit.ranking.methods import MEASURES, as_method
 
     if frequencies is not None and not significance:
         raise HeadPursuitError("--frequencies are for random token sets: give --significance N, too")
@@ -86,7 +86,7 @@ def rank(
     form = ".1%" if ranking.method == "somp" else ".3f"
     forms = {**_FORMS, "score": form, "null": form}
     columns = ["score", *(name for name in _FORMS if name in content["heads"][0])]
-    shown = {"score": "explained" if ranking.method == "somp" else "mean logit", **_TITLES}
+    shown = {"score": MEASURES[ranking.method], **_TITLES}
     rows = [
         [str(number), entry["name"], *(f"{entry[name]:{forms[name]}}" for name in columns)]
         for number, entry in enumerate(content["heads"], start=1)

@@ -1,7 +1,6 @@
 """A concept: a named list of words, given in code, built in, or read from a file."""
 
 import csv
-import difflib
 import io
 import re
 import textwrap
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headpursuit.concepts.builtin import BUILTIN, built_in_words, canonical_name
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, did_you_mean
 from headpursuit.files import parse_json, read_text
 
 # "C#" is a word and "red # warm" is a word with a remark, so a remark needs a blank before it.
@@ -131,8 +130,7 @@ def _from_text(text: str) -> Concept:
             return Concept(_name_of(words), tuple(words))
         if len(text) <= _LONGEST_NAME and (path.suffix or len(path.parts) > 1):
             raise HeadPursuitError(f"no concept file {path}: give a .txt, .csv or .json file, or one of {', '.join(BUILTIN)}")
-    near = difflib.get_close_matches(text.lower()[:_LONGEST], BUILTIN, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = did_you_mean(text.lower()[:_LONGEST], BUILTIN)
     raise HeadPursuitError(
         f"no built-in concept {short!r}: {hint}there are {', '.join(BUILTIN)}; "
         "or give words (red,green,blue) or a file of words"

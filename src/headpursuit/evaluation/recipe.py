@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import json
 import tomllib
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from headpursuit.activations.positions import RowPositions
 from headpursuit.editing.where import ALL, TokenGroup
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, did_you_mean
 from headpursuit.evaluation.metrics import LIKELIHOOD, NEUTRAL_TASK
 from headpursuit.evaluation.own_metrics import function_name
 from headpursuit.files import read_text
@@ -356,8 +355,7 @@ def _read(name: str) -> dict[str, Any]:
     elif path.is_file():
         text = read_text(path)
     else:
-        near = difflib.get_close_matches(name, recipe_names(), n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = did_you_mean(name, recipe_names())
         raise HeadPursuitError(f"no recipe {name}: {hint}give the path of a .toml file or one of {', '.join(recipe_names())}")
     try:
         return tomllib.loads(text)
@@ -388,8 +386,7 @@ def _in_words(error: ValidationError) -> str:
         key += f"[{part}]" if isinstance(part, int) else f"{'.' if key else ''}{part}"
     if first["type"] == "extra_forbidden":
         known = _keys_at(first["loc"][:-1])
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = did_you_mean(str(first["loc"][-1]), known)
         return f"{key} is no key of a recipe; {hint}the keys there are {', '.join(known)}"
     if first["type"] == "missing":
         return f"{key} is missing; give it"

@@ -15,7 +15,7 @@ from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.metrics import Metric
 from headpursuit.files import digest, inside, read_json, write_json, write_text
 from headpursuit.model.heads import Head
-from headpursuit.ranking.describe import HeadDescription
+from headpursuit.ranking.describe import Descriptions, HeadDescription
 from headpursuit.ranking.ranking import HeadRanking
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ FORMAT = 2
 Selection = Literal["somp", "logit_lens", "attribution", "tuned", "random", "none"]
 # How heads were chosen, in the order in which it is shown.
 SELECTIONS: tuple[Selection, ...] = ("tuned", "somp", "logit_lens", "attribution", "random")
+
+_DESCRIBED_SHOWN = 16
 
 
 @dataclass(frozen=True)
@@ -319,7 +321,7 @@ class Results:
     settings: Mapping[str, Any] = field(default_factory=dict)
     draws: int = 0
 
-    # Tables change hands and are compared; none is a key of anything.
+    # Equal by value, and so no key of a dictionary: the mappings inside have no hash.
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
@@ -328,26 +330,10 @@ class Results:
         return f"Results({self.recipe} on {self.model.get('id')}: {what}{f' of {named}' if named else ''}, seed {self.seed})"
 
     @property
-    def tasks(self) -> tuple[str, ...]:
-        """The tasks that were measured, in the order of the rows."""
-        return tuple(dict.fromkeys(row.task for row in self.rows))
-
-    @property
     def selections(self) -> tuple[Selection, ...]:
         """How heads were chosen, in the order in which it is shown."""
         found = {row.selection for row in self.rows}
         return tuple(selection for selection in SELECTIONS if selection in found)
-
-    def metric(self, task: str, name: str) -> Metric:
-        """The metric of that task with that name.
-
-        Raises:
-            HeadPursuitError: there is none.
-        """
-        for metric in self.metrics:
-            if (metric.task, metric.name) == (task, name):
-                return metric
-        raise HeadPursuitError(f"{self.recipe} measured no {name!r} of {task!r}")
 
     def to_frame(self) -> pd.DataFrame:
         """One line a row."""
@@ -427,23 +413,34 @@ class Results:
             raise HeadPursuitError(f"{path} cannot be read ({error}): run the same evaluation again") from error
 
     def plot(self) -> Figure:
-        """The targets' effects beside their controls, one line a concept.
+        """The targets' effects beside their controls, one line a concept; of a recipe that describes the heads' shares.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
         """
         from headpursuit.drawing import effects
 
+        if self.descriptions and not self.rows:
+            return self.best_described().plot(title=self.title)
         return effects(self.target_rows(), title=self.title)
 
+    def best_described(self) -> Descriptions:
+        """The heads that SOMP's tokens explain best, best first, at most sixteen."""
+        found = [one for one in self.descriptions if one.method == "somp"]
+        return Descriptions(tuple(sorted(found, key=lambda one: -one.share)[:_DESCRIBED_SHOWN]))
+
     def target_rows(self) -> list[Row]:
-        """The edited rows of every concept's own target, at the k that the goals settled on, or else the largest."""
+        """The edited rows of every concept's own target, at the k that the goals settled on, or else the largest.
+
+        A tuned edit has a number of heads of its own, and stands beside a fixed one all the same.
+        """
         found = []
         for concept in self.concepts:
             rows = [row for row in self.rows if (row.concept, row.metric) == (concept.name, concept.target)]
             rows = [row for row in rows if row.selection != "none" and row.task == concept.task]
             k = concept.k or max((row.k for row in rows), default=0)
-            found += [row for row in rows if row.k == k]
+            tuned = any(row.selection == "tuned" for row in rows)
+            found += [row for row in rows if tuned or row.k == k]
         return found
 
     def _repr_html_(self) -> str:
@@ -462,7 +459,7 @@ class Results:
         ]
         if rows:
             return pd.DataFrame(rows).to_html(index=False, float_format="{:.2f}".format)
-        return pd.DataFrame([one.to_dict() for one in self.descriptions]).to_html(index=False)
+        return self.best_described()._repr_html_()
 
 
 def find(rows: Iterable[Row], **wanted: Any) -> list[Row]:

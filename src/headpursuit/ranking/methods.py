@@ -6,6 +6,8 @@ from headpursuit.errors import HeadPursuitError
 
 Method = Literal["somp", "logit_lens"]
 METHODS: tuple[Method, ...] = get_args(Method)
+# A ranking's scores, by the method that gave them.
+MEASURES = {"somp": "explained variance", "logit_lens": "mean logit", "attribution": "derivative of the log-odds"}
 
 
 def method_key(name: str) -> str:

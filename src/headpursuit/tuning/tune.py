@@ -264,7 +264,7 @@ def tune(
     chosen = Options(**options)
     words = as_concept(concept)
     if out is not None:
-        check_folder(Path(out), _title(words.name))
+        check_folder(Path(out), recipe_name(words.name))
     data = read_data(
         model, samples, words, neutral=neutral, positions=positions, limits=limits, enhance=enhance, limit=limit, seed=seed
     )
@@ -346,7 +346,7 @@ def run_tuning(
     words = data.concept.words
     concept = ConceptResult(goal.concept, goal.target.task, goal.target.name, words=words, counted=words, rankings=rankings)
     results = Results(
-        recipe=_title(goal.concept),
+        recipe=recipe_name(goal.concept),
         title=f"{'Enhance' if rises else 'Suppress'} {goal.concept}: a tuned edit",
         model=model.identity,
         versions=versions(),
@@ -395,7 +395,8 @@ def trial_seconds(data: TuningData, model: HeadModel) -> dict[str, float]:
     }
 
 
-def _title(concept: str) -> str:
+def recipe_name(concept: str) -> str:
+    """The name that results of tuning an edit for a concept have in the place of a recipe's."""
     return f"tune {concept}"
 
 
