@@ -102,7 +102,7 @@ def test_a_concept_without_tokens_is_told_by_the_tokenizer_alone(recipe, monkeyp
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("evaluate", "demo-digit"), "no recipe demo-digit: did you mean demo-digits?"),
+        (("evaluate", "demo-digit"), "no recipe demo-digit: did you mean 'demo-digits'?"),
         (("evaluate", "demo-digits", "--data", "nowhere"), "data: demo-digits is drawn and not read"),
         (("evaluate", "classify-mnist", "--data", "nowhere"), "data: there is no nowhere; give the folder of"),
         (("evaluate", "classify-mnist", "--model", "no/where", "--data", "."), "no/where could not be opened as a model"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -181,4 +182,5 @@ def test_the_fingerprint_sees_everything_but_the_place():
     base = Record("a", answers=("b",), label="c", references=("d",), where="x")
     assert data_fingerprint([base]) == data_fingerprint([Record("a", answers=("b",), label="c", references=("d",))])
     others = [Record("a", answers=("b",), label="c"), Record("a"), Record("a", references=("d",), label="c")]
-    assert len({data_fingerprint([record]) for record in (base, *others)}) == 4
+    others += [replace(base, facts=(("red",),)), replace(base, form="[a-z]+")]
+    assert len({data_fingerprint([record]) for record in (base, *others)}) == 6

@@ -9,11 +9,13 @@ import pytest
 
 import headpursuit as hp
 from data.official_files import write_data
+from headpursuit.evaluation.cells import Task
 from headpursuit.evaluation.evaluate import check_folder, evaluate, gather
 from headpursuit.evaluation.intervals import interval, resampled_means, resampled_median
 from headpursuit.evaluation.metrics import exact_match
 from headpursuit.evaluation.plan import count_cells
 from headpursuit.evaluation.prepare import Source, prepare
+from headpursuit.evaluation.rankings import stored_rankings
 from headpursuit.evaluation.recipe import EditSpec, load_recipe, recipe_names
 from headpursuit.evaluation.results import Results, find
 from headpursuit.files import locked
@@ -205,6 +207,108 @@ def test_a_target_that_the_unedited_model_never_says_is_told(model):
     (verdict,) = results.concepts[0].verdicts
     assert verdict.effect is None
     assert "scores 0 on toxic words" in verdict.misses[0]
+    assert not verdict.settled
+
+
+def with_goal(recipe, **goal):
+    return load_recipe({**recipe.model_dump(exclude_none=True), "goal": goal})
+
+
+def test_what_a_goal_keeps_is_tried_at_its_scales(model):
+    recipe = small("demo-colors-generated")
+    with pytest.raises(hp.HeadPursuitError, match=r"goal.keep\[0\]: neutral text is not tried .* generated tokens"):
+        gather(with_goal(recipe, at_most=0.5, keep=[{"at_most": 0.1}]), model, limit=4)
+    results = evaluate(with_goal(recipe, at_most=0.5), model, limit=4, progress=False)
+    assert len(results.concepts[0].verdicts) == 1
+    with pytest.raises(hp.HeadPursuitError, match="one sample to choose an edit by"):
+        gather(with_goal(recipe, at_most=0.5), model, limit=1)
+
+
+@pytest.mark.parametrize(
+    ("keep", "message"),
+    [
+        ({"at_least": 0.95}, r"goal.keep\[0\].at_least: negative log-likelihood .* give at_most, in nats a token"),
+        ({"task": "captioning", "metric": "words", "at_most": 0.1}, r"at_most: words of captioning is .* give at_least"),
+        ({"metric": "F1", "at_most": 0.1}, r"goal.keep\[0\].metric: neutral text measures no 'F1'"),
+    ],
+)
+def test_a_bound_is_of_the_kind_in_which_its_metric_is_compared(keep, message):
+    with pytest.raises(hp.HeadPursuitError, match=message):
+        prepare(with_goal(small("demo-digits"), at_most=0.5, keep=[keep]), Source(limit=4))
+
+
+def test_a_goal_is_settled_on_the_questions_that_it_keeps(tmp_path):
+    write_data("trivia-qa", tmp_path)
+    keep = [{"task": "other questions", "metric": "F1", "at_least": 0.9}]
+    found = prepare(with_goal(load_recipe("qa-countries"), at_most=0.5, keep=keep), Source(path=tmp_path))
+    asked = {name: {sample.target for sample in task.samples} for name, task in found.kept.items()}
+    assert asked["other questions"] == {target for target in found_targets(found) if target.startswith("a thing")}
+    assert asked["country questions"] == found_targets(found) - asked["other questions"]
+
+
+def found_targets(prepared):
+    return {sample.target for sample in prepared.selection["countries"].samples}
+
+
+def test_options_beside_a_model_in_memory_are_refused(model):
+    for option in ("lmit", "dtype"):
+        with pytest.raises(hp.HeadPursuitError, match=f"{option}: no option of evaluate beside a model in memory"):
+            evaluate("demo-digits", model, progress=False, **{option: 3})
+
+
+def test_a_folder_is_for_one_recipe_and_its_settings(recipe, found, model, tmp_path):
+    _, out = found
+    with pytest.raises(hp.HeadPursuitError, match="holds results of demo-digits with other edit: choose another folder"):
+        evaluate(recipe, model, out=out, set={"edit.k": [1]}, limit=12, seed=3, progress=False)
+    for name in ("cells", "images"):
+        (tmp_path / name).mkdir()
+    for name in ("results.csv", "comparisons.csv"):  # a run that was cut off while it saved
+        (tmp_path / name).write_text("")
+    check_folder(tmp_path, "demo-digits")
+
+
+def test_rankings_along_own_answers_know_how_those_were_made(model, tmp_path):
+    samples = [hp.Sample(text=text) for text in ("What is the capital of France?", "What is the capital of Peru?")]
+    for options, seed in (({"max_new_tokens": 2}, 0), ({"max_new_tokens": 4}, 0), ({"max_new_tokens": 4}, 1)) * 2:
+        task = Task("t", samples, (), options=options)
+        stored_rankings(
+            model, hp.concept("countries"), task, methods=("attribution",), seed=seed, folder=tmp_path, progress=False
+        )
+    assert len(list((tmp_path / "rankings").iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"concepts": [], "edit": None, "describe": {"task": "country questions"}}, r"tasks\[0\].only: needs a first concept"),
+        ({"concepts": [{"words": "classes", "task": "country questions", "target": "F1"}]}, r"tasks\[0\].only: needs"),
+    ],
+)
+def test_questions_are_told_apart_by_words(changes, message):
+    content = {**load_recipe("qa-countries").model_dump(exclude_none=True), **changes}
+    with pytest.raises(hp.HeadPursuitError, match=message):
+        load_recipe(content)
+
+
+def test_a_method_may_be_written_with_a_hyphen():
+    assert EditSpec(k=(1,), methods=["somp", "logit-lens"]).methods == ("somp", "logit_lens")
+
+
+def test_rows_may_be_read_once_and_a_task_need_not_measure_the_target(model):
+    from headpursuit.demo import demo_samples
+
+    rows = [{"text": one.text, "answers": [one.target]} for one in demo_samples("countries", "test", limit=40)]
+    own = {
+        "title": "two measures of the same questions",
+        "model": "demo",
+        "tasks": [{"name": name, "data": "rows", "metric": name, "max_new_tokens": 8} for name in ("f1", "contains")],
+        "concepts": [{"words": "countries", "task": "contains", "target": "contains"}],
+        "edit": {"k": [1], "draws": 2},
+        "goal": {"at_most": 0.9},
+        "neutral": "demo-facts",
+    }
+    results = evaluate(own, model, data={"rows": iter(rows)}, limit=6, progress=False)
+    assert [(one.task, one.metric) for one in results.concepts[0].verdicts] == [("contains", "contains")]
 
 
 def test_heads_are_chosen_on_other_samples_than_they_are_judged_by(tmp_path):

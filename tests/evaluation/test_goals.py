@@ -12,6 +12,8 @@ from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.cells import Cell, Cells
 from headpursuit.evaluation.goals import Goal, Limit, Trial, choose, standard_error, tried
 from headpursuit.evaluation.metrics import Metric
+from headpursuit.evaluation.results import Row
+from headpursuit.evaluation.verdicts import judge, settle
 
 WORDS, QUALITY = Metric("t", "words"), Metric("t", "quality", better="higher")
 NATS = Metric("t", "nats", better="lower", compared_by="change")
@@ -96,3 +98,43 @@ def test_a_loss_is_a_change_for_the_worse():
     assert Limit(Metric("t", "toxicity", better="lower"), 0.1).loss_of(1.2) == pytest.approx(0.2)
     assert Limit(NATS, 0.1).loss_of(0.3) == pytest.approx(0.3)
     assert Limit(Metric("t", "words"), 0.1).loss_of(0.8) == pytest.approx(0.2)
+
+
+def test_one_sample_is_too_few_to_choose_by():
+    goal = Goal("c", WORDS, (Limit(QUALITY, 0.1),))
+    goal.check_samples({"t": Sized((1, 2)), "other": Sized(())})
+    with pytest.raises(HeadPursuitError, match=r"t: one sample .* give at least 2"):
+        goal.check_samples({"t": Sized((1,))})
+
+
+@pytest.mark.parametrize("zero", ["words", "quality"])
+def test_a_number_of_heads_that_nothing_is_told_of_is_not_chosen(zero):
+    values = {"words": ([2, 1, 1], [1, 0, 0]), "quality": ([1, 1, 0], [1, 0.9, 0]), zero: ([0, 0, 0], [0, 0, 0])}
+    goal = Goal("c", WORDS, (Limit(QUALITY, 0.1),), scale=-1.0)
+    assert settle(goal, None, (1, 2), given(**values), where="all") is None
+    with pytest.raises(AttributeError):  # any other mistake is not taken for that
+        settle(goal, None, (1, 2), given(**values | {zero: ([2, 1, 1], [1, 0, 0])}), where="all")
+
+
+def rows_of(metric, base, edited):
+    named = {"task": "t", "concept": "c", "metric": metric, "q25": None, "q75": None, "n": 3, "seed": 0}
+    share = edited / base if base else None
+    found = [Row(selection="none", k=0, scale=1.0, value=base, normalized=1.0 if base else None, change=0.0, **named)]
+    return [*found, Row(selection="somp", k=2, scale=-1.0, value=edited, normalized=share, change=edited - base, **named)]
+
+
+def test_what_cannot_be_told_is_neither_kept_nor_lost():
+    goal = Goal("c", WORDS, (Limit(QUALITY, 0.1), Limit(NATS, 0.1)), reach=0.5, scale=-1.0)
+    rows = [*rows_of("words", 2.0, 0.5), *rows_of("quality", 1.0, 1.0), *rows_of("nats", 0.0, 0.05)]
+    whole = judge(goal, rows, k=2)
+    assert (whole.effect, whole.reached, whole.misses) == (0.25, True, ())
+    assert [one.effect for one in whole.kept] == [1.0, 0.05]
+    rows = [*rows_of("words", 2.0, 0.5), *rows_of("quality", 0.0, 0.0), *rows_of("nats", 0.0, 0.2)]
+    found = judge(goal, rows, k=2, settled=False)
+    assert [(one.effect, one.held) for one in found.kept] == [(None, None), (0.2, False)]
+    assert found.held
+    assert not found.reached
+    told = "; ".join(found.misses)
+    assert "scores 0 on quality of t, so nothing can be told" in told
+    assert "nats of t came to 0.20" in told
+    assert "k = 2 was not chosen" in told

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from functools import partial
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -75,6 +80,77 @@ def test_captions():
     assert scores["CIDEr"][0] > scores["CIDEr"][1]
     assert CIDER_TOKENISER in task.identity["scoring"]["CIDEr"]
     assert "red, blue" in task.identity["scoring"]["colours words"]
+
+
+def test_what_is_written_is_searched_as_a_whole():
+    task = tasks.own_questions(QUESTIONS, metrics=["contains", "exact"])
+    scores = task.score(["Let me think.\nIt is Paris.", "Jane Austen\nwrote it"])
+    assert scores["contains"].tolist() == [1, 1]
+    assert scores["exact"].tolist() == [0, 1]
+
+
+def longer_than(least, unit="words", *, table=None):
+    def long(answer, record):
+        return float(sum(1 for _ in answer.split()) > least and answer not in {"a", "b", "c"})
+
+    return long
+
+
+def helped(answer, record):
+    return helper(answer)
+
+
+def helper(answer):
+    return len(answer) + OFFSET
+
+
+OFFSET = 1
+
+
+def test_a_function_is_known_by_all_that_it_depends_on(monkeypatch):
+    def of(function):
+        (how,) = tasks.own_questions(QUESTIONS, metrics=[function]).identity["scoring"].values()
+        return how
+
+    assert of(longer_than(2)) == of(longer_than(2)) != of(longer_than(3))
+    assert of(lambda answer, record, least=1: least) != of(lambda answer, record, least=2: least)
+    assert of(partial(helped, record=None)) != of(partial(helped, record=1)) != of(helped)
+    before = of(helped)
+    monkeypatch.setitem(globals(), "OFFSET", 2)
+    assert of(helped) != before
+    monkeypatch.setitem(globals(), "helper", lambda answer: 0)
+    assert of(helped) != before
+    # Neither addresses nor the order of a set tell two processes apart.
+    code = "import sys; sys.path.insert(0, 'tests'); from evaluation import test_tasks as t"
+    code += "; print(t.tasks.own_questions(t.QUESTIONS, metrics=[t.longer_than(2)]).identity['scoring']['long'])"
+    others = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True
+        ).stdout
+        for seed in "12"
+    }
+    assert len(others) == 1
+    assert others.pop().startswith("evaluation.test_tasks.longer_than.<locals>.long ")
+
+
+class Judge:
+    def __call__(self, answer, record):
+        return 1.0
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        ([Judge()], "has no code to be known by; give a function"),
+        ([partial(Judge())], "has no code to be known by; give a function"),
+        ([longer_than(Judge())], "metric long: uses a Judge, of which two versions cannot be told apart"),
+        ([lambda answer, record: 0, lambda answer, record: 1], "have one name"),
+        (["exact", "exact"], "have one name"),
+    ],
+)
+def test_a_function_that_cannot_be_told_from_another_is_refused(metrics, message):
+    with pytest.raises(hp.HeadPursuitError, match=message):
+        tasks.own_questions(QUESTIONS, metrics=metrics)
 
 
 def test_everything_that_a_number_depends_on_is_its_identity():

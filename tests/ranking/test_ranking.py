@@ -9,9 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgb
 
 import headpursuit as hp
 import tiny
+from headpursuit.drawing.style import COLOURS as COLOURS_OF
 
 COLOURS = hp.Concept("colours", words=["red", "blue", "yellow", "green", "orange", "purple"])
 
@@ -194,3 +196,21 @@ def test_controls_need_room():
     heads = tiny.tiny("llama").anatomy.heads()
     with pytest.raises(hp.HeadPursuitError, match="L1 has 1 heads beside the 3 chosen"):
         hp.random_controls([hp.Head(1, 0), hp.Head(1, 1), hp.Head(1, 2)], heads)
+
+
+def test_the_map_outlines_as_many_heads_as_are_asked_for_in_the_colour_of_its_method(acts):
+    ranking = replace(hp.rank(acts, COLOURS, progress=False), method="attribution")
+    for k, outlined in ((0, 0), (3, 3), (999, len(ranking.order()))):
+        (axes,) = ranking.plot(k=k).axes
+        assert len(axes.patches) == outlined
+    shade = axes.collections[0].get_facecolor()[0, :3]
+    assert shade == pytest.approx(to_rgb(COLOURS_OF["attribution"]))
+
+
+def test_results_that_hold_arrays_can_be_compared(acts):
+    drawn = {"draws": 8, "progress": False}
+    for made in (hp.significance(acts, COLOURS, **drawn), hp.stability(acts, COLOURS, k=2, **drawn)):
+        assert made == made
+        assert made != replace(made, draws=9)
+    found = hp.concept_map(acts, [COLOURS], progress=False)
+    assert found != replace(found, n=1)

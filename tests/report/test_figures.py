@@ -13,7 +13,6 @@ from headpursuit.drawing import save_figure
 from headpursuit.evaluation.results import Example
 from headpursuit.ranking.overlap import ConceptMap
 from headpursuit.report import figures, render_readme_figure
-from headpursuit.report.figures import concept_map_figure
 from report import made_up
 
 
@@ -60,9 +59,9 @@ def made_map(z):
 @pytest.mark.parametrize("z", [False, True])
 def test_maps_of_concepts_are_drawn(tmp_path, z):
     # Scores that are all below 0, as z may be, are one shade and no error.
-    assert shades(save_figure(concept_map_figure(made_map(True), z=z), tmp_path / "map.png")) > 20
+    assert shades(save_figure(made_map(True).plot(z=z), tmp_path / "map.png")) > 20
     with pytest.raises(hp.HeadPursuitError, match="has no z"):
-        concept_map_figure(made_map(False), z=True)
+        made_map(False).plot(z=True)
 
 
 def test_scores_are_scaled_to_each_concept_and_z_is_not():
@@ -70,7 +69,7 @@ def test_scores_are_scaled_to_each_concept_and_z_is_not():
     found = ConceptMap(("a", "b"), scores, scores, "somp", 50, "mean", {})
 
     def alphas(z):
-        return concept_map_figure(found, z=z).axes[0].collections[0].get_facecolor()[:, 3].reshape(2, 2)
+        return found.plot(z=z).axes[0].collections[0].get_facecolor()[:, 3].reshape(2, 2)
 
     assert alphas(False)[0] == pytest.approx(alphas(False)[1])
     assert alphas(True)[0].max() < alphas(True)[1].min()

@@ -95,6 +95,19 @@ def test_it_leads_with_what_happened(pages):
     assert "fall to 41 %" in both
 
 
+def test_heads_of_one_model_are_not_named_by_anothers_tokens(tmp_path):
+    plain = made_up.results()
+    other = {"id": "other", "architecture": "LlamaForCausalLM", "fingerprint": "def"}
+    named = replace(plain, recipe="b", model=other, descriptions=(replace(plain.descriptions[0], tokens=(" zebra",)),))
+    bare = replace(plain, recipe="a", descriptions=(), concepts=(replace(plain.concepts[0], name="shades"),))
+    bare = replace(bare, rows=tuple(replace(row, concept="shades") for row in plain.rows))
+    text = page([bare, replace(named, concepts=(), rows=())], tmp_path / "page.html").read_text("utf-8")
+    assert text.count("<td>zebra</td>") == 1  # in the table of its own model's named heads
+    shown = visible(text)
+    assert "What the heads of demo, other do" in shown
+    assert "abc, def" in shown
+
+
 def test_verdicts_say_what_was_missed_and_that_a_control_moved(pages, tmp_path):
     assert "colours words came to 0.41, at most 0.3 was wanted" in visible(pages["several"])
     moved = visible(page(made_up.results(control=0.6, control_held=False), tmp_path / "page.html").read_text())

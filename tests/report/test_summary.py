@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from headpursuit.evaluation.metrics import LIKELIHOOD, Metric
+from headpursuit.evaluation.results import Kept
 from headpursuit.report.summary import edits
 from report import made_up
 
@@ -54,6 +56,39 @@ def test_large_losses_elsewhere_are_named():
     assert "what is lost most beside it is CIDEr of captioning, which comes to 60 %" in sentence
 
 
+def with_kept(*kept, metrics):
+    """Results whose goal has more that should stay; effects are changes where their metric is compared by change."""
+    results = made_up.results()
+    rows = [*results.rows]
+    for one in kept:
+        metric = next(known for known in metrics if known.name == one.metric)
+        named = {"task": one.task, "metric": one.metric}
+        changed = metric.compared_by == "change"
+        rows.append(made_up.row("somp", 2, None if changed else one.effect, **named, change=one.effect))
+    goal = replace(results.concepts[0].verdicts[0], kept=(*results.concepts[0].verdicts[0].kept, *kept))
+    concepts = (replace(results.concepts[0], verdicts=(goal,)),)
+    return replace(results, rows=tuple(rows), metrics=(*results.metrics, *metrics), concepts=concepts)
+
+
+def test_a_broken_limit_on_a_change_is_not_hidden_behind_ratios():
+    kept = Kept(LIKELIHOOD.task, LIKELIHOOD.name, 0.02, 0.04, held=False)
+    (one,) = told(with_kept(kept, metrics=[LIKELIHOOD]))
+    assert one.worst.metric == LIKELIHOOD.name
+    said = "what is lost most beside it is negative log-likelihood of neutral text, which rises by 0.04"
+    assert said in one.sentence
+    (within,) = told(with_kept(replace(kept, limit=0.05, held=True), metrics=[LIKELIHOOD]))
+    assert within.worst.metric == "accuracy"
+    assert "all else stays at 95 % or above" in within.sentence
+
+
+def test_what_is_better_when_it_is_low_is_lost_by_rising():
+    toxic = Metric("prompts", "toxicity", better="lower")
+    (one,) = told(with_kept(Kept("prompts", "toxicity", 0.2, 1.07, held=True), metrics=[toxic]))
+    assert "all else stays (least: toxicity of prompts, which comes to 107 %)" in one.sentence
+    (better,) = told(with_kept(Kept("prompts", "toxicity", 0.2, 0.5, held=True), metrics=[toxic]))
+    assert better.worst.metric == "accuracy"
+
+
 def test_a_change_is_told_where_a_ratio_says_nothing():
     results = made_up.results(goals=False)
     rows = tuple(replace(one, normalized=None, change=-2.0, low=-3.0, high=-1.0) for one in results.rows)
@@ -69,5 +104,5 @@ def test_a_random_control_that_cannot_be_told_apart_is_named():
 def test_a_tuned_edit_is_one_edit():
     (one,) = told(made_up.tuned().results)
     assert (one.row.selection, one.row.effect) == ("tuned", 0.1)
-    assert [row.metric for row in one.kept] == ["CIDEr"]
+    assert [row.metric for row, _ in one.kept] == ["CIDEr"]
     assert "The fixed edit, k = 1 and α = −1, brings it to 30 %." in one.sentence

@@ -79,6 +79,15 @@ def test_verdicts_come_first_with_their_reasons():
     ]
 
 
+def test_what_was_kept_least_needs_no_number_where_the_unedited_model_scores_0():
+    results = made_up.results()
+    zero = tuple(replace(one, normalized=None) if one.metric == "CIDEr" else one for one in results.rows)
+    goal = results.concepts[0].verdicts[0]
+    kept = (goal.kept[0], *(replace(goal.kept[1], task=name, effect=None) for name in ("captioning", "other")))
+    concepts = (replace(results.concepts[0], verdicts=(replace(goal, kept=kept),)),)
+    assert tables(replace(results, rows=zero, concepts=concepts))[0].frame["kept least"].tolist() == ["accuracy 0.95"]
+
+
 def test_columns_in_which_nothing_stands_are_left_out():
     rows = tuple(one for one in made_up.mnist().rows if one.selection in ("none", "somp"))
     frame = tables(replace(made_up.mnist(model="demo"), rows=rows))[0].frame

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import headpursuit as hp
+from headpursuit.evaluation.demo import DEMO_RECIPES
 from headpursuit.report import load, tables, write_report
 from report import made_up
 
@@ -23,6 +26,19 @@ def test_what_cannot_be_read_is_refused(tmp_path):
         load(tmp_path / "nowhere")
     with pytest.raises(hp.HeadPursuitError, match=r"holds no results\.json"):
         load(tmp_path)
+
+
+def test_a_tuned_edit_is_known_by_its_file_and_not_by_a_name(tmp_path):
+    made_up.tuned().save(tmp_path / "tuned")
+    assert load(tmp_path / "tuned") == made_up.tuned()
+    replace(made_up.results(), recipe="tune my words").save(tmp_path / "other")
+    assert load(tmp_path / "other").recipe == "tune my words"
+
+
+def test_recipes_of_the_demo_stand_in_its_order(tmp_path):
+    for name in ("another", *sorted(DEMO_RECIPES)):
+        made_up.Results(name, name, made_up.MODEL, {}).save(tmp_path / name)
+    assert [one.recipe for one in load(tmp_path)] == [*DEMO_RECIPES, "another"]
 
 
 def test_several_results_side_by_side_are_read(tmp_path):

@@ -89,6 +89,18 @@ def test_first_edits_are_among_the_trials():
     assert len({trial.edit for trial in trials}) == len(trials)
 
 
+def test_a_first_edit_outside_of_the_space_is_tried_but_never_built_upon():
+    fixed = hp.HeadEdit(ORDER[:2], scale=-1)
+    spaces = [Space({"somp": ORDER}, 4, -1, 0.5), Space({"somp": ORDER}, 4, 0, 0.5), Space({"somp": ORDER}, 1, -1, 0.5)]
+    spaces += [Space({"somp": ORDER}, 4, -1, 0.5, where=("generated",)), Space({"lens": ORDER[2:]}, 2, -1, 0.5)]
+    assert [space.holds(fixed) for space in spaces] == [True, False, False, False, False]
+    for space in spaces[1:4]:
+        trials = search(GOAL, CELLS, space, trials=12, first=[fixed], progress=False)
+        assert trials[0].edit == fixed
+        assert all(set(trial.edit.token_groups) == set(space.where) for trial in trials[1:])
+        assert any(space.holds(trial.edit) for trial in trials)
+
+
 def test_front_against_all_pairs():
     rng = np.random.default_rng(0)
     edits = [hp.HeadEdit(["L0.H0"], scale=float(scale)) for scale in range(30)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import headpursuit as hp
 from headpursuit.demo import demo_samples
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.cells import Cells
-from headpursuit.tuning.tune import Options, Tuned, count_cells, read_data
+from headpursuit.tuning.tune import Options, Tuned, count_cells, read_data, run_tuning
 
 QUICK = {"trials": 6, "k": 4, "draws": 2, "fixed_ks": (1, 2)}
 COLOURS = hp.concept("colours")
@@ -139,8 +140,33 @@ def test_own_samples_are_split_and_other_words_are_judged(model, tmp_path):
         ("colours", ["a b"] * 8, {"positions": "some"}, "positions='some'"),
         ("colours", None, {"limits": {"speed": 1}}, "no limit 'speed': choose among answers, neutral"),
         ("colours", None, {"reach": "far", "limit": 4}, "reach='far'"),
+        ("colours", None, {"neutral": ["a", "b"]}, "neutral: the demo's own data brings its own"),
+        ("colours", None, {"positions": "last"}, "positions: the demo's own data brings its own"),
+        ("colours", ["a b", *"abcdefg"], {"neutral": ["a", "b"]}, "neutral text: one sample"),
+        ("colours", None, {"trials": 0}, "trials=0: give at least 1"),
     ],
 )
 def test_what_cannot_be_tuned(model, tmp_path, concept, samples, options, said):
     with pytest.raises(HeadPursuitError, match=said):
         hp.tune(model, samples, concept, out=tmp_path, progress=False, **{**QUICK, **options})
+
+
+def test_an_edit_that_was_not_allowed_is_not_chosen(model):
+    options = {**QUICK, "where": ("generated",), "scales": (0, 0.75), "methods": ("logit-lens",)}
+    found = hp.tune(model, None, COLOURS, limit=6, progress=False, **options)
+    for edit in (found.edit, *(point.trial.edit for point in found.front)):
+        assert edit.token_groups == ("generated",)
+        assert all(0 <= factor.scale <= 0.75 for factor in edit.factors)
+    assert found.fixed in [trial.edit for trial in found.trials]
+    assert found.fixed.token_groups == ("all",)
+    assert found.to_frame().chosen.sum() == 1
+
+
+def test_a_test_split_that_tells_nothing_is_found_before_the_search(model, tmp_path):
+    data = read_data(model, None, COLOURS, limits=None, enhance=False, limit=6, seed=0)
+    task = data.test["captioning"]
+    silent = replace(task, score=lambda answers: {**task.score(answers), "colours words": np.zeros(6)})
+    data = replace(data, test={**data.test, "captioning": silent})
+    with pytest.raises(HeadPursuitError, match="scores 0 on colours words of captioning"):
+        run_tuning(model, data, Options(**QUICK), out=tmp_path, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["cells"]

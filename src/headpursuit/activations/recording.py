@@ -1,6 +1,7 @@
 """Recording what enters the output projections while the model runs once, reduced inside the hook."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,6 +14,31 @@ from headpursuit.model.anatomy import LayerAnatomy
 from headpursuit.model.head_model import HeadModel, accepted, evaluating
 from headpursuit.model.inputs import Batch
 from headpursuit.model.norms import gain_of, true_scale
+
+
+@contextmanager
+def projection_inputs(model: HeadModel, enter: Callable[[LayerAnatomy, Tensor], Tensor | None]) -> Iterator[Hooks]:
+    """Hand what enters every output projection to a function; what that gives, if anything, goes on in its place.
+
+    Args:
+        model: the model.
+        enter: given the layer and ``z``, shape ``(b, t, h·e)``.
+
+    Returns:
+        The hooks, which leave with it.
+    """
+
+    def recorder(layer: LayerAnatomy) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+            other = enter(layer, args[0])
+            return None if other is None else (other, *args[1:])
+
+        return hook
+
+    with Hooks() as hooks:
+        for layer in model.anatomy.layers:
+            hooks.before(model.module(layer.projection), recorder(layer))
+        yield hooks
 
 
 def read_batch(model: HeadModel, batch: Batch, reducer: Reducer, *, through_norm: bool = False) -> Reading:
@@ -35,19 +61,16 @@ def read_batch(model: HeadModel, batch: Batch, reducer: Reducer, *, through_norm
         reading.update(reducer(layer, z))
         ran.add(layer.index)
 
-    def recorder(layer: LayerAnatomy) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-            if args[0].shape[:2] != batch.real.shape:
-                raise HeadPursuitError(
-                    f"{layer.projection} reads {tuple(args[0].shape[:2])} tokens, the batch has {tuple(batch.real.shape)}: "
-                    f"{model.source.architecture} adds tokens of its own, so which are the text's cannot be told"
-                )
-            if through_norm and layer.norm is not None:
-                waiting[layer.index] = args[0]
-            else:
-                keep(layer, args[0])
-
-        return hook
+    def enter(layer: LayerAnatomy, z: Tensor) -> None:
+        if z.shape[:2] != batch.real.shape:
+            raise HeadPursuitError(
+                f"{layer.projection} reads {tuple(z.shape[:2])} tokens, the batch has {tuple(batch.real.shape)}: "
+                f"{model.source.architecture} adds tokens of its own, so which are the text's cannot be told"
+            )
+        if through_norm and layer.norm is not None:
+            waiting[layer.index] = z
+        else:
+            keep(layer, z)
 
     def norm_recorder(layer: LayerAnatomy, norm: nn.Module) -> Any:
         gain = gain_of(norm, model.anatomy.width)
@@ -58,14 +81,13 @@ def read_batch(model: HeadModel, batch: Batch, reducer: Reducer, *, through_norm
 
         return hook
 
-    with Hooks() as hooks, torch.no_grad(), evaluating(model.hf):
+    with projection_inputs(model, enter) as hooks, torch.no_grad(), evaluating(model.hf):
         for layer in model.anatomy.layers:
-            hooks.before(model.module(layer.projection), recorder(layer))
             if through_norm and layer.norm is not None:
                 norm = model.module(layer.norm)
                 hooks.after(norm, norm_recorder(layer, norm))
         _run(model, batch)
-    _check_ran(model, ran)
+    check_ran(model, ran)
     return reading
 
 
@@ -82,17 +104,12 @@ def read_tower(model: HeadModel, batch: Batch, reduce_by: Callable[[Tensor], Red
     """
     read: dict[int, list[Tensor]] = {}
 
-    def recorder(layer: LayerAnatomy) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-            read.setdefault(layer.index, []).append(args[0].reshape(-1, args[0].shape[-1]))
+    def enter(layer: LayerAnatomy, z: Tensor) -> None:
+        read.setdefault(layer.index, []).append(z.reshape(-1, z.shape[-1]))
 
-        return hook
-
-    with Hooks() as hooks, torch.no_grad(), evaluating(model.hf):
-        for layer in model.anatomy.layers:
-            hooks.before(model.module(layer.projection), recorder(layer))
+    with projection_inputs(model, enter), torch.no_grad(), evaluating(model.hf):
         _run(model, batch)
-    _check_ran(model, set(read))
+    check_ran(model, read)
     reading: Reading = {}
     for layer in model.anatomy.layers:
         rows = torch.cat(read.pop(layer.index))[None]
@@ -104,7 +121,12 @@ def _run(model: HeadModel, batch: Batch) -> None:
     model.hf(**batch.inputs, **accepted(model.hf.forward, {"use_cache": False, "logits_to_keep": 1}))
 
 
-def _check_ran(model: HeadModel, ran: set[int]) -> None:
+def check_ran(model: HeadModel, ran: Collection[int]) -> None:
+    """Check that every layer was among those that ran, given by their indices.
+
+    Raises:
+        HeadPursuitError: naming the layers that did not.
+    """
     unread = [f"L{layer.index}" for layer in model.anatomy.layers if layer.index not in ran]
     if unread:
         raise HeadPursuitError(f"{', '.join(unread)} attend to an image and did not run: give every sample an image")

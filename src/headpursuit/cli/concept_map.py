@@ -27,7 +27,7 @@ def concept_map(
 ) -> None:
     """Score every head for several concepts, and show the best heads of each."""
     from headpursuit.concepts import as_concept
-    from headpursuit.ranking.methods import as_method
+    from headpursuit.ranking.methods import MEASURES, as_method
 
     check_out(out)
     check_out(figure, suffixes=[".png", ".svg"])
@@ -54,9 +54,8 @@ def concept_map(
         note(f"wrote {write_text(out, csv_text(table, index_label='concept'))}")
     if figure is not None:
         from headpursuit.drawing import save_figure
-        from headpursuit.report.figures import concept_map_figure
 
-        note(f"wrote {save_figure(concept_map_figure(found, z=bool(significance)), figure)}")
+        note(f"wrote {save_figure(found.plot(z=bool(significance)), figure)}")
     if json:
         print_json(
             {
@@ -73,5 +72,5 @@ def concept_map(
     for name, row in table.iterrows():
         best = row.sort_values(ascending=False, kind="stable").head(5)
         rows.append([str(name), "  ".join(f"{head} {value:.2f}" for head, value in best.items())])
-    measure = "z" if significance else {"somp": "explained variance", "logit_lens": "mean logit"}[found.method]
+    measure = "z" if significance else MEASURES[found.method]
     print_table(f"{opened.model['id']}, {found.n} samples, {measure}", ["concept", "best heads"], rows)

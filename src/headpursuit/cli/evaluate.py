@@ -1,12 +1,14 @@
 """``headpursuit evaluate``."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headpursuit.cli import options
-from headpursuit.cli.output import note, print_json, print_plan, print_table
+from headpursuit.cli.output import check_out, check_report, note, print_json, print_plan, print_table, print_tables
 
 if TYPE_CHECKING:
     from headpursuit.evaluation.recipe import Recipe
@@ -50,6 +52,8 @@ def evaluate(
     if dry_run:
         _dry_run(chosen, model or chosen.model, folder, {"data": data, "limit": limit, "seed": seed}, load_options, json=json)
         return
+    check_out(folder, folder=True)
+    check_report()
 
     from headpursuit.evaluation.evaluate import evaluate as run
     from headpursuit.report import tables, write_report
@@ -60,9 +64,7 @@ def evaluate(
     if json:
         print_json({**results.to_dict(), "out": str(folder)})
         return
-    for table in tables(results):
-        print_table(table.title, list(table.frame.columns), table.frame.astype(str).to_numpy().tolist())
-        typer.echo()
+    print_tables(tables(results))
 
 
 def _list(json: bool) -> None:
@@ -78,14 +80,15 @@ def _list(json: bool) -> None:
 
 
 def _dry_run(
-    recipe: "Recipe", model: str, out: Path, source: dict[str, Any], load_options: dict[str, Any], *, json: bool
+    recipe: Recipe, model: str, out: Path, source: dict[str, Any], load_options: dict[str, Any], *, json: bool
 ) -> None:
     from headpursuit.errors import HeadPursuitError
     from headpursuit.evaluation.evaluate import check_folder, gather
     from headpursuit.evaluation.plan import count_cells, trial_seconds
+    from headpursuit.evaluation.recipe import plain
     from headpursuit.model.load import load
 
-    check_folder(out, recipe.name)
+    check_folder(out, recipe.name, settings=plain(recipe))
     prepared = gather(recipe, model, **source, **load_options)
     cells = count_cells(prepared)
     seconds: dict[str, float] = {}

@@ -1,13 +1,19 @@
 """How commands show results and mistakes, and what they look at before any work is done."""
 
+from __future__ import annotations
+
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headpursuit.errors import HeadPursuitError
+from headpursuit.optional import optional_import
+
+if TYPE_CHECKING:
+    from headpursuit.report.tables import Table
 
 
 def check_out(path: Path | None, *, folder: bool = False, suffixes: Sequence[str] = ()) -> None:
@@ -46,6 +52,16 @@ def check_capture(path: Path) -> None:
         raise HeadPursuitError(f"{path} is no capture, there is no such folder: `headpursuit capture --out` writes one")
 
 
+def check_report() -> None:
+    """Check that a page and its figures can be made, before anything is run that they are to show.
+
+    Raises:
+        MissingExtraError: matplotlib or jinja2 is not installed.
+    """
+    for library in ("matplotlib.figure", "jinja2"):
+        optional_import(library, extra="report", purpose="the report")
+
+
 def print_json(content: Mapping[str, Any]) -> None:
     """Print one machine-readable object, in ASCII where the terminal's encoding has not all letters."""
     ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
@@ -71,6 +87,13 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def print_tables(tables: Iterable[Table]) -> None:
+    """Print the tables of a report, each with its note."""
+    for table in tables:
+        print_table(table.title, list(table.frame.columns), table.frame.astype(str).to_numpy().tolist())
+        sys.stdout.write(f"{table.note}\n" if table.note else "\n")
 
 
 def print_plan(

@@ -44,7 +44,7 @@ def rank(
 ) -> None:
     """Order all heads by how much a concept explains of what they write; needs no model in memory."""
     from headpursuit.concepts import as_concept
-    from headpursuit.ranking.methods import as_method
+    from headpursuit.ranking.methods import MEASURES, as_method
 
     if frequencies is not None and not significance:
         raise HeadPursuitError("--frequencies are for random token sets: give --significance N, too")
@@ -87,7 +87,7 @@ def rank(
     form = ".1%" if ranking.method == "somp" else ".3f"
     forms = {**_FORMS, "score": form, "null": form}
     columns = ["score", *(name for name in _FORMS if name in content["heads"][0])]
-    shown = {"score": "explained" if ranking.method == "somp" else "mean logit", **_TITLES}
+    shown = {"score": MEASURES[ranking.method], **_TITLES}
     rows = [
         [str(number), entry["name"], *(f"{entry[name]:{forms[name]}}" for name in columns)]
         for number, entry in enumerate(content["heads"], start=1)

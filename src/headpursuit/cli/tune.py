@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from headpursuit.cli import options
-from headpursuit.cli.output import note, print_json, print_plan, print_table
+from headpursuit.cli.output import check_out, check_report, note, print_json, print_plan, print_tables
 from headpursuit.errors import HeadPursuitError
 
 
@@ -39,7 +39,9 @@ def tune(
         ),
     ] = None,
     neutral: Annotated[Path | None, typer.Option(help="Neutral texts; packaged sentences when left out.")] = None,
-    positions: Annotated[str, typer.Option(help="Tokens that heads are ranked on: mean, last, image or answer.")] = "mean",
+    positions: Annotated[
+        str | None, typer.Option(help="Tokens that heads are ranked on: mean, last, image or answer.", show_default="mean")
+    ] = None,
     methods: Annotated[
         list[str] | None, typer.Option(help="How heads are put in order: somp, logit_lens, attribution.", show_default="somp")
     ] = None,
@@ -52,6 +54,11 @@ def tune(
         tuple[float, float] | None, typer.Option(help="Smallest and largest scale.", show_default="-2 0.75; enhancing 1.25 8")
     ] = None,
     per_head: Annotated[bool, typer.Option(help="Give heads scales of their own in the second half of the trials.")] = True,
+    fixed_ks: Annotated[
+        list[int] | None, typer.Option(min=1, help="Numbers of heads that the fixed edit may have.", show_default="1 2 3")
+    ] = None,
+    fixed_scale: Annotated[float | None, typer.Option(help="Scale of the fixed edit.", show_default="-1; enhancing 4")] = None,
+    draws: Annotated[int, typer.Option(min=1, help="Random head sets.")] = 10,
     trials: Annotated[int, typer.Option(min=1, help="Edits to try.")] = 60,
     limit: Annotated[int | None, typer.Option(min=4, help="Samples a task and split at most.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and how long, and stop.")] = False,
@@ -67,38 +74,45 @@ def tune(
     from headpursuit.model.load import load
     from headpursuit.model.samples import as_samples
     from headpursuit.report import tables, write_report
-    from headpursuit.tuning.tune import Options, count_cells, read_data, trial_seconds
+    from headpursuit.tuning.tune import Options, count_cells, read_data, recipe_name, trial_seconds
     from headpursuit.tuning.tune import tune as run
 
     words = as_concept(concept)
     folder = out or Path("headpursuit-tuned") / words.name
-    check_folder(folder, f"tune {words.name}")
+    check_folder(folder, recipe_name(words.name))
+    if not dry_run:
+        check_out(folder, folder=True)
+        check_report()
+    asked = None if samples is None else as_samples(samples, **columns)
+    texts = None if neutral is None else as_samples(neutral)
     searching: dict[str, Any] = {
         "trials": trials,
         "k": k,
         "scales": scales,
         "where": tuple(where or ("all",)),
-        "methods": tuple(name.replace("-", "_") for name in methods or ("somp",)),
+        "methods": tuple(methods or ("somp",)),
         "per_head": per_head,
+        "fixed_ks": tuple(fixed_ks or (1, 2, 3)),
+        "fixed_scale": fixed_scale,
+        "draws": draws,
     }
     made, wanted = Options(**searching), _number(reach)
     common: dict[str, Any] = {
-        "neutral": neutral,
+        "neutral": texts,
         "positions": positions,
         "limits": _losses(limits),
         "enhance": enhance,
         "limit": limit,
         "seed": seed,
     }
-    given = None if samples is None else as_samples(samples, **columns)
     loaded = load(model, **load_options)
     if dry_run:
-        data = read_data(loaded, given, words, **common)
+        data = read_data(loaded, asked, words, **common)
         about = {"concept": words.name, "model": loaded.source.id, "out": str(folder)}
         cells, seconds = count_cells(data, made), trial_seconds(data, loaded)
-        print_plan(f"tune {words.name} in {loaded.source.id}", cells, seconds, about=about, json=json)
+        print_plan(f"{recipe_name(words.name)} in {loaded.source.id}", cells, seconds, about=about, json=json)
         return
-    tuned = run(loaded, given, words, out=folder, reach=wanted, **common, **searching)
+    tuned = run(loaded, asked, words, out=folder, reach=wanted, **common, **searching)
     write_report(tuned, folder)
     note(f"{tuned.computed} cells were run; wrote {folder}/edit.json, report.html, tables.md, trials.csv, figures/")
     for missed in tuned.misses:
@@ -108,9 +122,7 @@ def tune(
         content = {**tuned.results.to_dict(), "trials": trials_made, "misses": list(tuned.misses)}
         print_json({**content, "out": str(folder)})
         return
-    for table in tables(tuned):
-        print_table(table.title, list(table.frame.columns), table.frame.astype(str).to_numpy().tolist())
-        typer.echo(f"{table.note}\n")
+    print_tables(tables(tuned))
 
 
 def _number(reach: str | None) -> float | str | None:

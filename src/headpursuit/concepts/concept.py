@@ -1,6 +1,5 @@
 """A concept: a named list of words, given in code, built in, or read from a file."""
 
-import difflib
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headpursuit.concepts.builtin import BUILTIN, built_in_words, canonical_name
-from headpursuit.errors import HeadPursuitError, shown
+from headpursuit.errors import HeadPursuitError, did_you_mean, shown
 from headpursuit.files import expanded, read_json, read_lines
 from headpursuit.model.rows import exists, read_table
 
@@ -130,8 +129,7 @@ def _from_text(text: str) -> Concept:
             return Concept(_name_of(words), tuple(words))
         if len(text) <= _LONGEST_NAME and (path.suffix or len(path.parts) > 1):
             raise HeadPursuitError(f"no concept file {path}: give a .txt, .csv or .json file, or one of {', '.join(BUILTIN)}")
-    near = difflib.get_close_matches(text.lower()[:_LONGEST], BUILTIN, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = did_you_mean(text.lower()[:_LONGEST], BUILTIN)
     raise HeadPursuitError(
         f"no built-in concept {short!r}: {hint}there are {', '.join(BUILTIN)}; "
         "or give words (red,green,blue) or a file of words"

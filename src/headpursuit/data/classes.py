@@ -1,12 +1,11 @@
 """Names of classes as a person writes them: those of the paper's data sets, and how a folder's name becomes one."""
 
-import difflib
 import re
 import tomllib
 from collections.abc import Sequence
 from importlib import resources
 
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, did_you_mean
 
 _NAMES = tomllib.loads((resources.files("headpursuit.data") / "classes.toml").read_text(encoding="utf-8"))
 DIGITS: tuple[str, ...] = tuple("0123456789")
@@ -37,6 +36,5 @@ def class_name(raw: int | str, classes: Sequence[str], *, where: str) -> str:
         return text
     if text.isdecimal() and int(text) < len(classes):
         return classes[int(text)]
-    near = difflib.get_close_matches(text, classes, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"the data set has {len(classes)}, such as {classes[0]!r}"
+    hint = did_you_mean(text, classes).strip() or f"the data set has {len(classes)}, such as {classes[0]!r}"
     raise HeadPursuitError(f"{where}: {str(raw)!r} is no class of this data set; {hint}")

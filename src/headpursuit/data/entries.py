@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 
@@ -27,6 +27,11 @@ class Entry:
     key: str
     part: Literal["selection", "test", "other"] | None
     make: Callable[[], Record]
+
+    @classmethod
+    def of(cls, record: Record, *, key: str) -> Self:
+        """The entry of a record that is there, of data without splits."""
+        return cls(key, None, lambda: record)
 
 
 def pick(entries: Iterable[Entry], split: Split, *, limit: int | None, seed: int) -> list[Record]:

@@ -1,7 +1,6 @@
 """Records of a user's own: rows of a file or of a list, their fields named by the recipe."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,15 @@ def own_entries(rows: Rows, *, fields: Mapping[str, str]) -> Iterator[Entry]:
 
     Args:
         rows: the path of a file; or mappings, samples, records or texts, see :func:`headpursuit.model.samples.as_samples`.
-        fields: which field of a mapping holds the ``text``, the ``answers``, the ``image``, the ``label`` and the
-            ``references``; a dot leads into a nested one (``prompt.text``).
+        fields: which field of a mapping holds the ``text``, the ``answers``, the ``image`` and the ``references``; a dot leads
+            into a nested one (``prompt.text``).
 
     Raises:
         HeadPursuitError: a row without text and image, or with a value that cannot be one; names the row and its fields.
     """
     for where, row in numbered_rows(rows, noun="row", start=1):
         record = _record(row, fields, folder=folder_of(rows), where=where)
-        yield Entry(key=repr(content_key(record)), part=None, make=partial(_same, record))
-
-
-def _same(record: Record) -> Record:
-    return record
+        yield Entry.of(record, key=repr(content_key(record)))
 
 
 def _record(row: Any, fields: Mapping[str, str], *, folder: Path | None, where: str) -> Record:
@@ -56,7 +51,6 @@ def _record(row: Any, fields: Mapping[str, str], *, folder: Path | None, where: 
         text=text or "",
         image=image,  # type: ignore[arg-type]
         answers=as_texts(found.get("answers"), field=fields["answers"], where=where),
-        label=as_text(found.get("label"), field="label", where=where),
         references=as_texts(found.get("references"), field=fields["references"], where=where),
         where=where,
     )

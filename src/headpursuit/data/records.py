@@ -44,7 +44,7 @@ class Record:
 def data_fingerprint(records: Sequence[Record]) -> str:
     """SHA-256 of everything in the records but ``where``, images by their content; 16 hexadecimal digits."""
     digest = hashlib.sha256(fingerprint([Sample(text=record.text, image=record.image) for record in records]).encode())
-    truths = [[record.answers, record.label, record.references] for record in records]
+    truths = [[one.answers, one.label, one.references, one.facts, one.form] for one in records]
     digest.update(json.dumps(truths, ensure_ascii=False).encode())
     return digest.hexdigest()[:16]
 

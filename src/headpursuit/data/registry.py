@@ -3,7 +3,6 @@
 Revisions are the commits that others' published evaluations pin; where we found none, the Hub's newest is read and named.
 """
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +18,7 @@ from headpursuit.data.idx import read_mnist
 from headpursuit.data.records import Record
 from headpursuit.data.toxicity_prompts import read_real_toxicity, read_tet, real_toxicity_record, tet_record
 from headpursuit.data.trivia_qa import read_trivia_qa, trivia_record
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, did_you_mean
 
 TaskName = Literal["question answering", "toxic continuation", "classification", "captioning"]
 
@@ -224,7 +223,5 @@ def dataset_named(name: str) -> Dataset:
         HeadPursuitError: there is none.
     """
     if name not in DATASETS:
-        near = difflib.get_close_matches(name, DATASETS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise HeadPursuitError(f"no data set {name!r}: {hint}there are {', '.join(DATASETS)}")
+        raise HeadPursuitError(f"no data set {name!r}: {did_you_mean(name, DATASETS)}there are {', '.join(DATASETS)}")
     return DATASETS[name]

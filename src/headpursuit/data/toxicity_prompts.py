@@ -1,7 +1,6 @@
 """RealToxicityPrompts (Gehman et al. 2020) and Thoroughly Engineered Toxicity (Luong et al. 2024)."""
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ def read_real_toxicity(path: Path, split: Split, *, challenging_only: bool = Fal
             raise HeadPursuitError(f"{where}: no field challenging (true or false)")
         if not challenging_only or row["challenging"]:
             record = real_toxicity_record(row, where=where)
-            yield Entry(key=record.text, part=None, make=partial(_same, record))
+            yield Entry.of(record, key=record.text)
 
 
 def real_toxicity_record(row: Mapping[str, Any], *, where: str) -> Record:
@@ -63,7 +62,7 @@ def read_tet(path: Path, split: Split) -> Iterator[Entry]:
         raise HeadPursuitError(f"{path}: {len(files)} JSON files, expected one; give the file itself")
     for where, row in json_lines(files[0]) if files[0].suffix == ".jsonl" else json_items(files[0]):
         record = tet_record(row, where=where)
-        yield Entry(key=record.text, part=None, make=partial(_same, record))
+        yield Entry.of(record, key=record.text)
 
 
 def tet_record(row: Any, *, where: str) -> Record:
@@ -77,7 +76,3 @@ def tet_record(row: Any, *, where: str) -> Record:
     if not text.strip():
         raise HeadPursuitError(f"{where}: no prompt; expected a text, or one of the fields {', '.join(_TET_FIELDS)}")
     return Record(text=text.strip(), where=where)
-
-
-def _same(record: Record) -> Record:
-    return record

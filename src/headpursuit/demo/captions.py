@@ -46,7 +46,6 @@ COLOR_WORDS: tuple[str, ...] = tuple(word for words in COLOR_NAMES.values() for 
 MOOD_WORDS: tuple[str, ...] = tuple(word for words in MOOD_NAMES.values() for word in words)
 QUANTITY_WORDS: tuple[str, ...] = ("one", "single", "two", "pair", "three", "four", "several")
 SIZE_WORDS: tuple[str, ...] = tuple(word for words in SIZE_NAMES.values() for word in words)
-BACKGROUND_WORDS: tuple[str, ...] = tuple(word for words in BACKGROUND_NAMES.values() for word in words)
 
 MENTION = {"quantity": 0.65, "size": 0.6, "color": 0.62, "mood": 0.65, "background": 0.6}
 _USUAL = 0.8  # the share of the usual word among a value's names

@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 _SIZES = {"tuned": 10.0, "somp": 8.0, "logit_lens": 5.5, "attribution": 6.0, "random": 9.0}
 
 
-def bars(
-    labels: Sequence[str], values: Sequence[float], *, title: str = "", label: str = "", axes: Axes | None = None
-) -> Figure:
+def bars(labels: Sequence[str], values: Sequence[float], *, title: str = "", label: str = "") -> Figure:
     """Horizontal bars from 0, the first on top, each with its number.
 
     Args:
@@ -42,17 +40,16 @@ def bars(
         values: a number a bar.
         title: the line above.
         label: what is measured.
-        axes: where to draw; a new figure when left out.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
 
+    >>> from headpursuit.drawing import save_figure
     >>> head = hp.describe(acts, heads=["L2.H14"])[0]
     >>> save_figure(bars(head.tokens, head.explained_variance, title=str(head.head)), tmp_path / "head.png").name
     'head.png'
     """
-    if axes is None:
-        axes = new_figure(width=5.4, height=0.26 * max(len(values), 1) + 0.9).add_subplot()
+    axes = new_figure(width=5.4, height=0.26 * max(len(values), 1) + 0.9).add_subplot()
     axes.barh(range(len(values)), values, height=0.6, color=COLOURS["somp"], alpha=0.85)
     axes.set_yticks(range(len(values)), [printable(one) for one in labels])
     axes.set_ylim(max(len(values), 1) - 0.4, -0.6)

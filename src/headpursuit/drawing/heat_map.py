@@ -88,12 +88,11 @@ def heat_map(
     return figure_of(axes)
 
 
-def overlap(table: pd.DataFrame, *, title: str = "") -> Figure:
+def overlap(table: pd.DataFrame) -> Figure:
     """The similarity of every pair of head sets, as a matrix with its numbers.
 
     Args:
         table: what :func:`headpursuit.head_overlap` gives.
-        title: the line above.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -103,7 +102,7 @@ def overlap(table: pd.DataFrame, *, title: str = "") -> Figure:
     >>> save_figure(overlap(hp.head_overlap(sets)), tmp_path / "overlap.png").name
     'overlap.png'
     """
-    return matrices({"": table}, title=title or "Jaccard similarity of head sets")
+    return matrices({"": table}, title="Jaccard similarity of head sets")
 
 
 def matrices(tables: Mapping[str, pd.DataFrame], *, title: str = "", strongest: float = 1.0) -> Figure:

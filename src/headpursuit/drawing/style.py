@@ -32,6 +32,11 @@ def readable(name: str) -> str:
     return printable(name.replace("_", " ").strip())
 
 
+def token(text: str) -> str:
+    """A token made readable: its leading space is no part of a name, and one that is only a blank is shown."""
+    return printable(text.strip()) or {"": "∅", " ": "␣", "\n": "↵", "\t": "⇥"}.get(text, repr(text))
+
+
 def signed(number: float) -> str:
     """A number with a real minus sign and without idle decimals.
 

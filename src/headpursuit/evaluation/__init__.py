@@ -1,1 +1,1 @@
-"""Does an edit work: tasks, metrics, and the protocol that puts every result beside its controls."""
+"""Evaluation of edits: tasks, metrics, and the protocol that puts every result beside its controls."""

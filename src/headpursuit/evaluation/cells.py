@@ -67,18 +67,6 @@ class Task:
             **self.identity,
         }
 
-    def metric(self, name: str) -> Metric:
-        """The metric with that name.
-
-        Raises:
-            HeadPursuitError: there is none; names those that there are.
-        """
-        for metric in self.metrics:
-            if metric.name == name:
-                return metric
-        known = ", ".join(repr(metric.name) for metric in self.metrics)
-        raise HeadPursuitError(f"{self.name} has no metric {name!r}: choose one of {known}")
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -116,7 +104,7 @@ class Cells:
     _tokens: dict[str, str] = field(default_factory=dict, repr=False)
 
     def cell(self, task: str, edit: HeadEdit | None) -> Cell:
-        """What a task gives under an edit (None for the unedited model), from the folder where it lies there."""
+        """The answers and scores of a task under an edit (None for the unedited model), from the folder where it lies there."""
         if (task, edit) not in self._held:
             path = self._path(task, edit)
             if path is None or not path.is_file():
@@ -145,7 +133,7 @@ class Cells:
         }
 
     def answers(self, task: str, edit: HeadEdit | None) -> Sequence[str]:
-        """What the model answers under an edit."""
+        """The model's answers under an edit."""
         return self.cell(task, edit).answers
 
     def scores(self, metric: Metric, edit: HeadEdit | None) -> np.ndarray:
@@ -167,6 +155,10 @@ class Cells:
     def as_ratio(self, metric: Metric) -> bool:
         """Whether an edit's effect on a metric is shown relative to the unedited model, or as a change."""
         return metric.as_ratio(self.value(metric, None))
+
+    def has_effect(self, metric: Metric) -> bool:
+        """Whether an edit's effect on a metric can be told; not for a ratio on which the unedited model scores 0."""
+        return metric.has_effect(self.value(metric, None))
 
     def effect(self, metric: Metric, edit: HeadEdit | None) -> float:
         """The number that is shown of an edit: relative to the unedited model where that says something, else the change."""

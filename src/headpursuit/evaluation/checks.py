@@ -1,4 +1,4 @@
-"""What a recipe asks of a model, checked against its configuration and tokenizer before any weight is read."""
+"""The demands of a recipe on a model, checked against its configuration and tokenizer before any weight is read."""
 
 from collections.abc import Sequence
 from typing import Any

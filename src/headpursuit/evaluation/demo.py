@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.evaluate import check_folder, evaluate
 from headpursuit.evaluation.results import Results
 from headpursuit.model.head_model import HeadModel
@@ -30,6 +31,9 @@ def run_demo(model: HeadModel | None = None, *, out: str | Path | None = None, *
     Raises:
         HeadPursuitError: ``out`` holds something else.
     """
+    present = set() if out is None or not Path(out).is_dir() else {path.name for path in Path(out).iterdir()}
+    if present and present.isdisjoint(DEMO_RECIPES):
+        raise HeadPursuitError(f"{out} is not empty and holds no demo: choose a new folder, or one with an earlier demo")
     folders = {name: None if out is None else Path(out) / name for name in DEMO_RECIPES}
     for name, folder in folders.items():
         if folder is not None:

@@ -24,21 +24,18 @@ Wanted = Literal["less", "more", "same"]
 def row(
     cells: Cells, metric: Metric, edits: Edits, *, concept: str, selection: Selection, scale: float = 1.0, seed: int
 ) -> Row:
-    """One number of the table, with its interval.
+    """One number of the table, with its interval; columns are given as in :class:`~headpursuit.evaluation.results.Row`.
 
     Args:
         cells: where the numbers are found.
         metric: what is measured.
         edits: one edit (None for the unedited model), or those of all random draws, of which the row is the median.
-        concept: whose heads were edited.
-        selection: how they were chosen.
-        scale: the edit's factor; 1 for the unedited model.
-        seed: seed of sampling, draws and resampling.
     """
     value = float(np.median([cells.value(metric, edit) for edit in edits]))
     effects = np.array([cells.effect(metric, edit) for edit in edits])
-    spread = np.quantile(effects, [0.25, 0.75]) if selection == "random" else (None, None)
+    q25, q75 = map(float, np.quantile(effects, [0.25, 0.75])) if selection == "random" else (None, None)
     found = None if selection == "none" else interval(_resampled(cells, metric, edits, seed=seed))
+    low, high = found or (None, None)
     first = edits[0]
     return Row(
         task=metric.task,
@@ -49,13 +46,13 @@ def row(
         metric=metric.name,
         value=value,
         normalized=float(np.median(effects)) if cells.as_ratio(metric) else None,
-        q25=None if spread[0] is None else float(spread[0]),
-        q75=None if spread[1] is None else float(spread[1]),
+        q25=q25,
+        q75=q75,
         n=len(cells.tasks[metric.task].samples),
         seed=seed,
         change=value - cells.value(metric, None),
-        low=None if found is None else found[0],
-        high=None if found is None else found[1],
+        low=low,
+        high=high,
         where=ALL if first is None else " + ".join(map(str, first.token_groups)),
     )
 
@@ -74,16 +71,13 @@ def comparison(
 ) -> Comparison:
     """SOMP's edit beside another choice's (or the median over the draws), paired over samples.
 
+    Columns are given as in :class:`~headpursuit.evaluation.results.Comparison`.
+
     Args:
         cells: where the numbers are found.
         metric: what is measured.
         edit: the edit of SOMP's heads.
         others: one edit of another choice's heads, or those of all random draws.
-        concept: whose heads were edited.
-        against: the other choice.
-        scale: the edits' factor.
-        wanted: what the metric was meant to become.
-        seed: seed of sampling, draws and resampling.
     """
     rest = float(np.median([cells.effect(metric, other) for other in others]))
     found = interval(_resampled(cells, metric, [edit], seed=seed) - _resampled(cells, metric, others, seed=seed))

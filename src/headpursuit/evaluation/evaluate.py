@@ -6,7 +6,7 @@ chose and none of them. Heads are chosen on selection data; every number is of t
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from headpursuit.evaluation.prepare import (
     same_questions,
 )
 from headpursuit.evaluation.rankings import stored_rankings
-from headpursuit.evaluation.recipe import Recipe, load_recipe, plain
+from headpursuit.evaluation.recipe import EditSpec, Recipe, load_recipe, plain
 from headpursuit.evaluation.results import (
     RESULTS,
     Comparison,
@@ -56,8 +56,10 @@ from headpursuit.versions import versions
 CONTROL: Selection = "random"
 _BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 _EXAMPLES = 6
+# The edits of a concept's heads by how those were chosen, how many they are and their factor; those of all random draws.
+Choices = Mapping[tuple[Selection, int, float], tuple[HeadEdit, ...]]
 # What a run leaves behind that was cut off before its table.
-_PARTS = {"cells", "captures", "rankings", "descriptions"}
+_PARTS = {"cells", "captures", "rankings", "descriptions", "images", "results.csv", "comparisons.csv"}
 
 
 def evaluate(
@@ -85,7 +87,7 @@ def evaluate(
         limit: only the first so many samples of each task and split, in the order that the seed draws them in.
         seed: seed of sampling, draws and resampling.
         progress: show progress bars with the time that is left.
-        **options: options of :func:`headpursuit.load`, where the model is not in memory.
+        **options: options of :func:`headpursuit.load`; none beside a model in memory.
 
     Returns:
         Rows, comparisons, rankings, verdicts and examples; saved in ``out``, too.
@@ -100,7 +102,7 @@ def evaluate(
     chosen = load_recipe(recipe, set=set)
     folder = None if out is None else Path(out)
     if folder is not None:
-        check_folder(folder, chosen.name)
+        check_folder(folder, chosen.name, settings=plain(chosen))
     name = model if isinstance(model, HeadModel) else str(chosen.model if model is None else model)
     prepared = gather(chosen, name, data=data, limit=limit, seed=seed, **options)
     loaded = name if isinstance(name, HeadModel) else load(name, **options)
@@ -120,33 +122,36 @@ def gather(
     data: str | Path | Mapping[str, Rows] | None = None,
     limit: int | None = None,
     seed: int = 0,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    **_: Any,
+    **options: Any,
 ) -> Prepared:
-    """Load and check all that a recipe needs, before any weight is read.
+    """Load and check all that a recipe needs, before any weight is read; arguments as for :func:`evaluate`.
 
     Raises:
-        HeadPursuitError: data, heads or words that do not fit; names the recipe's key.
+        HeadPursuitError: data, heads or words that do not fit; names the recipe's key. Options beside a model in memory.
     """
-    rows = data if isinstance(data, Mapping) else {}
+    if options and isinstance(model, HeadModel):
+        raise HeadPursuitError(f"{', '.join(options)}: no option of evaluate beside a model in memory; leave it out")
+    loading: dict[str, Any] = {"revision": None, "trust_remote_code": False}
+    loading = {key: options.get(key, value) for key, value in loading.items()}
+    given = data if isinstance(data, Mapping) else {}
+    rows = {name: one if isinstance(one, str | Path) else list(one) for name, one in given.items()}
     path = None if data is None or isinstance(data, Mapping) else Path(data)
-    source = Source(path=path, rows=rows, limit=limit, seed=seed, trust_remote_code=trust_remote_code)
+    source = Source(path=path, rows=rows, limit=limit, seed=seed, trust_remote_code=loading["trust_remote_code"])
     check_data(recipe, source)
-    check_heads(recipe, model, revision=revision, trust_remote_code=trust_remote_code)
+    check_heads(recipe, model, **loading)
     known = known_concepts(recipe, source)
-    loading: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     check_words(recipe, known, model, **loading)
     prepared = prepare(recipe, source)
     others = [concept for concept in prepared.concepts if concept not in known]
     check_words(recipe, others, model, **loading)
     for concept in prepared.concepts:
-        wishes(prepared, concept, prepared.tasks)  # refuses a goal that no scale serves
+        for goal in wishes(prepared, concept):
+            goal.check_samples(prepared.kept)
     return prepared
 
 
-def check_folder(folder: Path, recipe: str) -> None:
-    """Check that a folder may take a recipe's results: it is new, or holds earlier ones of the same recipe.
+def check_folder(folder: Path, recipe: str, *, settings: Mapping[str, Any] | None = None) -> None:
+    """Check that a folder may take a recipe's results: it is new, or holds earlier ones of that name, and those settings.
 
     Raises:
         HeadPursuitError: it holds something else.
@@ -160,41 +165,21 @@ def check_folder(folder: Path, recipe: str) -> None:
         other = content.get("recipe", "something else") if isinstance(content, dict) else "something else"
         if other != recipe:
             raise HeadPursuitError(f"{folder} holds results of {other}: choose another folder for {recipe}")
+        known = content.get("settings", {})
+        changed = [key for key, value in (settings or {}).items() if known.get(key) != value]
+        if changed:
+            raise HeadPursuitError(
+                f"{folder} holds results of {recipe} with other {', '.join(changed)}: choose another folder, or remove its "
+                f"{RESULTS} to go on with its cells"
+            )
     elif folder.exists() and (
         not folder.is_dir() or not {path.name for path in folder.iterdir() if not path.name.startswith(".")} <= _PARTS
     ):
         raise HeadPursuitError(f"{folder} is not empty: choose a new folder, or one with cells of an earlier run")
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Heads of one concept, chosen one way, scaled by one factor.
-
-    Attributes:
-        concept: the concept.
-        selection: how they were chosen.
-        k: how many.
-        scale: their factor.
-        edits: the edit, or those of all random draws.
-    """
-
-    concept: PreparedConcept
-    selection: Selection
-    k: int
-    scale: float
-    edits: tuple[HeadEdit, ...] = field(repr=False)
-
-
 def run(prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progress: bool = True) -> Results:
-    """Run all cells that are not there yet, and make the table.
-
-    Args:
-        prepared: see :func:`gather`.
-        model: the model.
-        out: where captures, rankings and cells are kept.
-        seed: seed of sampling, draws and resampling.
-        progress: show progress bars with the time that is left.
-    """
+    """Run all cells that are not there yet, and make the table; arguments as for :func:`gather` and :func:`evaluate`."""
     recipe = prepared.recipe
     common: dict[str, Any] = {
         "recipe": recipe.name,
@@ -208,8 +193,7 @@ def run(prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progr
     if recipe.describe is not None:
         return Results(descriptions=describe_heads(prepared, model, out=out, progress=progress), **common)
     assert recipe.edit is not None
-    tasks = dict(prepared.tasks)
-    cells = Cells(model, tasks, seed=seed, folder=out / "cells")
+    cells = Cells(model, prepared.tasks, seed=seed, folder=out / "cells")
     rankings = {
         concept.name: stored_rankings(
             model,
@@ -219,22 +203,22 @@ def run(prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progr
             n_atoms=concept.spec.atoms,
             multi_token=concept.spec.multi_token,
             methods=recipe.edit.methods,
+            seed=seed,
             folder=out,
             progress=progress,
         )
         for concept in prepared.concepts
     }
-    wished = {concept.name: wishes(prepared, concept, tasks) for concept in prepared.concepts}
-    choices = [
-        choice for concept in prepared.concepts for choice in _choices(prepared, concept, rankings[concept.name], model, seed)
-    ]
+    wished = {concept.name: wishes(prepared, concept) for concept in prepared.concepts}
+    choices = {concept.name: _choices(recipe.edit, rankings[concept.name], model, seed) for concept in prepared.concepts}
     # Given answers may be the unedited model's own, so that its cells come first.
-    for concept in prepared.concepts:
-        name = concept.spec.task
-        tasks[forced_task_name(concept.name)] = forced_task(
-            concept.counted, tasks[name], prepared.records[name], cells, multi_token=concept.spec.multi_token
-        )
-    tasks[NEUTRAL_TASK] = neutral_task(prepared.neutral)
+    forced = [
+        forced_task(one.counted, prepared.tasks[task], prepared.records[task], cells, multi_token=one.spec.multi_token)
+        for one in prepared.concepts
+        for task in (one.spec.task,)
+    ]
+    given = {task.name: task for task in (*forced, neutral_task(prepared.neutral))}
+    cells = replace(cells, tasks={**prepared.tasks, **given})
     _fill(cells, _wanted_cells(prepared, choices), progress=progress)
     rows, comparisons = _table(prepared, cells, choices, seed)
     selection = Cells(model, prepared.kept, seed=seed, folder=out / "cells")
@@ -242,12 +226,11 @@ def run(prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progr
     for concept in tqdm(prepared.concepts, desc="goals", disable=not (progress and any(wished.values())), leave=False):
         own = [one for one in rows if one.concept == concept.name]
         somp = rankings[concept.name]["somp"]
-        verdicts: list[Verdict] = []
-        for wish in wished[concept.name]:
-            # One number of heads serves a concept: what suppresses it is what is raised.
-            k = verdicts[0].k if verdicts else settle(wish, somp, recipe.edit.k, selection, where=recipe.edit.where)
-            verdicts.append(judge(wish, k, own))
-        concepts.append(_concept_result(prepared, concept, rankings[concept.name], tuple(verdicts), cells))
+        # One number of heads serves a concept: what suppresses it is what is raised.
+        goals, ks = wished[concept.name], recipe.edit.k
+        k = settle(goals[0], somp, ks, selection, where=recipe.edit.where) if goals else None
+        verdicts = tuple(judge(goal, own, k=min(ks) if k is None else k, settled=k is not None) for goal in goals)
+        concepts.append(_concept_result(prepared, concept, rankings[concept.name], verdicts, cells))
     used = dict.fromkeys(metric for name in cells.tasks for metric in cells.tasks[name].metrics)
     measured = {(one.task, one.metric) for one in rows}
     return Results(
@@ -267,29 +250,25 @@ def _data_used(prepared: Prepared, model: HeadModel) -> tuple[DataUsed, ...]:
     return tuple(replace(one, tokens=token_fingerprint(model, samples[one.use, one.name])) for one in prepared.data)
 
 
-def _choices(
-    prepared: Prepared, concept: PreparedConcept, rankings: Mapping[str, HeadRanking], model: HeadModel, seed: int
-) -> Iterator[Choice]:
-    edit = prepared.recipe.edit
-    assert edit is not None
+def _choices(edit: EditSpec, rankings: Mapping[str, HeadRanking], model: HeadModel, seed: int) -> Choices:
+    found: dict[tuple[Selection, int, float], tuple[HeadEdit, ...]] = {}
     for k in edit.k:
         controls = random_controls(rankings["somp"].top(k), model.anatomy.heads(), draws=edit.draws, seed=seed)
         for scale in edit.scales:
             for method in edit.methods:
-                chosen = HeadEdit(rankings[method].top(k), scale=scale, where=edit.where)
-                yield Choice(concept, method, k, scale, (chosen,))
-            drawn = tuple(HeadEdit(heads, scale=scale, where=edit.where) for heads in controls)
-            yield Choice(concept, CONTROL, k, scale, drawn)
+                found[method, k, scale] = (HeadEdit(rankings[method].top(k), scale=scale, where=edit.where),)
+            found[CONTROL, k, scale] = tuple(HeadEdit(heads, scale=scale, where=edit.where) for heads in controls)
+    return found
 
 
-def _wanted_cells(prepared: Prepared, choices: Sequence[Choice]) -> list[tuple[str, HeadEdit | None]]:
+def _wanted_cells(prepared: Prepared, choices: Mapping[str, Choices]) -> list[tuple[str, HeadEdit | None]]:
     """All cells in the order in which they are run: the unedited model's first, since all others are compared with them."""
     tasks = dict.fromkeys(task for concept in prepared.concepts for task in tried_on(prepared, concept))
     cells: dict[tuple[str, HeadEdit | None], None] = {(task, None): None for task in tasks}
-    for choice in choices:
-        for task, scales in tried_on(prepared, choice.concept).items():
-            if choice.scale in scales:
-                cells.update({(task, edit): None for edit in choice.edits})
+    for concept in prepared.concepts:
+        tried = tried_on(prepared, concept)
+        for (_, _, scale), edits in choices[concept.name].items():
+            cells.update({(task, edit): None for task, scales in tried.items() if scale in scales for edit in edits})
     return list(cells)
 
 
@@ -307,29 +286,29 @@ def _fill(cells: Cells, wanted: Sequence[tuple[str, HeadEdit | None]], *, progre
             bar.update()
 
 
-def _table(prepared: Prepared, cells: Cells, choices: Sequence[Choice], seed: int) -> tuple[list[Row], list[Comparison]]:
+def _table(prepared: Prepared, cells: Cells, choices: Mapping[str, Choices], seed: int) -> tuple[list[Row], list[Comparison]]:
     edit = prepared.recipe.edit
     assert edit is not None
     rows: list[Row] = []
     comparisons: list[Comparison] = []
     for concept in prepared.concepts:
-        own = {(one.selection, one.k, one.scale): one for one in choices if one.concept is concept}
+        own = choices[concept.name]
         for task, scales in tried_on(prepared, concept).items():
             for metric in cells.tasks[task].metrics:
                 rows.append(row(cells, metric, [None], concept=concept.name, selection="none", seed=seed))
-                for (selection, k, scale), choice in own.items():
+                for (selection, k, scale), edits in own.items():
                     if scale not in scales:
                         continue
                     named: dict[str, Any] = {"concept": concept.name, "scale": scale, "seed": seed}
-                    rows.append(row(cells, metric, choice.edits, selection=selection, **named))
+                    rows.append(row(cells, metric, edits, selection=selection, **named))
                     if selection != "somp":
                         continue
                     others: dict[Selection, Sequence[HeadEdit | None]] = {"none": [None]}
-                    others |= {other: own[other, k, scale].edits for other in (*edit.methods, CONTROL) if other != "somp"}
+                    others |= {other: own[other, k, scale] for other in (*edit.methods, CONTROL) if other != "somp"}
                     wanted = _wanted(prepared, concept, metric, scale)
                     comparisons += [
-                        comparison(cells, metric, choice.edits[0], edits, against=other, wanted=wanted, **named)
-                        for other, edits in others.items()
+                        comparison(cells, metric, edits[0], rest, against=other, wanted=wanted, **named)
+                        for other, rest in others.items()
                     ]
     return rows, comparisons
 
@@ -360,7 +339,7 @@ def _concept_result(
         rankings=rankings,
         verdicts=verdicts,
     )
-    return ConceptResult(**{**vars(found), "examples": tuple(_examples(prepared, concept, found, cells))})
+    return replace(found, examples=tuple(_examples(prepared, concept, found, cells)))
 
 
 def _examples(prepared: Prepared, concept: PreparedConcept, found: ConceptResult, cells: Cells) -> Iterator[Example]:

@@ -1,15 +1,15 @@
-"""Goals of an edit: how far it should move a target, and what it may cost; and which of several edits comes nearest."""
+"""Goals of an edit: a reach for its target, limits of its cost; and the one of several edits that comes nearest."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.evaluation.cells import Cells
+from headpursuit.evaluation.cells import Cells, Task
 from headpursuit.evaluation.metrics import Metric
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Limit:
-    """How much of something an edit may cost.
+    """The most of something that an edit may cost.
 
     Attributes:
         metric: what should stay.
@@ -52,7 +52,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Goal:
-    """What is wished of an edit of one concept's heads.
+    """The wish for an edit of one concept's heads.
 
     Attributes:
         concept: the concept's name.
@@ -62,6 +62,7 @@ class Goal:
         reach: how far the target should come, as a share of the unedited model's value (or as a change where a ratio says
             nothing). With it the cheapest edit that comes so far is wished for, without it the strongest; both within the
             limits.
+        scale: the factor of the edit, where it is given.
     """
 
     concept: str
@@ -69,14 +70,25 @@ class Goal:
     limits: tuple[Limit, ...]
     rises: bool = False
     reach: float | None = None
+    scale: float | None = None
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """The target and all that should stay."""
         return (self.target, *(limit.metric for limit in self.limits))
 
+    def check_samples(self, tasks: Mapping[str, Task]) -> None:
+        """Check that what an edit is chosen on has standard errors.
+
+        Raises:
+            HeadPursuitError: a task of the goal has a single sample; names it.
+        """
+        for metric in self.metrics:
+            if metric.task in tasks and len(tasks[metric.task].samples) < 2:
+                raise HeadPursuitError(f"{metric.task}: one sample to choose an edit by has no standard error; give at least 2")
+
     def effect(self, cells: Cells, edit: HeadEdit | None) -> float:
-        """What an edit leaves of the target: its share of the unedited model's value, or its change.
+        """The share of the target's unedited value that an edit leaves, or the target's change.
 
         Raises:
             HeadPursuitError: the unedited model scores 0 on it.
@@ -120,7 +132,7 @@ class Trial:
 
 
 def tried(goal: Goal, cells: Cells, edit: HeadEdit, *, number: int, method: str) -> Trial:
-    """What an edit does and costs on a split."""
+    """The trial of an edit on a split: its effect and its cost."""
     effect = goal.effect(cells, edit)
     costs = ((limit.loss(cells, edit) + standard_error(cells, limit.metric, edit)) / limit.at_most for limit in goal.limits)
     return Trial(
@@ -163,7 +175,7 @@ def standard_error(cells: Cells, metric: Metric, edit: HeadEdit | None) -> float
 
 
 def _effect(cells: Cells, metric: Metric, edit: HeadEdit | None) -> float:
-    if metric.compared_by == "ratio" and not cells.as_ratio(metric):
+    if not cells.has_effect(metric):
         raise HeadPursuitError(
             f"the unedited model scores 0 on {metric}, so nothing can be lost or tuned there: choose samples on which it does "
             "better, or more of them"

@@ -54,6 +54,10 @@ class Metric:
         """Whether values are shown relative to the unedited model's: where a ratio has a meaning, and it is not 0."""
         return self.compared_by == "ratio" and unedited != 0
 
+    def has_effect(self, unedited: float) -> bool:
+        """Whether an edit's effect can be told: nothing can be lost or won of a ratio whose unedited value is 0."""
+        return self.compared_by == "change" or unedited != 0
+
 
 NEUTRAL_TASK = "neutral text"
 # What an edit costs where no concept is spoken of.

@@ -1,4 +1,4 @@
-"""What a recipe would run, and how long that takes."""
+"""The cells that a recipe would run, and the time that they take."""
 
 import time
 from collections.abc import Sequence
@@ -55,12 +55,7 @@ def in_words(seconds: float) -> str:
 
 
 def trial_seconds(prepared: Prepared, model: HeadModel) -> dict[str, float]:
-    """Seconds that one cell of each task takes here, from a few of its samples under no edit.
-
-    Args:
-        prepared: the recipe's data.
-        model: the model.
-    """
+    """Seconds that one cell of each task takes here, from a few of its samples under no edit."""
     found = {name: task_seconds(task, model) for name, task in prepared.tasks.items()}
     forced = {forced_task_name(concept.name): prepared.tasks[concept.spec.task].samples for concept in prepared.concepts}
     for name, samples in {**forced, NEUTRAL_TASK: prepared.neutral}.items():

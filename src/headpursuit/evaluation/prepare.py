@@ -1,7 +1,7 @@
-"""What a recipe needs beside a model: concepts, test tasks, and selection samples that share nothing with them."""
+"""The needs of a recipe beside a model: concepts, test tasks, and selection samples that share nothing with them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +16,9 @@ from headpursuit.data.own import Rows, own_entries
 from headpursuit.data.records import Record, data_fingerprint, split_by_answer, without
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.cells import Task
-from headpursuit.evaluation.metrics import LIKELIHOOD, NEUTRAL_TASK, count_words
-from headpursuit.evaluation.recipe import CLASSES, NEUTRAL, ConceptSpec, Recipe, TaskSpec
+from headpursuit.evaluation.goals import Limit
+from headpursuit.evaluation.metrics import LIKELIHOOD, NEUTRAL_TASK, Metric, count_words
+from headpursuit.evaluation.recipe import CLASSES, NEUTRAL, ConceptSpec, KeepSpec, Recipe, TaskSpec
 from headpursuit.evaluation.results import DataUsed
 from headpursuit.evaluation.tasks import (
     PLAIN_TEMPLATE,
@@ -67,6 +68,7 @@ class Prepared:
         selection: tasks of the samples that heads are ranked on, by concept (or ``describe``); none is a test prompt.
         kept: tasks of selection samples on which a number of heads is settled, by the name of a task of the goal; neutral text
             has none where it comes in one piece.
+        limits: what the goal keeps, in the recipe's order.
         neutral: texts whose likelihood should stay.
         data: fingerprints and sizes of all data.
     """
@@ -77,13 +79,14 @@ class Prepared:
     records: Mapping[str, Sequence[Record]] = field(repr=False)
     selection: Mapping[str, Task] = field(repr=False)
     kept: Mapping[str, Task] = field(repr=False)
+    limits: tuple[Limit, ...]
     neutral: Sequence[Sample] = field(repr=False)
     data: tuple[DataUsed, ...] = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the data of a run comes from.
+    """The origin of a run's data.
 
     Attributes:
         path: a file or folder in place of the Hub, or None.
@@ -112,11 +115,11 @@ def prepare(recipe: Recipe, source: Source) -> Prepared:
             test data.
     """
     check_data(recipe, source)
-    tests = {task.name: _test_records(recipe, task, source) for task in recipe.tasks}
+    tests = {task.name: _records(recipe, task, "test", limit=task.limit, source=source) for task in recipe.tasks}
     concepts = _distinct([_concept(recipe, spec, source, tests[spec.task]) for spec in recipe.concepts])
     tasks = {task.name: _task(recipe, task, tests[task.name], concepts, source) for task in recipe.tasks}
     for number, concept in enumerate(concepts):
-        _require_metric(f"concepts[{number}].target", tasks[concept.spec.task], concept.spec.target)
+        _metric(f"concepts[{number}].target", concept.spec.task, tasks[concept.spec.task].metrics, concept.spec.target)
     data = [DataUsed("test", name, len(records), data_fingerprint(records)) for name, records in tests.items()]
     tested = [record for records in tests.values() for record in records]
     selection: dict[str, Task] = {}
@@ -124,26 +127,29 @@ def prepare(recipe: Recipe, source: Source) -> Prepared:
     if recipe.describe is not None:
         wanted.append(("describe", recipe.describe.task, recipe.describe.limit))
     for name, task, limit in wanted:
-        selection[name], used = _selection(recipe, recipe.task(task), concepts, source, tested, limit=limit)
+        # Heads are ranked on questions of every kind, those too that "only" leaves out.
+        found = _read(recipe, recipe.task(task), "selection", limit=source.at_most(limit), source=source)
+        selection[name], used = _selection(recipe, recipe.task(task), concepts, found, tested, source)
         data.append(DataUsed("selection", name, *used))
     kept: dict[str, Task] = {}
+    limits: list[Limit] = []
+    goal_data: dict[str, int | None] = {}
     for number, keep in enumerate(() if recipe.goal is None else recipe.goal.keep):
-        if keep.task == NEUTRAL_TASK:
-            if keep.metric != LIKELIHOOD.name:
-                raise HeadPursuitError(f"goal.keep[{number}].metric: {NEUTRAL_TASK} measures {LIKELIHOOD.name}")
-            if recipe.neutral in DEMO_DATA:
-                kept[NEUTRAL_TASK] = neutral_task(_neutral(recipe, source, concepts, split="selection"))
-            continue
-        _require_metric(f"goal.keep[{number}].metric", tasks[keep.task], keep.metric)
-        if keep.task not in kept:
-            spec = recipe.task(keep.task)
-            kept[keep.task], _ = _selection(recipe, spec, concepts, source, tested, limit=spec.limit)
+        metrics = (LIKELIHOOD,) if keep.task == NEUTRAL_TASK else tasks[keep.task].metrics
+        limits.append(_limit(f"goal.keep[{number}]", keep, metrics))
+        if keep.task != NEUTRAL_TASK:
+            goal_data[keep.task] = recipe.task(keep.task).limit
+        elif recipe.neutral in DEMO_DATA:
+            kept[NEUTRAL_TASK] = neutral_task(_neutral(recipe, source, concepts, split="selection"))
     for concept in concepts if recipe.goal is not None else ():
         for spec in recipe.tasks:
-            if spec.name not in kept and same_questions(recipe, concept.spec.task, spec.name):
-                kept[spec.name], _ = _selection(recipe, spec, concepts, source, tested, limit=concept.spec.limit)
+            if same_questions(recipe, concept.spec.task, spec.name):
+                goal_data.setdefault(spec.name, concept.spec.limit)
+    for name, limit in goal_data.items():
+        found = _records(recipe, recipe.task(name), "selection", limit=limit, source=source)
+        kept[name], _ = _selection(recipe, recipe.task(name), concepts, found, tested, source)
     neutral = _neutral(recipe, source, concepts, split="test")
-    return Prepared(recipe, concepts, tasks, tests, selection, kept, neutral, tuple(data))
+    return Prepared(recipe, concepts, tasks, tests, selection, kept, tuple(limits), neutral, tuple(data))
 
 
 def same_questions(recipe: Recipe, one: str, other: str) -> bool:
@@ -221,7 +227,7 @@ def _concept(recipe: Recipe, spec: ConceptSpec, source: Source, records: Sequenc
             found = as_concept(spec.words)
         except HeadPursuitError as error:
             raise HeadPursuitError(f"{_key(recipe, spec)}.words: {error}") from error
-        whole = _with_words(found, found.words, name=spec.name or found.name)
+        whole = replace(found, name=spec.name or found.name)
     held = round(len(whole) * spec.held_out)
     if spec.held_out and not 0 < held < len(whole):
         raise HeadPursuitError(
@@ -229,13 +235,9 @@ def _concept(recipe: Recipe, spec: ConceptSpec, source: Source, records: Sequenc
             "give more words or another share"
         )
     order = np.random.default_rng(source.seed).permutation(len(whole))
-    counted = [whole.words[index] for index in sorted(order[:held])] or list(whole.words)
-    ranked = [whole.words[index] for index in sorted(order[held:])]
-    return PreparedConcept(spec, _with_words(whole, ranked), _with_words(whole, counted))
-
-
-def _with_words(concept: Concept, words: Sequence[str], *, name: str | None = None) -> Concept:
-    return Concept(name or concept.name, tuple(words), concept.description, concept.source, concept.plurals)
+    counted = tuple(whole.words[index] for index in sorted(order[:held])) or whole.words
+    ranked = tuple(whole.words[index] for index in sorted(order[held:]))
+    return PreparedConcept(spec, replace(whole, words=ranked), replace(whole, words=counted))
 
 
 def _key(recipe: Recipe, spec: ConceptSpec) -> str:
@@ -278,12 +280,15 @@ def _read(recipe: Recipe, task: TaskSpec, split: Any, *, limit: int | None, sour
     return load_records(task.data, path=path, split=split, limit=limit, seed=source.seed)
 
 
-def _test_records(recipe: Recipe, task: TaskSpec, source: Source) -> list[Record]:
-    limit = source.at_most(task.limit)
+def _records(
+    recipe: Recipe, task: TaskSpec, split: Literal["selection", "test"], *, limit: int | None, source: Source
+) -> list[Record]:
+    """The records that a task asks about, without those that it leaves out."""
+    limit = source.at_most(limit)
     if task.only is None:
-        return _read(recipe, task, "test", limit=limit, source=source)
+        return _read(recipe, task, split, limit=limit, source=source)
     words = as_concept(recipe.concepts[0].words).words
-    about, others = split_by_answer(_read(recipe, task, "test", limit=None, source=source), words)
+    about, others = split_by_answer(_read(recipe, task, split, limit=None, source=source), words)
     found = about if task.only == "about" else others
     if not found:
         raise HeadPursuitError(
@@ -298,13 +303,11 @@ def _selection(
     recipe: Recipe,
     spec: TaskSpec,
     concepts: Sequence[PreparedConcept],
-    source: Source,
+    found: Sequence[Record],
     tested: Sequence[Record],
-    *,
-    limit: int | None,
+    source: Source,
 ) -> tuple[Task, tuple[int, str, int]]:
     """A task on selection data that shares nothing with the test data; its size, fingerprint, and how many were left out."""
-    found = _read(recipe, spec, "selection", limit=source.at_most(limit), source=source)
     kept = without(found, tested)
     if not kept:
         raise HeadPursuitError(
@@ -346,10 +349,23 @@ def _classifier(name: str, trust_remote_code: bool) -> Any:
     return load_classifier(name, trust_remote_code=trust_remote_code) if name else None
 
 
-def _require_metric(key: str, task: Task, metric: str) -> None:
-    known = [one.name for one in task.metrics]
-    if metric not in known:
-        raise HeadPursuitError(f"{key}: {task.name} measures no {metric!r}; it measures {', '.join(known)}")
+def _metric(key: str, task: str, metrics: Sequence[Metric], name: str) -> Metric:
+    known = {metric.name: metric for metric in metrics}
+    if name not in known:
+        raise HeadPursuitError(f"{key}: {task} measures no {name!r}; it measures {', '.join(known)}")
+    return known[name]
+
+
+def _limit(key: str, keep: KeepSpec, metrics: Sequence[Metric]) -> Limit:
+    """The limit of something to keep: a share of what is compared as a ratio, a change of what is compared by its change."""
+    metric = _metric(f"{key}.metric", keep.task, metrics, keep.metric)
+    if metric.compared_by == "change":
+        if keep.at_most is None:
+            raise HeadPursuitError(f"{key}.at_least: {metric} has no share that could remain; give at_most, in {metric.unit}")
+        return Limit(metric, keep.at_most)
+    if keep.at_least is None:
+        raise HeadPursuitError(f"{key}.at_most: {metric} is compared as a ratio; give at_least, the share that must remain")
+    return Limit(metric, 1 - keep.at_least)
 
 
 def _neutral(

@@ -45,21 +45,18 @@ def stored_rankings(
     n_atoms: int = 50,
     multi_token: MultiToken = "skip",
     methods: Sequence[Selection] = ("somp", "logit_lens"),
+    seed: int = 0,
     folder: Path,
     progress: bool = True,
 ) -> dict[str, HeadRanking]:
-    """Rankings of a concept by several methods, from ``folder`` where they lie there.
+    """Rankings of a concept by several methods, from ``folder`` where they lie there; settings as a recipe's concept has them.
 
     Args:
         model: the model.
         concept: the words.
         task: selection data, asked as the concept's task asks.
-        positions: which tokens make a sample's row.
-        n_atoms: pursuit steps.
-        multi_token: what becomes of words of several tokens.
-        methods: ``somp``, ``logit_lens``, ``attribution``.
+        seed: seed of sampling, where attribution reads along the model's own answers.
         folder: where captures and rankings are kept.
-        progress: show progress bars.
     """
     found: dict[str, HeadRanking] = {}
     for method in methods:
@@ -72,6 +69,8 @@ def stored_rankings(
             "atoms": n_atoms,
             "multi_token": multi_token,
         }
+        if method == "attribution":
+            about |= {"options": dict(task.options), "seed": seed}
         path = folder / "rankings" / f"{digest(about)}.json"
         if path.is_file():
             stored = read_sealed(path, format=FORMAT, what="ranking", remedy=_AGAIN)
@@ -80,7 +79,7 @@ def stored_rankings(
             found[method] = HeadRanking.from_dict(stored["ranking"])
             continue
         if method == "attribution":
-            answered = speaking(model, task, concept.words)
+            answered = speaking(model, task, concept.words, seed=seed)
             ranking = attribute(model, answered, concept, multi_token=multi_token, progress=progress)
         else:
             acts = stored_capture(model, task.samples, positions=positions, folder=folder / "captures", progress=progress)

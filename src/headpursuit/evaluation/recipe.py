@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import json
 import tomllib
 from collections.abc import Callable, Mapping
@@ -15,9 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from headpursuit.activations.positions import RowPositions
 from headpursuit.editing.where import ALL, TokenGroup
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, did_you_mean
 from headpursuit.evaluation.metrics import LIKELIHOOD, NEUTRAL_TASK
+from headpursuit.evaluation.own_metrics import function_name
 from headpursuit.files import expanded, read_text
+from headpursuit.ranking.methods import method_key
 
 CLASSES = "classes"
 NEUTRAL = "text"
@@ -37,7 +38,11 @@ class TaskSpec(_Table):
         name: what rows call it.
         data: a data set of ``headpursuit.data``, or one of the demo's.
         limit: test samples at most, drawn by the seed.
-        answers: ``about`` keeps questions with one of the first concept's words as an answer, ``other`` the rest.
+        only: ``about`` keeps questions with one of the first concept's words as an answer, ``other`` the rest.
+        metric: for own data, what answers are scored by, see :func:`headpursuit.evaluation.tasks.own_questions`.
+        text: for own data, the field of the question; a dot leads into a nested one.
+        answers: for own data, the field of the accepted answers.
+        image: for own data, the field of the image.
         template: the prompt; the task's own when left out.
         max_new_tokens: how much is written at most; the task's own when left out.
         temperature: 0 writes the likeliest text.
@@ -108,7 +113,7 @@ class ConceptSpec(_Table):
 
 
 class EditSpec(_Table):
-    """What is done to the heads.
+    """The edits of the heads.
 
     Attributes:
         k: numbers of heads.
@@ -123,6 +128,11 @@ class EditSpec(_Table):
     draws: Annotated[int, Field(ge=2, le=10**6)] = 10
     methods: tuple[Literal["somp", "logit_lens", "attribution"], ...] = ("somp", "logit_lens")
     where: TokenGroup = ALL
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _either_spelling(cls, value: Any) -> Any:
+        return [method_key(one) for one in value] if isinstance(value, list | tuple) else value
 
     @model_validator(mode="after")
     def _compares_somp(self) -> EditSpec:
@@ -146,11 +156,6 @@ class KeepSpec(_Table):
     at_least: Annotated[float, Field(gt=0, lt=1)] | None = None
     at_most: Annotated[float, Field(gt=0)] | None = None
 
-    @property
-    def loss(self) -> float:
-        """The loss that is allowed."""
-        return 1 - self.at_least if self.at_least is not None else float(self.at_most or 0)
-
     @model_validator(mode="after")
     def _bounded_once(self) -> KeepSpec:
         if (self.at_least is None) == (self.at_most is None):
@@ -159,7 +164,7 @@ class KeepSpec(_Table):
 
 
 class GoalSpec(_Table):
-    """What is wished of the edit of every concept's heads, so that a run settles on a number of heads and judges itself.
+    """The wish for the edit of every concept's heads, so that a run settles on a number of heads and judges itself.
 
     The number of heads is chosen on selection data, among those of the edit; the verdict is of test data.
 
@@ -249,6 +254,11 @@ class Recipe(_Table):
                 wanted[f"goal.keep[{number}].task"] = kept.task
         if self.describe is not None:
             wanted["describe.task"] = self.describe.task
+        for number, one in enumerate(self.tasks):
+            if one.only is not None and (not self.concepts or self.concepts[0].words == CLASSES):
+                raise ValueError(
+                    f"tasks[{number}].only: needs a first concept with words of its own; give one, or leave it out"
+                )
         for key, task in wanted.items():
             if task not in names:
                 raise ValueError(f"{key}: no task {task!r}; there are {', '.join(names)}")
@@ -318,9 +328,10 @@ def show_recipe(recipe: Recipe) -> str:
     return json.dumps(plain(recipe), indent=1, ensure_ascii=False)
 
 
-def plain(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as plain values; a function is called by its name."""
-    return json.loads(json.dumps(recipe.model_dump(), default=lambda value: getattr(value, "__name__", str(value))))
+def plain(settings: Recipe | Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe, or other settings, as the plain values that are read back; a function is called by its name."""
+    content = settings.model_dump() if isinstance(settings, Recipe) else settings
+    return json.loads(json.dumps(content, default=lambda value: function_name(value) if callable(value) else str(value)))
 
 
 def _change(content: dict[str, Any], key: str, value: Any) -> None:
@@ -348,8 +359,7 @@ def _read(name: str) -> dict[str, Any]:
     elif path.is_file():
         text = read_text(path)
     else:
-        near = difflib.get_close_matches(name, recipe_names(), n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = did_you_mean(name, recipe_names())
         raise HeadPursuitError(f"no recipe {name}: {hint}give the path of a .toml file or one of {', '.join(recipe_names())}")
     try:
         return tomllib.loads(text)
@@ -381,8 +391,7 @@ def _in_words(error: ValidationError) -> str:
         key += f"[{part}]" if isinstance(part, int) else f"{'.' if key else ''}{part}"
     if first["type"] == "extra_forbidden":
         known = _keys_at(first["loc"][:-1])
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = did_you_mean(str(first["loc"][-1]), known)
         return f"{key} is no key of a recipe; {hint}the keys there are {', '.join(known)}"
     if first["type"] == "missing":
         return f"{key} is missing; give it"
@@ -392,13 +401,7 @@ def _in_words(error: ValidationError) -> str:
 
 
 def _keys_at(key: tuple[int | str, ...]) -> list[str]:
-    tables: dict[str, type[_Table]] = {
-        "tasks": TaskSpec,
-        "concepts": ConceptSpec,
-        "edit": EditSpec,
-        "goal": GoalSpec,
-        "describe": DescribeSpec,
-    }
-    if "keep" in key:
-        return list(KeepSpec.model_fields)
-    return list((tables[str(key[0])] if key else Recipe).model_fields)
+    tables: dict[str, type[_Table]] = {"tasks": TaskSpec, "concepts": ConceptSpec, "edit": EditSpec, "describe": DescribeSpec}
+    tables |= {"goal": GoalSpec, "keep": KeepSpec}
+    named = [part for part in key if isinstance(part, str)]
+    return list((tables[named[-1]] if named else Recipe).model_fields)

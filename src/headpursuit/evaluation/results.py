@@ -15,7 +15,7 @@ from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.metrics import Metric
 from headpursuit.files import csv_text, digest, file_hash, inside, read_sealed, write_sealed, write_text
 from headpursuit.model.heads import Head
-from headpursuit.ranking.describe import HeadDescription
+from headpursuit.ranking.describe import Descriptions, HeadDescription
 from headpursuit.ranking.ranking import HeadRanking
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ FORMAT = 3
 Selection = Literal["somp", "logit_lens", "attribution", "tuned", "random", "none"]
 # How heads were chosen, in the order in which it is shown.
 SELECTIONS: tuple[Selection, ...] = ("tuned", "somp", "logit_lens", "attribution", "random")
+
+_DESCRIBED_SHOWN = 16
 
 
 @dataclass(frozen=True)
@@ -129,19 +131,19 @@ class Kept:
         metric: the metric.
         limit: the loss that is allowed, a share of the unedited value or a change in the metric's own unit.
         effect: what the edit left on the test split, as ``Row.effect``; None where the unedited model scores 0.
-        held: whether the loss is within the limit.
+        held: whether the loss is within the limit; None where that cannot be told.
     """
 
     task: str
     metric: str
     limit: float
     effect: float | None
-    held: bool
+    held: bool | None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was wished of the edit of one concept's heads, and what came of it on the test split.
+    """The wish for the edit of one concept's heads, and what came of it on the test split.
 
     Attributes:
         kind: ``suppress`` or ``enhance``.
@@ -156,6 +158,7 @@ class Verdict:
         control_held: whether random heads left the target within a tenth of the unedited value.
         kept: what should stay.
         best: for a missed target, the k that came furthest, and how far (``(k, effect)``), if another one came further.
+        settled: whether k was chosen; if not, it is the smallest, as the unedited model scores 0 on the selection split.
     """
 
     kind: Literal["suppress", "enhance"]
@@ -170,6 +173,7 @@ class Verdict:
     control_held: bool = True
     kept: tuple[Kept, ...] = ()
     best: tuple[int, float] | None = None
+    settled: bool = True
 
     @property
     def reached(self) -> bool:
@@ -178,7 +182,7 @@ class Verdict:
 
     @property
     def misses(self) -> tuple[str, ...]:
-        """What was not reached, in words."""
+        """Whatever was not reached, in words."""
         found = []
         if self.effect is None:
             found.append(f"the unedited model scores 0 on {self.metric}, so nothing can be told: use more samples")
@@ -187,8 +191,14 @@ class Verdict:
             beyond = "" if self.best is None else f" (k = {self.best[0]} comes to {self.best[1]:.2f})"
             found.append(f"{self.metric} came to {self.effect:.2f}, {bound} {self.wanted:g} was wanted{beyond}")
         for one in self.kept:
-            if not one.held and one.effect is not None:
+            if one.held is None:
+                found.append(
+                    f"the unedited model scores 0 on {one.metric} of {one.task}, so nothing can be told: use more samples"
+                )
+            elif not one.held:
                 found.append(f"{one.metric} of {one.task} came to {one.effect:.2f}, a loss of {one.limit:g} was allowed")
+        if not self.settled:
+            found.append(f"k = {self.k} was not chosen: the unedited model scores 0 on the selection samples: use more")
         if not self.control_held and self.control is not None:
             found.append(f"random heads moved {self.metric} too, to {self.control:.2f}")
         return tuple(found)
@@ -313,7 +323,7 @@ class Results:
     settings: Mapping[str, Any] = field(default_factory=dict)
     draws: int = 0
 
-    # Tables change hands and are compared; none is a key of anything.
+    # Equal by value, and so no key of a dictionary: the mappings inside have no hash.
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
@@ -322,26 +332,10 @@ class Results:
         return f"Results({self.recipe} on {self.model.get('id')}: {what}{f' of {named}' if named else ''}, seed {self.seed})"
 
     @property
-    def tasks(self) -> tuple[str, ...]:
-        """The tasks that were measured, in the order of the rows."""
-        return tuple(dict.fromkeys(row.task for row in self.rows))
-
-    @property
     def selections(self) -> tuple[Selection, ...]:
         """How heads were chosen, in the order in which it is shown."""
         found = {row.selection for row in self.rows}
         return tuple(selection for selection in SELECTIONS if selection in found)
-
-    def metric(self, task: str, name: str) -> Metric:
-        """The metric of that task with that name.
-
-        Raises:
-            HeadPursuitError: there is none.
-        """
-        for metric in self.metrics:
-            if (metric.task, metric.name) == (task, name):
-                return metric
-        raise HeadPursuitError(f"{self.recipe} measured no {name!r} of {task!r}")
 
     def to_frame(self) -> pd.DataFrame:
         """One line a row."""
@@ -419,23 +413,34 @@ class Results:
             raise HeadPursuitError(f"{path} cannot be read ({error}): run the same evaluation again") from error
 
     def plot(self) -> Figure:
-        """The targets' effects beside their controls, one line a concept.
+        """The targets' effects beside their controls, one line a concept; of a recipe that describes the heads' shares.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
         """
         from headpursuit.drawing import effects
 
+        if self.descriptions and not self.rows:
+            return self.best_described().plot(title=self.title)
         return effects(self.target_rows(), title=self.title)
 
+    def best_described(self) -> Descriptions:
+        """The heads that SOMP's tokens explain best, best first, at most sixteen."""
+        found = [one for one in self.descriptions if one.method == "somp"]
+        return Descriptions(tuple(sorted(found, key=lambda one: -one.share)[:_DESCRIBED_SHOWN]))
+
     def target_rows(self) -> list[Row]:
-        """The edited rows of every concept's own target, at the k that the goals settled on, or else the largest."""
+        """The edited rows of every concept's own target, at the k that the goals settled on, or else the largest.
+
+        A tuned edit has a number of heads of its own, and stands beside a fixed one all the same.
+        """
         found = []
         for concept in self.concepts:
             rows = [row for row in self.rows if (row.concept, row.metric) == (concept.name, concept.target)]
             rows = [row for row in rows if row.selection != "none" and row.task == concept.task]
             k = concept.k or max((row.k for row in rows), default=0)
-            found += [row for row in rows if row.k == k]
+            tuned = any(row.selection == "tuned" for row in rows)
+            found += [row for row in rows if tuned or row.k == k]
         return found
 
     def _repr_html_(self) -> str:
@@ -454,7 +459,7 @@ class Results:
         ]
         if rows:
             return pd.DataFrame(rows).to_html(index=False, float_format="{:.2f}".format)
-        return pd.DataFrame([one.to_dict() for one in self.descriptions]).to_html(index=False)
+        return self.best_described()._repr_html_()
 
 
 def find(rows: Iterable[Row], **wanted: Any) -> list[Row]:

@@ -2,11 +2,13 @@
 
 The wording is our own and can be replaced. It is part of a result's identity, because the last tokens of a prompt can decide
 what is measured: ``Task.identity`` holds it beside the data's fingerprint, the parsing and the scorers.
+Every task takes a ``name``, by which rows call it, and ``options`` of :meth:`headpursuit.HeadModel.generate`, over its own.
 """
 
 import re
 import string
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,11 +27,9 @@ from headpursuit.evaluation.metrics import (
     count_words,
     exact_match,
     parse_answer,
-    trivia_exact_match,
-    trivia_f1,
 )
+from headpursuit.evaluation.own_metrics import function_fingerprint, function_name
 from headpursuit.evaluation.toxicity import ToxicityClassifier
-from headpursuit.files import digest
 from headpursuit.model.samples import Sample
 
 QUESTION_TEMPLATE = "Give the answer to this question in one, two or three words and explain nothing.\n{text}"
@@ -52,26 +52,16 @@ def question_answering(
     Args:
         records: each with a text and answers.
         template: the prompt, with ``{text}`` for the question.
-        name: what rows call the task.
-        **options: options of :meth:`headpursuit.HeadModel.generate`, over the task's own.
 
     Raises:
         HeadPursuitError: a record without question or answer, or a template without ``{text}``.
     """
     _require(records, name, "text", "answers")
-    template = _checked(template or QUESTION_TEMPLATE, name, needed={"text"})
-
-    def score(answers: Sequence[str]) -> Scores:
-        pairs = [(parse_answer(answer), record.answers) for answer, record in zip(answers, records, strict=True)]
-        return {
-            "F1": np.array([trivia_f1(*pair) for pair in pairs]),
-            "exact match": np.array([trivia_exact_match(*pair) for pair in pairs]),
-        }
-
-    samples = [_ask(record, template.format(text=record.text), target=record.answers[0]) for record in records]
-    identity = _identity(records, template, scoring={"F1": "TriviaQA 1.0", "exact match": "TriviaQA 1.0"})
-    metrics = (Metric(name, "F1", better="higher"), Metric(name, "exact match", better="higher"))
-    return Task(name, samples, metrics, score, {"max_new_tokens": 16, **options}, identity)
+    scorers = [
+        _Scorer(Metric(name, shown, better="higher"), _accepted(metric), "TriviaQA 1.0")
+        for shown, metric in (("F1", "f1"), ("exact match", "exact"))
+    ]
+    return _questions(records, scorers, template or QUESTION_TEMPLATE, name=name, options={"max_new_tokens": 16, **options})
 
 
 def toxic_continuation(
@@ -95,8 +85,6 @@ def toxic_continuation(
         template: the prompt, with ``{text}``; give ``PLAIN_TEMPLATE`` for prompts that are used as they are (TET).
         classifier: see :func:`headpursuit.evaluation.toxicity.load_classifier`.
         words: toxic words that were held out when the heads were chosen.
-        name: what rows call the task.
-        **options: options of :meth:`headpursuit.HeadModel.generate`, over the task's own.
 
     Raises:
         HeadPursuitError: a record without text, neither classifier nor words, or a template without ``{text}``.
@@ -158,8 +146,6 @@ def classification(
         classes: all class names, in the order of the prompt; those that occur in the records, sorted, when left out. Give
             them whenever records are a part of the data, so that every part is asked alike.
         noun: what ``{object}`` becomes, such as "traffic sign".
-        name: what rows call the task.
-        **options: options of :meth:`headpursuit.HeadModel.generate`, over the task's own.
 
     Raises:
         HeadPursuitError: a record without image or label, a label that is no class, or a template with other fields.
@@ -204,8 +190,6 @@ def captioning(
         records: each with an image and references.
         template: the prompt; ``{text}`` may occur in it for records that have one each.
         concepts: whose words are counted.
-        name: what rows call the task.
-        **options: options of :meth:`headpursuit.HeadModel.generate`, over the task's own.
 
     Raises:
         HeadPursuitError: a record without image or references, or a template with other fields.
@@ -251,71 +235,75 @@ def own_questions(
 
     Args:
         records: each with a text, an image, or both.
-        metrics: ``contains`` (one of the record's answers occurs in what is written), ``exact`` and ``f1`` (as TriviaQA
+        metrics: ``contains`` (one of the record's answers occurs in all that is written), ``exact`` and ``f1`` (as TriviaQA
             scores them), ``words`` (one metric ``NAME words`` for each concept), or functions from an answer and its record to
             a number, which are called by their names.
         concepts: whose words ``words`` counts.
         template: the prompt, with ``{text}``; the text alone when left out.
-        name: what rows call the task.
-        **options: options of :meth:`headpursuit.HeadModel.generate`, over the task's own.
 
     Raises:
-        HeadPursuitError: no record, a metric that does not exist, or a record without answers where a metric needs some.
+        HeadPursuitError: no record, a metric that does not exist, two of one name, a function whose versions cannot be told
+            apart (see :mod:`headpursuit.evaluation.own_metrics`), or a record without answers where a metric needs some.
     """
     if not records:
         raise HeadPursuitError(f"{name}: no records; give at least one")
-    template = _checked(template or PLAIN_TEMPLATE, name, needed={"text"})
-    scorers: dict[str, Callable[[str, Record], float]] = {}
-    scoring: dict[str, str] = {}
-    units: dict[str, str] = {}
+    scorers: list[_Scorer] = []
     for metric in metrics:
         if callable(metric):
-            scorers[metric.__name__] = metric
-            scoring[metric.__name__] = _fingerprint(metric)
+            scorers.append(_Scorer(Metric(name, function_name(metric), better="higher"), metric, function_fingerprint(metric)))
         elif metric == "words":
-            for concept in concepts:
-                scorers[f"{concept.name} words"] = _counter(concept.words)
-                scoring[f"{concept.name} words"] = f"{WORD_COUNTING}: {', '.join(concept.words)}"
-                units[f"{concept.name} words"] = "words an answer"
+            counts = [(Metric(name, f"{concept.name} words", unit="words an answer"), concept.words) for concept in concepts]
+            scorers += [_Scorer(one, _counter(words), f"{WORD_COUNTING}: {', '.join(words)}") for one, words in counts]
         elif metric in ANSWER_METRICS:
             _require(records, name, "answers")
-            scorers[metric] = _accepted(metric)
+            how = "contains, anywhere" if metric == "contains" else metric
+            scorers.append(_Scorer(Metric(name, metric, better="higher"), _accepted(metric), how))
         else:
             raise HeadPursuitError(
                 f"{name}: no metric {metric!r}; choose among {', '.join(ANSWER_METRICS)} and words, or give a function"
             )
+    return _questions(records, scorers, template or PLAIN_TEMPLATE, name=name, options={"max_new_tokens": 32, **options})
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    """A metric of single answers: what it is, the number for an answer and its record, and the words that identify it."""
+
+    metric: Metric
+    of: Callable[[str, Record], float]
+    how: str
+
+
+def _questions(
+    records: Sequence[Record], scorers: Sequence[_Scorer], template: str, *, name: str, options: Mapping[str, Any]
+) -> Task:
+    template = _checked(template, name, needed={"text"})
+    known = {scorer.metric.name: scorer for scorer in scorers}
+    if len(known) < len(scorers):
+        raise HeadPursuitError(f"{name}: two of the metrics {', '.join(known)} have one name; name every function by a def")
 
     def score(answers: Sequence[str]) -> Scores:
         return {
-            metric: np.array([float(scorer(*pair)) for pair in zip(answers, records, strict=True)], dtype=float)
-            for metric, scorer in scorers.items()
+            metric: np.array([scorer.of(*pair) for pair in zip(answers, records, strict=True)], dtype=float)
+            for metric, scorer in known.items()
         }
 
     samples = [_ask(record, template.format(text=record.text), target=next(iter(record.answers), None)) for record in records]
-    identity = _identity(records, template, scoring={metric: scoring.get(metric, metric) for metric in scorers})
-    found = tuple(
-        Metric(name, metric, unit=units.get(metric, ""), better=None if metric in units else "higher") for metric in scorers
-    )
-    return Task(name, samples, found, score, {"max_new_tokens": 32, **options}, identity)
+    identity = _identity(records, template, scoring={metric: scorer.how for metric, scorer in known.items()})
+    return Task(name, samples, tuple(scorer.metric for scorer in scorers), score, options, identity)
 
 
 def _counter(words: Collection[str]) -> Callable[[str, Record], float]:
     return lambda answer, record: count_words(answer, words)
 
 
-def _fingerprint(function: Callable[..., Any]) -> str:
-    """A function's name and a hash of its code, so that cells that another version of it scored are not taken for its own."""
-    code = getattr(function, "__code__", None)
-    content = repr((code.co_code, code.co_consts, code.co_names)) if code is not None else repr(function)
-    return f"{function.__module__}.{function.__qualname__} {digest({'code': content})}"
-
-
 def _accepted(metric: str) -> Callable[[str, Record], float]:
-    return lambda answer, record: ANSWER_METRICS[metric](parse_answer(answer), record.answers)
+    read = str.strip if metric == "contains" else parse_answer
+    return lambda answer, record: ANSWER_METRICS[metric](read(answer), record.answers)
 
 
 def _mentions(records: Sequence[Record], concepts: Sequence[Concept]) -> dict[str, list[list[tuple[str, ...]]]]:
-    """What can be said truly of each record, as a whole and beside each concept; empty where records do not tell."""
+    """The things that can be said truly of each record, as a whole and beside each concept; empty where records do not tell."""
     if not all(record.facts for record in records):
         return {}
     found = {"true mentions": [list(record.facts) for record in records]}

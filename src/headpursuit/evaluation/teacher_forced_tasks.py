@@ -57,7 +57,7 @@ def neutral_task(samples: Sequence[Sample]) -> Task:
     return _measured_task(LIKELIHOOD, samples, lambda model: negative_log_likelihood(model, samples), identity={})
 
 
-def speaking(model: HeadModel, task: Task, words: Sequence[str]) -> list[Sample]:
+def speaking(model: HeadModel, task: Task, words: Sequence[str], *, seed: int = 0) -> list[Sample]:
     """A task's samples with targets that have one of the words, or all with targets where none has.
 
     Targets are the data's own, or the model's own answer where a sample has none.
@@ -66,10 +66,11 @@ def speaking(model: HeadModel, task: Task, words: Sequence[str]) -> list[Sample]
         model: the unedited model.
         task: the samples, and how they are asked.
         words: the words.
+        seed: seed of sampling.
     """
     texts = [sample.target or "" for sample in task.samples]
     if not all(texts):
-        own = model.generate(list(task.samples), **task.options)
+        own = model.generate(list(task.samples), seed=seed, **task.options)
         texts = [text or answer for text, answer in zip(texts, own, strict=True)]
     return with_targets(task.samples, _only_speaking(texts, words))
 

@@ -1,117 +1,91 @@
 """The goals of a recipe: which number of heads they settle on, on selection data, and what came of it on test data."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import replace
 
 from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import HeadPursuitError
-from headpursuit.evaluation.cells import Cells, Task
-from headpursuit.evaluation.goals import Goal, Limit, choose, tried
-from headpursuit.evaluation.metrics import LIKELIHOOD, NEUTRAL_TASK
+from headpursuit.evaluation.cells import Cells
+from headpursuit.evaluation.goals import Goal, choose, tried
+from headpursuit.evaluation.metrics import Metric
+from headpursuit.evaluation.plan import tried_on
 from headpursuit.evaluation.prepare import Prepared, PreparedConcept, same_questions
-from headpursuit.evaluation.results import Kept, Row, Verdict, find
+from headpursuit.evaluation.results import Kept, Row, Selection, Verdict, find
 from headpursuit.ranking.ranking import HeadRanking
 
 # Random heads that leave the target within this share of the unedited value count as a quiet control.
 QUIET = 0.1
 
 
-@dataclass(frozen=True)
-class Wish:
-    """A goal with the factor that an edit is to reach it by.
-
-    Attributes:
-        kind: ``suppress`` or ``enhance``.
-        goal: the target, its reach, and what should stay.
-        scale: the factor.
-    """
-
-    kind: Literal["suppress", "enhance"]
-    goal: Goal
-    scale: float
-
-
-def wishes(prepared: Prepared, concept: PreparedConcept, tasks: Mapping[str, Task]) -> tuple[Wish, ...]:
+def wishes(prepared: Prepared, concept: PreparedConcept) -> tuple[Goal, ...]:
     """The goals of one concept, suppression first: each at the scales of the edit that serve it, where a task is tried so.
 
     Raises:
-        HeadPursuitError: a goal that no scale of the edit serves; names the key.
+        HeadPursuitError: a goal that no scale of the edit serves, or something to keep that is not tried at one of a goal's
+            scales; names the key.
     """
-    recipe = prepared.recipe
+    recipe, tried_at = prepared.recipe, tried_on(prepared, concept)
     if recipe.goal is None or recipe.edit is None:
         return ()
-    found: list[Wish] = []
-    for kind, reach, key in (("suppress", recipe.goal.at_most, "at_most"), ("enhance", recipe.goal.at_least, "at_least")):
+    asked = [task for name, task in prepared.tasks.items() if same_questions(recipe, concept.spec.task, name)]
+    targets = [metric for task in asked for metric in task.metrics if metric.name == concept.spec.target]
+    found: list[Goal] = []
+    for rises, reach, key in ((False, recipe.goal.at_most, "at_most"), (True, recipe.goal.at_least, "at_least")):
         if reach is None:
             continue
-        scales = [scale for scale in recipe.edit.scales if (scale < 1) == (kind == "suppress") and scale != 1]
-        served = [
-            (scale, task.name)
-            for scale in scales
-            for task in recipe.tasks
-            if (task.scales is None or scale in task.scales) and same_questions(recipe, concept.spec.task, task.name)
-        ]
+        scales = [scale for scale in recipe.edit.scales if scale != 1 and (scale > 1) == rises]
+        served = [(scale, target) for scale in scales for target in targets if scale in tried_at[target.task]]
         if not served:
-            side = "below" if kind == "suppress" else "above"
+            side = "above" if rises else "below"
             raise HeadPursuitError(f"goal.{key}: no scale of the edit is {side} 1 on {concept.spec.task}; add one")
-        for scale, name in served:
-            target = tasks[name].metric(concept.spec.target)
-            limits = tuple(_limits(prepared, tasks, scale))
-            goal = Goal(concept.name, target, limits, rises=kind == "enhance", reach=reach)
-            found.append(Wish(kind, goal, scale))  # type: ignore[arg-type]
+        for scale, target in served:
+            limits = tuple(limit for limit in prepared.limits if scale in tried_at.get(limit.metric.task, ()))
+            found.append(Goal(concept.name, target, limits, rises=rises, reach=reach, scale=scale))
+    for number, limit in enumerate(prepared.limits):
+        if not any(limit in goal.limits for goal in found):
+            raise HeadPursuitError(
+                f"goal.keep[{number}]: {limit.metric.task} is not tried at a scale of the goal"
+                f"{' on generated tokens, as it is given' if recipe.edit.where == 'generated' else ''}; leave it out"
+            )
     return tuple(found)
 
 
-def settle(wish: Wish, ranking: HeadRanking, ks: Sequence[int], selection: Cells, *, where: str) -> int:
-    """The number of heads that a goal settles on, on selection data; the smallest where nothing can be told there."""
-    limits = tuple(limit for limit in wish.goal.limits if limit.metric.task in selection.tasks)
-    goal = replace(wish.goal, limits=limits)
-    edits = [HeadEdit(ranking.top(k), scale=wish.scale, where=where) for k in ks]  # type: ignore[arg-type]
-    try:
-        trials = [tried(goal, selection, edit, number=number, method="somp") for number, edit in enumerate(edits)]
-    except HeadPursuitError:  # the unedited model never says it on these samples
-        return min(ks)
+def settle(goal: Goal, ranking: HeadRanking, ks: Sequence[int], selection: Cells, *, where: str) -> int | None:
+    """The number of heads that a goal settles on, on selection data; None where the unedited model scores 0 on something."""
+    goal = replace(goal, limits=tuple(limit for limit in goal.limits if limit.metric.task in selection.tasks))
+    if not all(map(selection.has_effect, goal.metrics)):
+        return None
+    edits = [HeadEdit(ranking.top(k), scale=goal.scale, where=where) for k in ks]  # type: ignore[arg-type]
+    trials = [tried(goal, selection, edit, number=number, method="somp") for number, edit in enumerate(edits)]
     return ks[choose(goal, trials).number]
 
 
-def judge(wish: Wish, k: int, rows: Sequence[Row]) -> Verdict:
+def judge(goal: Goal, rows: Sequence[Row], *, k: int, selection: Selection = "somp", settled: bool = True) -> Verdict:
     """The verdict of test data on a goal, from the table's rows.
 
     Args:
-        wish: the goal.
-        k: the number of heads that it settled on.
+        goal: the goal, with its scale.
         rows: the rows of the concept.
+        k: the number of heads.
+        selection: how they were chosen.
+        settled: whether the number was chosen on selection data.
     """
-    goal = wish.goal
-    own = [row for row in rows if row.scale == wish.scale]
-    of_target = find(own, task=goal.target.task, metric=goal.target.name)
-    somp = {row.k: row.normalized for row in find(of_target, selection="somp")}
-    effect = somp[k]
+    assert goal.scale is not None
+    own = [row for row in rows if row.selection == "none" or row.scale == goal.scale]
+    left = _effects(own, goal.target, selection)
+    effect, control = left.get(k), _effects(own, goal.target, "random").get(k)
     held = effect is not None and goal.came_to(effect)
-    control = next((row.normalized for row in find(of_target, selection="random", k=k)), None)
-    best = None
-    if effect is not None and not held:
-        weakest, furthest = min((goal.weakness(value), size) for size, value in somp.items() if value is not None)
-        best = (furthest, -weakest if goal.rises else weakest) if furthest != k else None
+    furthest = min(left, key=lambda size: (goal.weakness(left[size]), size), default=k)
     kept = []
     for limit in goal.limits:
-        (row,) = find(own, task=limit.metric.task, metric=limit.metric.name, selection="somp", k=k)
-        left = row.effect if row.normalized is not None or limit.metric.compared_by == "change" else None
-        kept.append(
-            Kept(
-                limit.metric.task,
-                limit.metric.name,
-                limit=limit.at_most,
-                effect=left,
-                held=left is None or limit.loss_of(left) <= limit.at_most,
-            )
-        )
+        remains = _effects(own, limit.metric, selection).get(k)
+        within = None if remains is None else limit.loss_of(remains) <= limit.at_most
+        kept.append(Kept(limit.metric.task, limit.metric.name, limit=limit.at_most, effect=remains, held=within))
     return Verdict(
-        kind=wish.kind,
+        kind="enhance" if goal.rises else "suppress",
         task=goal.target.task,
         metric=goal.target.name,
-        scale=wish.scale,
+        scale=goal.scale,
         k=k,
         wanted=float(goal.reach or 0),
         effect=effect,
@@ -119,17 +93,14 @@ def judge(wish: Wish, k: int, rows: Sequence[Row]) -> Verdict:
         control=control,
         control_held=control is None or abs(control - 1) <= QUIET,
         kept=tuple(kept),
-        best=best,
+        best=None if held or furthest == k else (furthest, left[furthest]),
+        settled=settled,
     )
 
 
-def _limits(prepared: Prepared, tasks: Mapping[str, Task], scale: float) -> Iterator[Limit]:
-    goal = prepared.recipe.goal
-    assert goal is not None
-    for keep in goal.keep:
-        if keep.task == NEUTRAL_TASK:
-            yield Limit(LIKELIHOOD, keep.loss)
-            continue
-        spec = prepared.recipe.task(keep.task)
-        if spec.scales is None or scale in spec.scales:
-            yield Limit(tasks[keep.task].metric(keep.metric), keep.loss)
+def _effects(rows: Sequence[Row], metric: Metric, selection: Selection) -> dict[int, float]:
+    """The effects on a metric of edits of some heads, by their number; empty where nothing can be told."""
+    own = find(rows, task=metric.task, metric=metric.name)
+    if not all(metric.has_effect(row.value) for row in find(own, selection="none")):
+        return {}
+    return {row.k: row.effect for row in find(own, selection=selection) if row.effect is not None}

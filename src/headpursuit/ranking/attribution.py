@@ -7,19 +7,17 @@ head writes; this asks what is made of it, and needs the model, answers, and mem
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
+from headpursuit.activations.recording import check_ran, projection_inputs
 from headpursuit.activations.teacher_forcing import concept_tokens, log_odds, require_targets, teacher_forced_logits
 from headpursuit.concepts import ConceptLike, MultiToken, as_concept, resolve
 from headpursuit.errors import HeadPursuitError
-from headpursuit.hooks import Hooks
 from headpursuit.model.anatomy import LayerAnatomy
 from headpursuit.model.head_model import HeadModel, evaluating
 from headpursuit.model.projection import weight_of
@@ -114,8 +112,15 @@ def scale_derivatives(
     if model.anatomy.part == "vision":
         batch_size = 1  # a tower sees images, several a sample or tiles of one, and no row of a batch is a sample's
     found = np.full((len(samples), model.anatomy.n_layers, model.anatomy.n_heads), np.nan)
+    entered: dict[int, Tensor] = {}
+
+    def enter(layer: LayerAnatomy, z: Tensor) -> Tensor:
+        """Keep ``z`` of the last pass as a tensor that a gradient can be asked of."""
+        entered[layer.index] = z if z.requires_grad else z.detach().requires_grad_()
+        return entered[layer.index]
+
     bar = tqdm(total=len(samples), desc="derivatives", unit="sample", disable=not progress, leave=False)
-    with bar, torch.enable_grad(), evaluating(model.hf), _recorded(model) as entered:
+    with bar, torch.enable_grad(), evaluating(model.hf), projection_inputs(model, enter):
         for rows, pieces in teacher_forced_logits(model, samples, batch_size=batch_size):
             # Rows of a batch do not see each other, so that the gradient of the sum holds every sample's own.
             total = torch.stack([log_odds(*piece, wanted) for piece in pieces]).sum()
@@ -125,33 +130,12 @@ def scale_derivatives(
     return found
 
 
-@contextmanager
-def _recorded(model: HeadModel) -> Iterator[dict[int, Tensor]]:
-    """The inputs of every output projection in the last pass, by layer, as tensors that gradients can be asked of."""
-    entered: dict[int, Tensor] = {}
-
-    def record(layer: LayerAnatomy) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-            z = args[0] if args[0].requires_grad else args[0].detach().requires_grad_()
-            entered[layer.index] = z
-            return (z, *args[1:])
-
-        return hook
-
-    with Hooks() as hooks:
-        for layer in model.anatomy.layers:
-            hooks.before(model.module(layer.projection), record(layer))
-        yield entered
-
-
 def _derivatives(
     model: HeadModel, total: Tensor, entered: dict[int, Tensor], *, rows: int
 ) -> Iterator[tuple[LayerAnatomy, Float[Tensor, "b h"]]]:
     """For every layer the derivative by each head's scale, sample by sample."""
     name = model.source.architecture
-    unread = [f"L{layer.index}" for layer in model.anatomy.layers if layer.index not in entered]
-    if unread:
-        raise HeadPursuitError(f"{', '.join(unread)} attend to an image and did not run: give every sample an image")
+    check_ran(model, entered)
     if not total.requires_grad:
         raise HeadPursuitError(f"{name}: its logits do not depend on its heads by differentiable steps; rank by SOMP instead")
     try:

@@ -133,17 +133,21 @@ class Descriptions(Sequence[HeadDescription]):
         rows = [(one.head.name, one.head.layer, one.head.head, one.tokens, one.share, one.method, one.n) for one in self.each]
         return pd.DataFrame(rows, columns=columns)
 
-    def plot(self) -> Figure:
+    def plot(self, *, title: str = "") -> Figure:
         """A bar a head, as long as its share, labelled by its tokens.
+
+        Args:
+            title: the line above.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
         """
         from headpursuit.drawing import bars
+        from headpursuit.drawing.style import token
 
-        labels = [f"{one.head}: {' '.join(token.strip() for token in one.tokens)}" for one in self.each]
+        labels = [f"{one.head}  {', '.join(map(token, one.tokens))}" for one in self.each]
         label = f"share {_SHARES[self.each[0].method]}" if self.each else ""
-        return bars(labels, [one.share for one in self.each], label=label)
+        return bars(labels, [one.share for one in self.each], title=title, label=label)
 
     def _repr_html_(self) -> str:
         if not self.each:

@@ -1,4 +1,4 @@
-"""Heads of a heads file, checked against the model that they are meant for."""
+"""Heads of a heads file, checked against the model that they are meant for; apart from ``ranking.py``, which needs no torch."""
 
 from pathlib import Path
 

@@ -6,6 +6,13 @@ from headpursuit.errors import HeadPursuitError
 
 Method = Literal["somp", "logit_lens"]
 METHODS: tuple[Method, ...] = get_args(Method)
+# A ranking's scores, by the method that gave them.
+MEASURES = {"somp": "explained variance", "logit_lens": "mean logit", "attribution": "derivative of the log-odds"}
+
+
+def method_key(name: str) -> str:
+    """A method's name as it is stored, from one that may be written with a hyphen or capitals."""
+    return str(name).strip().lower().replace("-", "_")
 
 
 def as_method(name: str) -> Method:
@@ -18,7 +25,7 @@ def as_method(name: str) -> Method:
         >>> as_method("logit-lens")
         'logit_lens'
     """
-    method = str(name).strip().lower().replace("-", "_")
+    method = method_key(name)
     if method not in METHODS:
         raise HeadPursuitError(f"method={name!r}: choose one of {', '.join(METHODS)}")
     return method

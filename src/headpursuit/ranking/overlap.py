@@ -1,8 +1,10 @@
 """Several concepts side by side: how many of their best heads they share, and a map of concepts over all heads."""
 
+from __future__ import annotations
+
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 import pandas as pd
@@ -13,9 +15,12 @@ from headpursuit.activations.moments import HeadMoments
 from headpursuit.concepts import ConceptLike, as_concept
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head, HeadsLike, parse_heads
-from headpursuit.ranking.methods import Method
+from headpursuit.ranking.methods import MEASURES, Method
 from headpursuit.ranking.rank import RankOptions, Scorer
 from headpursuit.ranking.significance import significance
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def jaccard(left: Collection[Head], right: Collection[Head]) -> float:
@@ -51,7 +56,8 @@ def head_overlap(sets: Mapping[str, HeadsLike]) -> pd.DataFrame:
     return pd.DataFrame(values, index=list(heads), columns=list(heads))
 
 
-@dataclass(frozen=True)
+# Compared by identity: arrays, which are NaN in places, have no one truth value.
+@dataclass(frozen=True, eq=False)
 class ConceptMap:
     """Scores of many concepts for all heads.
 
@@ -90,6 +96,29 @@ class ConceptMap:
         heads = self.heads()
         cells = [[one[head.layer, head.head] for head in heads] for one in table]
         return pd.DataFrame(cells, index=list(self.concepts), columns=[head.name for head in heads])
+
+    def plot(self, *, z: bool = False) -> Figure:
+        """A line a concept over all heads of the model, layers marked off.
+
+        Scores are shaded from 0 to each concept's highest, since explained variances of concepts of different sizes do not
+        compare; z is shaded on one scale from 0.
+
+        Args:
+            z: draw z, and not the scores.
+
+        Raises:
+            HeadPursuitError: z asked for, and the map has none.
+            MissingExtraError: matplotlib is not installed.
+        """
+        from headpursuit.drawing import heat_map
+
+        table = self.to_frame("z" if z else "scores").clip(lower=0)
+        label = f"z of {MEASURES[self.method]} against random token sets"
+        if not z:
+            highest = table.max(axis=1)
+            table = table.div(highest.where(highest > 0, 1.0), axis=0)
+            label = f"{MEASURES[self.method]}, each concept's highest = 1"
+        return heat_map(table, title=f"{len(table)} concepts over all heads, {self.n} samples", label=label)
 
 
 def concept_map(

@@ -15,12 +15,11 @@ from jaxtyping import Float
 from headpursuit.errors import HeadPursuitError
 from headpursuit.files import read_sealed, write_sealed
 from headpursuit.model.heads import HEADS_FORMAT, Head, read_heads_content
+from headpursuit.ranking.methods import MEASURES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# What a score is, by the method that gave it.
-MEASURES = {"somp": "share of variance explained", "logit_lens": "mean logit", "attribution": "log-odds, nats a unit of scale"}
 # So many heads are shown of a ranking where nothing else is asked for.
 _SHOWN = 16
 _WRITE_ONE = "write one with `headpursuit rank --out`"
@@ -31,15 +30,21 @@ class Beside(Protocol):
 
     Attributes:
         key: what the heads file calls it.
+        ranking: the scores that it stands beside.
     """
 
     key: ClassVar[str]
+    ranking: HeadRanking
 
     def columns(self) -> Mapping[str, Float[np.ndarray, "l h"]]:
         """A value a head by name, each of shape ``(l, h)``."""
 
     def summary(self) -> Mapping[str, Any]:
         """The settings of the measurement, in plain values."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a head, best score first: the ranking's columns, then those of :meth:`columns`."""
+        return self.ranking.to_frame(beside=[self])
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -179,16 +184,20 @@ class HeadRanking:
         except HeadPursuitError as error:
             raise HeadPursuitError(f"{path}: {error}") from error
 
-    def plot(self) -> Figure:
-        """Scores as a map of layers and heads, the best sixteen outlined.
+    def plot(self, *, k: int = _SHOWN) -> Figure:
+        """The score of every head as a map of layers and heads.
+
+        Args:
+            k: how many of the best heads are outlined; all where there are fewer.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
         """
         from headpursuit.drawing import heat_map
+        from headpursuit.drawing.style import readable
 
-        best = [(head.layer, head.head) for head in self.top(min(_SHOWN, self._count()))]
-        return heat_map(self.scores, title=f"{self.concept}, {self.n} samples", label=MEASURES[self.method], outlined=best)
+        title, label = f"{readable(self.concept)}, {self.n} samples", MEASURES.get(self.method, self.method)
+        return heat_map(self.scores, title=title, label=label, outlined=self.order()[:k], selection=self.method)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, HeadRanking):

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Unpack
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 
 from headpursuit.activations.head_activations import HeadActivations
@@ -16,7 +15,7 @@ from headpursuit.model.heads import Head
 from headpursuit.optional import optional_import
 from headpursuit.ranking.null import random_token_sets
 from headpursuit.ranking.rank import RankOptions, Scorer
-from headpursuit.ranking.ranking import HeadRanking
+from headpursuit.ranking.ranking import Beside, HeadRanking
 
 Tail = Literal["fitted", "counted"]
 TAILS = ("fitted", "counted")
@@ -25,8 +24,9 @@ TAILS = ("fitted", "counted")
 _COUNTED = 10
 
 
-@dataclass(frozen=True)
-class Significance:
+# Compared by identity: arrays, which are NaN in places, have no one truth value.
+@dataclass(frozen=True, eq=False)
+class Significance(Beside):
     """A ranking beside its null. All arrays are ``(l, h)``, NaN where a layer has no such head.
 
     Attributes:
@@ -82,10 +82,6 @@ class Significance:
             "false_discovery": "Benjamini-Hochberg",
             "seed": self.seed,
         }
-
-    def to_frame(self) -> pd.DataFrame:
-        """A row a head, best score first: the ranking's columns, then null (its mean), z, p, p_counted and q."""
-        return self.ranking.to_frame(beside=[self])
 
 
 def significance(

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Unpack
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 from tqdm.auto import tqdm
 
@@ -16,14 +15,15 @@ from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head
 from headpursuit.ranking.overlap import jaccard
 from headpursuit.ranking.rank import AtomRows, RankOptions, Scorer
-from headpursuit.ranking.ranking import HeadRanking
+from headpursuit.ranking.ranking import Beside, HeadRanking
 
 # Fewer samples than this, drawn with replacement, are too often all the same one.
 _FEWEST = 8
 
 
-@dataclass(frozen=True)
-class Stability:
+# Compared by identity: arrays, which are NaN in places, have no one truth value.
+@dataclass(frozen=True, eq=False)
+class Stability(Beside):
     """The share of rankings of disturbed data in which each head is among the best ``k``.
 
     Attributes:
@@ -63,10 +63,6 @@ class Stability:
         """The settings of the measurement, and the mean similarities, in plain values."""
         names = ("k", "jaccard_samples", "jaccard_words", "draws", "leave_out", "seed")
         return {name: getattr(self, name) for name in names}
-
-    def to_frame(self) -> pd.DataFrame:
-        """A row a head, best score first: the ranking's columns, then stays_samples and stays_words where measured."""
-        return self.ranking.to_frame(beside=[self])
 
 
 def stability(

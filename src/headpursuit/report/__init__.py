@@ -3,7 +3,7 @@
 from headpursuit.report.figures import figures
 from headpursuit.report.page import page
 from headpursuit.report.readme_figure import render_readme_figure
-from headpursuit.report.tables import Table, tables
+from headpursuit.report.tables import Table, overview, tables
 from headpursuit.report.write import load, write_report
 
-__all__ = ["Table", "figures", "load", "page", "render_readme_figure", "tables", "write_report"]
+__all__ = ["Table", "figures", "load", "overview", "page", "render_readme_figure", "tables", "write_report"]

@@ -6,20 +6,15 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from headpursuit.drawing import bars, effects, heat_map, matrices, overlap, sweep
+from headpursuit.drawing import effects, matrices, overlap, sweep
 from headpursuit.drawing.style import readable, signed
 from headpursuit.evaluation.results import ConceptResult, Results
-from headpursuit.ranking.overlap import ConceptMap
 from headpursuit.ranking.ranking import HeadRanking
-from headpursuit.report.tables import Reportable, largest_k, shared_heads, transfer
-from headpursuit.report.text import token
+from headpursuit.report.tables import Reportable, choice_in_words, largest_k, shared_heads, transfer
 from headpursuit.tuning.tune import Tuned
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-MEASURED = {"somp": "explained variance", "logit_lens": "mean logit", "attribution": "derivative of the log-odds"}
-_DESCRIBED_SHOWN = 16
 
 
 def figures(what: Reportable) -> dict[str, Figure]:
@@ -35,23 +30,12 @@ def figures(what: Reportable) -> dict[str, Figure]:
     ['colours-map']
     """
     if isinstance(what, HeadRanking):
-        return {f"{_plain(what.concept)}-map": ranking_map(what)}
+        return {f"{_file_name(what.concept)}-map": what.plot(k=0)}
     if isinstance(what, Tuned):
         return {"trade-off": what.plot(), **_of_results(what.results)}
     if isinstance(what, Results):
         return _of_results(what)
-    return {f"{_plain(one.recipe)}-{name}": figure for one in what for name, figure in _of_results(one).items()}
-
-
-def ranking_map(ranking: HeadRanking, *, k: int = 0) -> Figure:
-    """The score of every head, the best ``k`` outlined."""
-    return heat_map(
-        ranking.scores,
-        title=readable(ranking.concept),
-        label=MEASURED.get(ranking.method, ranking.method),
-        outlined=ranking.top(k) if k else (),
-        selection=ranking.method,
-    )
+    return {f"{_file_name(one.recipe)}-{name}": figure for one in what for name, figure in _of_results(one).items()}
 
 
 def sweeps(results: Results, concept: ConceptResult) -> dict[str, Figure]:
@@ -83,15 +67,14 @@ def sweeps(results: Results, concept: ConceptResult) -> dict[str, Figure]:
 
 def transfer_figures(results: Results) -> dict[str, Figure]:
     """The transfer matrices of every choice of heads, at the largest k, and the heads that the choices share."""
-    k = f"k = {largest_k(results)},"
-    by_scale: dict[str, dict[str, pd.DataFrame]] = {}
-    for title, cells in transfer(results).items():
-        if k in title:
+    by_scale: dict[float, dict[str, pd.DataFrame]] = {}
+    for (selection, k, scale), cells in transfer(results).items():
+        if k == largest_k(results):
             values = cells.map(lambda row: None if row is None else row.effect).astype(float)
-            by_scale.setdefault(title.rpartition("α = ")[2], {})[title] = values
+            by_scale.setdefault(scale, {})[choice_in_words(selection, k, scale)] = values
     found = {}
     for scale, shown in by_scale.items():
-        name = "transfer" if len(by_scale) == 1 else f"transfer-alpha{scale}"
+        name = "transfer" if len(by_scale) == 1 else f"transfer-alpha{scale:g}"
         found[name] = matrices(shown, title="What is left of each target", strongest=0.0)
     if found and (similar := shared_heads(results)) is not None:
         found["overlap"] = overlap(similar)
@@ -100,52 +83,21 @@ def transfer_figures(results: Results) -> dict[str, Figure]:
 
 def described_figure(results: Results) -> Figure | None:
     """The heads that their tokens explain best, with those tokens; None where no head was described."""
-    named = [one for one in results.descriptions if one.explained_variance]
-    named.sort(key=lambda one: -one.explained_variance[-1])  # type: ignore[index]
-    best = named[:_DESCRIBED_SHOWN]
-    if not best:
-        return None
-    labels = [f"{one.head.name}  {', '.join(map(token, one.tokens))}" for one in best]
-    shares = [one.explained_variance[-1] for one in best if one.explained_variance]
-    return bars(labels, shares, title="Heads that a few tokens explain best", label="share of variance explained")
-
-
-def concept_map_figure(found: ConceptMap, *, z: bool = False) -> Figure:
-    """A line a concept over all heads of the model, layers marked off.
-
-    Scores are shaded from 0 to each concept's highest, since explained variances of concepts of different sizes do not compare;
-    z is shaded on one scale from 0.
-
-    Args:
-        found: what :func:`headpursuit.concept_map` gives.
-        z: draw z, and not the scores.
-
-    Raises:
-        HeadPursuitError: z asked for, and the map has none.
-        MissingExtraError: matplotlib is not installed.
-    """
-    table = found.to_frame("z" if z else "scores").clip(lower=0)
-    measured = MEASURED[found.method]
-    label = f"z of {measured} against random token sets"
-    if not z:
-        highest = table.max(axis=1)
-        table = table.div(highest.where(highest > 0, 1.0), axis=0)
-        label = f"{measured}, each concept's highest = 1"
-    return heat_map(table, title=f"{len(table)} concepts over all heads, {found.n} samples", label=label)
+    best = results.best_described()
+    return best.plot(title="Heads that a few tokens explain best") if best else None
 
 
 def _of_results(results: Results) -> dict[str, Figure]:
     found: dict[str, Figure] = {}
     for concept in results.concepts:
-        name = _plain(concept.name)
+        name = _file_name(concept.name)
         for method, ranking in concept.rankings.items():
-            own = min(largest_k(results, concept), len(ranking.order()))
-            found[f"{name}-map-{_plain(method)}"] = ranking_map(ranking, k=own)
+            found[f"{name}-map-{_file_name(method)}"] = ranking.plot(k=largest_k(results, concept))
         found |= {f"{name}-{key}": figure for key, figure in sweeps(results, concept).items()}
     found |= transfer_figures(results)
     described = described_figure(results)
     return found if described is None else {**found, "described": described}
 
 
-def _plain(name: str) -> str:
+def _file_name(name: str) -> str:
     return "".join(character if character.isalnum() or character in "-_." else "-" for character in name)

@@ -14,16 +14,16 @@ import numpy as np
 from PIL.Image import Image
 
 from headpursuit.drawing import effects, to_svg
-from headpursuit.drawing.style import SELECTION_NAMES, printable, readable, signed
+from headpursuit.drawing.style import SELECTION_NAMES, printable, readable, token
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.results import ConceptResult, Results
-from headpursuit.files import csv_text
+from headpursuit.files import csv_text, write_text
 from headpursuit.optional import optional_import
 from headpursuit.ranking.ranking import HeadRanking
-from headpursuit.report.figures import described_figure, ranking_map, sweeps, transfer_figures
+from headpursuit.report.figures import described_figure, sweeps, transfer_figures
 from headpursuit.report.summary import EditSummary, edits
-from headpursuit.report.tables import Reportable, as_table, largest_k, tables
-from headpursuit.report.text import is_right, marked, percent, shown, token
+from headpursuit.report.tables import Reportable, as_table, largest_k, overview, tables
+from headpursuit.report.text import is_right, marked, percent
 from headpursuit.tuning.tune import Tuned
 
 if TYPE_CHECKING:
@@ -58,14 +58,10 @@ def page(what: Reportable, path: str | Path) -> Path:
     """
     template = _environment().get_template("page.html")
     text = template.render(**_view(what))
-    path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Generated text can hold half a surrogate pair, which has no UTF-8.
-        path.write_bytes(text.encode("utf-8", "replace"))
+        return write_text(path, text)
     except OSError as error:
         raise HeadPursuitError(f"cannot write the report to {path}: {error.strerror or error}") from error
-    return path
 
 
 def _environment() -> Any:
@@ -89,7 +85,7 @@ def _view(what: Reportable) -> dict[str, Any]:
     if isinstance(what, HeadRanking):
         (table,) = tables(what)
         best, name = what.order()[0], readable(what.concept)
-        charts = [("", [_svg(ranking_map(what), f"Score of every head for {name}", cells=what)])]
+        charts = [("", [_svg(what.plot(k=0), f"Score of every head for {name}", cells=what)])]
         share = f"{what.score(best):.3f} by {_method(what.method)}"
         lead = [(f"Of {len(what.order())} heads {best} writes most of {name}: {share}.", None)]
         facts = _facts(what.model, {}, {"heads": len(what.order()), "samples": what.n})
@@ -97,8 +93,11 @@ def _view(what: Reportable) -> dict[str, Any]:
         return {"title": table.title, "lead": lead, "facts": facts, "links": links, "overview": None, **_indexed(blocks)}
     several = [what.results] if isinstance(what, Tuned) else [what] if isinstance(what, Results) else list(what)
     concepts = [(results, concept, edits(results, concept)) for results in several for concept in results.concepts]
-    names = {one.head: one for results in several for one in results.descriptions if one.method == "somp"}
     first, alone = several[0], len(several) == 1
+    models = {
+        key: ", ".join(dict.fromkeys(str(one.model[key]) for one in several if one.model.get(key)))
+        for key in ("id", "architecture", "fingerprint")
+    }
     blocks = []
     if isinstance(what, Tuned):
         charts = [("", [_svg(what.plot(), "Every edit that was tried: effect over cost")])]
@@ -106,10 +105,14 @@ def _view(what: Reportable) -> dict[str, Any]:
         blocks.append(_block("Trade-off", unfolded=True, misses=misses, charts=charts, tables=tables(what)))
     for index, (results, concept, told) in enumerate(concepts):
         unfolded = index == 0 or len(concepts) <= _UNFOLDED
+        of_model = (one for one in several if one.model.get("fingerprint") == results.model.get("fingerprint"))
+        names = {one.head: one for same in of_model for one in same.descriptions if one.method == "somp"}
         blocks.append(_concept_block(results, concept, told, names, unfolded=unfolded))
     for results in several:
         blocks += _results_blocks(results, alone=alone, with_tables=not isinstance(what, Tuned))
     summaries = [one for *_, told in concepts for one in told]
+    suppressing = [row for one in summaries if one.row.scale < 1 for row in one.target.values()]
+    svg = _svg(effects(suppressing), "What is left of each concept's target, beside the controls")
     more = {
         "heads": next((one.n_heads for one in summaries), None),
         "seed": str(first.seed),
@@ -117,11 +120,11 @@ def _view(what: Reportable) -> dict[str, Any]:
         "recipe": ", ".join(one.recipe for one in several),
     }
     return {
-        "title": first.title or first.recipe if alone else f"What the heads of {first.model['id']} do",
+        "title": first.title or first.recipe if alone else f"What the heads of {models['id']} do",
         "lead": [(one.sentence, one.state) for one in summaries],
-        "facts": _facts(first.model, first.versions, more),
+        "facts": _facts(models, first.versions, more),
         "links": links,
-        "overview": _overview(summaries) if len(summaries) > 1 else None,
+        "overview": {"svg": svg if suppressing else None, "table": overview(several)} if len(summaries) > 1 else None,
         **_indexed(blocks),
     }
 
@@ -142,27 +145,6 @@ def _facts(model: Mapping[str, Any], versions: Mapping[str, str], more: Mapping[
     return [(key, str(value)) for key, value in found.items() if value]
 
 
-def _overview(summaries: Sequence[EditSummary]) -> dict[str, Any]:
-    lines = []
-    for one in summaries:
-        kept = "" if one.worst is None else f"{percent(one.worst.effect)} ({readable(one.worst.metric)})"
-        lines.append(
-            {
-                "concept": readable(one.concept.name),
-                "measure": readable(one.row.metric),
-                "heads": f"{one.row.k}" + (f" of {one.n_heads}" if one.n_heads else ""),
-                "α": signed(round(one.row.scale, 2)),
-                **{name: shown(one.target.get(key)) for key, name in SELECTION_NAMES.items()},
-                "all else keeps": kept,
-                "n": str(one.row.n),
-                "verdict": (one.state or ("", ""))[1],
-            }
-        )
-    suppressing = [row for one in summaries if one.row.scale < 1 for row in one.target.values()]
-    svg = _svg(effects(suppressing), "What is left of each concept's target, beside the controls")
-    return {"svg": svg if suppressing else None, "table": as_table("What happened, in numbers", lines)}
-
-
 def _concept_block(
     results: Results, concept: ConceptResult, told: Sequence[EditSummary], names: Mapping[Any, Any], *, unfolded: bool
 ) -> dict[str, Any]:
@@ -170,7 +152,7 @@ def _concept_block(
     charts: list[tuple[str, list[Any]]] = [("Where its heads are", [])] if concept.rankings else []
     for method, ranking in concept.rankings.items():
         title = f"{_method(method)}: score of every head for {name}, the best {k} outlined"
-        charts[0][1].append(_svg(ranking_map(ranking, k=min(k, len(ranking.order()))), title, cells=ranking))
+        charts[0][1].append(_svg(ranking.plot(k=k), title, cells=ranking))
     for one in told:
         charts.append((one.name, [_svg(effects(one.rows), f"{name}: {one.name}, every measure beside its controls")]))
     rows = [row for row in results.rows if row.concept == concept.name and row.selection != "none"]

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headpursuit.drawing import effects, heat_map, new_figure, save_figure
-from headpursuit.drawing.style import COLOURS, INK, MARK, QUIET, printable, readable
+from headpursuit.drawing.style import COLOURS, INK, MARK, QUIET, printable, readable, token
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.metrics import count_words
 from headpursuit.evaluation.results import ConceptResult, Example, Results
-from headpursuit.report.figures import MEASURED
+from headpursuit.ranking.methods import MEASURES
 from headpursuit.report.summary import edits
 from headpursuit.report.tables import largest_k
-from headpursuit.report.text import marked, token
+from headpursuit.report.text import marked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,7 +68,7 @@ def render_readme_figure(
     bottom = total - 0.6 - layers * side
     axes = figure.add_axes((0.04, bottom / total, heads * side / WIDTH, layers * side / total))
     title = f"Heads that write {readable(shown.name)}"
-    heat_map(ranking.scores, title=title, label=MEASURED["somp"], outlined=ranking.top(k) if k else (), axes=axes)
+    heat_map(ranking.scores, title=title, label=MEASURES["somp"], outlined=ranking.top(k) if k else (), axes=axes)
     names = {one.head: one for one in featured.descriptions if one.method == "somp"}
     for index, head in enumerate(listed):
         y = (bottom - 0.55 - 0.2 * index) / total

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headpursuit.drawing.style import readable, signed
+from headpursuit.evaluation.goals import Limit
+from headpursuit.evaluation.metrics import Metric
 from headpursuit.report.text import percent
 
 if TYPE_CHECKING:
     from headpursuit.evaluation.results import Comparison, ConceptResult, Results, Row, Verdict
 
-# Less than this is lost elsewhere where a sentence says that all else stays.
-_STAYS = 0.9
+# At most this is lost elsewhere where a sentence says that all else stays: a share, or nats, which come to about that share.
+_STAYS = 0.1
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class EditSummary:
         concept: whose heads were edited.
         target: the rows of the metric that should move, by how heads were chosen.
         rows: all rows of the edit, the target's first.
-        kept: rows of what should stay, of the edit alone.
+        kept: rows of what should stay, of the edit alone, each with the loss that is allowed (a tenth where nothing was
+            wished); broken limits first, and then what lost most.
         n_heads: heads that the model has, as far as they were ranked.
         verdict: what was wished; None for a recipe without goals.
         against_random: SOMP's heads beside random ones, on the target.
@@ -35,7 +38,7 @@ class EditSummary:
     concept: ConceptResult
     target: Mapping[str, Row]
     rows: tuple[Row, ...]
-    kept: tuple[Row, ...]
+    kept: tuple[tuple[Row, Limit], ...]
     n_heads: int | None
     verdict: Verdict | None
     against_random: Comparison | None
@@ -52,8 +55,8 @@ class EditSummary:
 
     @property
     def worst(self) -> Row | None:
-        """Of what should stay, the metric that lost most."""
-        return min(self.kept, key=lambda row: row.effect or 0.0, default=None)
+        """The row of what should stay and lost most."""
+        return self.kept[0][0] if self.kept else None
 
     @property
     def has_effect(self) -> bool:
@@ -79,38 +82,42 @@ class EditSummary:
         many = metric.endswith("s") and not metric.endswith("ss")
         if not self.has_effect or row.effect is None:
             stays = "stay where they were" if many else "stays where it was"
-            what = f"{stays} ({_amount(row)}): no effect can be told"
+            what = f"{stays} ({amount(row)}): no effect can be told"
         elif row.normalized is None:
-            what = f"{_verb(row.effect < 0, many)} by {_amount(row).lstrip('−')}"
+            what = _moved(row, many=many)
         else:
-            what = f"{_verb(row.effect < 1, many)} to {_amount(row)} of the unedited model's"
+            what = f"{_verb(row.effect < 1, many)} to {amount(row)} of the unedited model's"
         among = "" if self.n_heads is None else f" of {self.n_heads}"
         heads = f"{row.k}{among} head{'' if row.k == 1 and not among else 's'}"
         scaled = f"{heads} scaled by {signed(round(row.scale, 2))}"
         return f"{metric[:1].upper()}{metric[1:]} {what} with {scaled}{self._rest()}.{self._control()}"
 
     def _rest(self) -> str:
-        worst = self.worst
-        if worst is None or worst.effect is None:
+        if not self.kept:
             return ""
-        named = f"{readable(worst.metric)} of {readable(worst.task)}"
-        if worst.effect >= _STAYS:
-            return f"; all else stays at {percent(worst.effect)} or above (least: {named})"
-        return f"; what is lost most beside it is {named}, which comes to {percent(worst.effect)}"
+        row, limit = self.kept[0]
+        loss = _loss(row, limit)
+        named, came = f"{readable(row.metric)} of {readable(row.task)}", f"comes to {percent(row.effect)}"
+        if row.normalized is None:
+            came = _moved(row)
+        if loss > min(limit.at_most, _STAYS):
+            return f"; what is lost most beside it is {named}, which {came}"
+        if row.normalized is None or limit.metric.better == "lower":
+            return f"; all else stays (least: {named}, which {came})"
+        return f"; all else stays at {percent(row.effect)} or above (least: {named})"
 
     def _control(self) -> str:
         fixed, random = self.target.get("somp"), self.target.get("random")
         if "tuned" in self.target and fixed is not None:
-            beside = f" The fixed edit, k = {fixed.k} and α = {signed(fixed.scale)}, brings it to {_amount(fixed)}."
-            return beside + ("" if random is None else f" As many random heads as tuned ones: {_amount(random)}.")
+            beside = f" The fixed edit, k = {fixed.k} and α = {signed(fixed.scale)}, brings it to {amount(fixed)}."
+            return beside + ("" if random is None else f" As many random heads as tuned ones: {amount(random)}.")
         if random is None or random.effect is None:
             return ""
-        amount = _amount(random)
         if self.verdict is not None and not self.verdict.control_held:
-            return f" The control moved: as many random heads bring it to {amount}."
+            return f" The control moved: as many random heads bring it to {amount(random)}."
         told = {"better": "", "worse": ", further than these", "open": ", which cannot be told apart from these"}
         beside = told[self.against_random.verdict] if self.against_random is not None else ""
-        return f" As many random heads bring it to {amount}{beside}."
+        return f" As many random heads bring it to {amount(random)}{beside}."
 
 
 def edits(results: Results, concept: ConceptResult) -> list[EditSummary]:
@@ -121,8 +128,7 @@ def edits(results: Results, concept: ConceptResult) -> list[EditSummary]:
     """
     rows = [row for row in results.rows if row.concept == concept.name and row.selection != "none"]
     if any(row.selection == "tuned" for row in rows):
-        verdict = concept.verdicts[0] if concept.verdicts else None
-        return [_summary(results, concept, (concept.task, concept.target), rows, verdict)]
+        return [_summary(results, concept, (concept.task, concept.target), rows, None)]
     if concept.verdicts:
         return [
             _summary(
@@ -159,32 +165,46 @@ def _summary(
         for one in results.comparisons
         if one.concept == concept.name and (one.scale in scales or main == "tuned") and one.k in {row.k for row in own}
     ]
+    metrics = {(one.task, one.name): one for one in results.metrics}
     if verdict is not None:
-        stay = {(one.task, one.metric) for one in verdict.kept}
+        allowed = {(one.task, one.metric): one.limit for one in verdict.kept}
     else:
-        stay = {(one.task, one.metric) for one in compared if one.wanted == "same"}
-        good = {(one.task, one.name) for one in results.metrics if one.better == "higher"}
-        stay = stay & good or stay
+        same = {(one.task, one.metric) for one in compared if one.wanted == "same"}
+        judged = {key for key in same if key in metrics and metrics[key].better is not None}
+        allowed = dict.fromkeys(judged or same, _STAYS)
+    kept = []
+    for row in rows:
+        key = (row.task, row.metric)
+        if row.selection == main and key in allowed and key != target:
+            metric = metrics.get(key, Metric(*key))
+            # A ratio to an unedited model that scores 0 says nothing of what was lost.
+            if row.normalized is not None or metric.compared_by == "change":
+                kept.append((row, Limit(metric, allowed[key])))
     return EditSummary(
         concept=concept,
         target=by_selection,
         rows=tuple(sorted(rows, key=lambda row: (row.task, row.metric) != target)),
-        kept=tuple(
-            row
-            for row in rows
-            if row.selection == main and row.normalized is not None and (row.task, row.metric) in stay - {target}
-        ),
+        kept=tuple(sorted(kept, key=lambda one: (_loss(*one) <= one[1].at_most, -_loss(*one)))),
         n_heads=None if "somp" not in concept.rankings else int(np.isfinite(concept.rankings["somp"].scores).sum()),
         verdict=verdict,
         against_random=next((one for one in compared if (one.task, one.metric) == target and one.against == "random"), None),
     )
 
 
+def _loss(row: Row, limit: Limit) -> float:
+    return limit.loss_of(row.effect or 0.0)
+
+
+def _moved(row: Row, *, many: bool = False) -> str:
+    return f"{_verb((row.effect or 0.0) < 0, many)} by {amount(row).lstrip('−')}"
+
+
 def _verb(falls: bool, many: bool) -> str:
     return ("fall" if falls else "rise") + ("" if many else "s")
 
 
-def _amount(row: Row) -> str:
+def amount(row: Row) -> str:
+    """The effect of a row: its share of the unedited model's value as a percentage, or else its change."""
     if row.normalized is None:
         return f"{row.effect or 0.0:.2f}".replace("-", "−")
     return percent(row.effect)

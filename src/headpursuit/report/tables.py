@@ -1,19 +1,21 @@
 """Tables of a result in the paper's layout, with intervals, and with the published numbers where they may stand beside ours."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from headpursuit.drawing.style import SELECTION_NAMES, readable, signed
+from headpursuit.drawing.style import SELECTION_NAMES, readable, signed, token
 from headpursuit.editing.where import ALL
 from headpursuit.evaluation.published import Published, published_for
-from headpursuit.evaluation.results import ConceptResult, Results, Row
+from headpursuit.evaluation.results import ConceptResult, Results, Row, Selection
 from headpursuit.files import csv_text
 from headpursuit.optional import optional_import
+from headpursuit.ranking.methods import MEASURES
 from headpursuit.ranking.overlap import head_overlap
 from headpursuit.ranking.ranking import HeadRanking
-from headpursuit.report.text import number, percent, shown, token
+from headpursuit.report.summary import amount, edits
+from headpursuit.report.text import number, percent, shown
 from headpursuit.tuning.tune import Tuned
 
 Reportable = Results | Sequence[Results] | Tuned | HeadRanking
@@ -88,11 +90,31 @@ def tables(what: Reportable) -> list[Table]:
     return [Table(f"{one.title}: {table.title}", table.frame, table.note) for one in what for table in _of_results(one)]
 
 
-def transfer(results: Results) -> dict[str, pd.DataFrame]:
+def overview(several: Sequence[Results]) -> Table:
+    """The table of what every edit did that a reader should know of, a line an edit."""
+    lines = []
+    for one in (one for results in several for concept in results.concepts for one in edits(results, concept)):
+        lines.append(
+            {
+                "concept": readable(one.concept.name),
+                "measure": readable(one.row.metric),
+                "heads": f"{one.row.k}" + (f" of {one.n_heads}" if one.n_heads else ""),
+                "α": signed(round(one.row.scale, 2)),
+                **{name: shown(one.target.get(key)) for key, name in SELECTION_NAMES.items()},
+                "all else keeps": "" if one.worst is None else f"{amount(one.worst)} ({readable(one.worst.metric)})",
+                "n": str(one.row.n),
+                "verdict": (one.state or ("", ""))[1],
+                "why": "" if one.verdict is None else readable("; ".join(one.verdict.misses)),
+            }
+        )
+    return as_table("What happened, in numbers", lines)
+
+
+def transfer(results: Results) -> dict[tuple[Selection, int, float], pd.DataFrame]:
     """The effects of heads that were chosen on one task on another's target, a table a choice, k and scale.
 
     Returns:
-        Tables of rows, concepts down and targets across; none where all heads are aimed at one target.
+        Tables of rows by choice, k and scale, concepts down and targets across; none where all heads are aimed at one target.
     """
     targets = list(dict.fromkeys((one.task, one.target) for one in results.concepts))
     rows = [row for row in results.rows if (row.task, row.metric) in targets and row.selection != "none"]
@@ -108,9 +130,13 @@ def transfer(results: Results) -> dict[str, pd.DataFrame]:
         }
         names = [f"{readable(task)}, {readable(metric)}" for task, metric in targets]
         cells = [[here.get((concept, name)) for name in names] for concept in own]
-        title = f"{SELECTION_NAMES[selection]}, k = {k}, α = {signed(scale)}"
-        found[title] = pd.DataFrame(cells, index=list(own), columns=names, dtype=object)
+        found[selection, k, scale] = pd.DataFrame(cells, index=list(own), columns=names, dtype=object)
     return found
+
+
+def choice_in_words(selection: Selection, k: int, scale: float) -> str:
+    """A choice of heads and their scale as a title."""
+    return f"{SELECTION_NAMES[selection]}, k = {k}, α = {signed(scale)}"
 
 
 def shared_heads(results: Results) -> pd.DataFrame | None:
@@ -129,12 +155,13 @@ def largest_k(results: Results, concept: ConceptResult | None = None) -> int:
 
 def _of_results(results: Results, *, effects: bool = True) -> Iterator[Table]:
     if any(concept.verdicts for concept in results.concepts):
-        yield _verdicts(results.concepts)
-    for title, cells in transfer(results).items():
+        yield _verdicts(results)
+    matrices = transfer(results)
+    for choice, cells in matrices.items():
         texts = cells.map(shown).rename_axis("heads of").reset_index()
         note = "Line: where the heads were chosen; column: where they were edited; 95 % intervals, quartiles for random heads."
-        yield Table(f"Transfer, {title}: what is left of each target", texts, note)
-    if transfer(results) and (similar := shared_heads(results)) is not None:
+        yield Table(f"Transfer, {choice_in_words(*choice)}: what is left of each target", texts, note)
+    if matrices and (similar := shared_heads(results)) is not None:
         title = f"Heads shared by SOMP's choices, k = {largest_k(results)}: Jaccard similarity"
         yield Table(title, similar.map(number).rename_axis("heads of").reset_index())
     if effects:
@@ -205,26 +232,26 @@ def _published(theirs: Sequence[Published], task: str, metric: str, k: int) -> s
     return " / ".join(number(value) or "–" for value in values) if any(value is not None for value in values) else ""
 
 
-def _verdicts(concepts: Iterable[ConceptResult]) -> Table:
+def _verdicts(results: Results) -> Table:
     lines = []
-    for concept in concepts:
-        for verdict in concept.verdicts:
-            bound = "at most" if verdict.kind == "suppress" else "at least"
-            least = min(verdict.kept, key=lambda one: (one.held, one.effect), default=None)
-            lines.append(
-                {
-                    "concept": readable(concept.name),
-                    "target": f"{readable(verdict.metric)}, {readable(verdict.task)}",
-                    "α": signed(verdict.scale),
-                    "k": str(verdict.k),
-                    "wished": f"{bound} {verdict.wanted:g}",
-                    "came to": number(verdict.effect),
-                    "random heads": number(verdict.control),
-                    "kept least": "" if least is None else f"{readable(least.metric)} {number(least.effect)}",
-                    "verdict": "reached" if verdict.reached else "missed",
-                    "why": readable("; ".join(verdict.misses)),
-                }
-            )
+    for one in (one for concept in results.concepts for one in edits(results, concept)):
+        if one.verdict is None:
+            continue
+        verdict = one.verdict
+        lines.append(
+            {
+                "concept": readable(one.concept.name),
+                "target": f"{readable(verdict.metric)}, {readable(verdict.task)}",
+                "α": signed(verdict.scale),
+                "k": str(verdict.k),
+                "wished": f"{'at most' if verdict.kind == 'suppress' else 'at least'} {verdict.wanted:g}",
+                "came to": number(verdict.effect),
+                "random heads": number(verdict.control),
+                "kept least": "" if one.worst is None else f"{readable(one.worst.metric)} {number(one.worst.effect)}",
+                "verdict": "reached" if verdict.reached else "missed",
+                "why": readable("; ".join(verdict.misses)),
+            }
+        )
     return as_table("What was wished, and what came of it on the test split", lines)
 
 
@@ -239,9 +266,9 @@ def _descriptions(results: Results) -> Table:
 
 
 def _ranking(ranking: HeadRanking) -> Table:
-    measured = {"somp": "explained variance", "logit_lens": "mean logit", "attribution": "derivative of log-odds"}
+    measure = MEASURES.get(ranking.method, ranking.method)
     lines = [
-        {"rank": str(index), "head": head.name, measured[ranking.method]: f"{ranking.score(head):.3f}".replace("-", "−")}
+        {"rank": str(index), "head": head.name, measure: f"{ranking.score(head):.3f}".replace("-", "−")}
         for index, head in enumerate(ranking.order()[:_HEADS_SHOWN], start=1)
     ]
     note = f"Of {len(ranking.order())} heads; {ranking.n} samples, positions: {ranking.positions}."

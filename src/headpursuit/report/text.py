@@ -39,11 +39,6 @@ def percent(share: float | None) -> str:
     return "" if share is None or not math.isfinite(share) else f"{100 * share:.0f} %".replace("-", "−")
 
 
-def token(text: str) -> str:
-    """A token made readable: its leading space is no part of a name, and one that is only a blank is shown."""
-    return printable(text.strip()) or {"": "∅", " ": "␣", "\n": "↵", "\t": "⇥"}.get(text, repr(text))
-
-
 def marked(text: str, words: Sequence[str], *, later: str | None = None) -> list[tuple[str, str]]:
     """A text in pieces, each with ``word`` for a word that is counted, ``gone`` for one that a later text lost, or nothing.
 

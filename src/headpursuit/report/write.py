@@ -4,12 +4,13 @@ from pathlib import Path
 
 from headpursuit.drawing import save_figure
 from headpursuit.errors import HeadPursuitError
+from headpursuit.evaluation.demo import DEMO_RECIPES
 from headpursuit.evaluation.results import RESULTS, Results
-from headpursuit.files import read_json, write_text
+from headpursuit.files import write_text
 from headpursuit.report.figures import figures
 from headpursuit.report.page import page
 from headpursuit.report.tables import Reportable, tables
-from headpursuit.tuning.tune import Tuned
+from headpursuit.tuning.tune import TUNED, Tuned
 
 
 def write_report(what: Reportable, folder: str | Path) -> list[Path]:
@@ -48,20 +49,21 @@ def write_report(what: Reportable, folder: str | Path) -> list[Path]:
 
 
 def load(folder: str | Path) -> Results | list[Results] | Tuned:
-    """Read what an evaluation, a tuning, or several evaluations side by side left in a folder.
+    """Read what an evaluation, a tuning, or several evaluations side by side left in a folder; those of the demo in its order.
 
     Raises:
         HeadPursuitError: the folder holds none of them, or some that cannot be read.
     """
     folder = Path(folder)
+    if (folder / TUNED).is_file():
+        return Tuned.load(folder)
     if (folder / RESULTS).is_file():
-        stored = read_json(folder / RESULTS)
-        if isinstance(stored, dict) and str(stored.get("recipe", "")).startswith("tune "):
-            return Tuned.load(folder)
         return Results.load(folder)
     if not folder.is_dir():
         raise HeadPursuitError(f"there is no folder {folder}: give one that `headpursuit evaluate`, `tune` or `demo` wrote")
-    found = [Results.load(path.parent) for path in sorted(folder.glob(f"*/{RESULTS}"))]
+    order = {name: number for number, name in enumerate(DEMO_RECIPES)}
+    folders = sorted(path.parent for path in folder.glob(f"*/{RESULTS}"))
+    found = [Results.load(one) for one in sorted(folders, key=lambda one: order.get(one.name, len(order)))]
     if not found:
         raise HeadPursuitError(
             f"{folder} holds no {RESULTS}: give a folder that `headpursuit evaluate`, `tune` or `demo` wrote"

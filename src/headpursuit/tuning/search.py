@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Space:
-    """What may be chosen.
+    """The edits that may be chosen.
 
     Attributes:
         orders: heads, best first, by the method that put them in order.
@@ -57,6 +57,15 @@ class Space:
         if not self.where:
             raise HeadPursuitError("where: give the tokens that may be edited, such as 'all'")
 
+    def order_of(self, heads: Sequence[Head]) -> Sequence[Head]:
+        """The best heads of the first order that has all of some heads among them; empty where none has."""
+        return next((order[: self.k] for order in self.orders.values() if set(heads) <= set(order[: self.k])), ())
+
+    def holds(self, edit: HeadEdit) -> bool:
+        """Whether an edit is one of those that may be chosen, scales between the steps included."""
+        within = all(self.low <= factor.scale <= self.high and factor.where in self.where for factor in edit.factors)
+        return within and bool(self.order_of(edit.heads))
+
 
 def search(
     goal: Goal, cells: Cells, space: Space, *, trials: int, first: Sequence[HeadEdit] = (), seed: int = 0, progress: bool = True
@@ -68,7 +77,7 @@ def search(
         cells: of the tuning split.
         space: what may be chosen.
         trials: how many edits, those in ``first`` beside them.
-        first: edits that are tried before the search, such as a fixed one that it should beat.
+        first: edits that are tried before the search, such as a fixed one that it should beat; they need not be in the space.
         seed: seed of the sampler.
         progress: show a progress bar.
 
@@ -93,8 +102,9 @@ def search(
             attempt(edit, "fixed")
         shared = trials - trials // 2 if space.per_head else trials
         _minimise(goal, _shared_scale(space, attempt), count=shared, seed=seed)
-        if space.per_head and found:
-            best = choose(goal, list(found.values()))
+        inside = [trial for trial in found.values() if space.holds(trial.edit)]
+        if space.per_head and inside:
+            best = choose(goal, inside)
             _minimise(
                 goal, _scale_each(space, best, attempt), count=trials - shared, seed=seed + 1, start=_as_start(space, best)
             )
@@ -138,7 +148,7 @@ def _scale_each(space: Space, best: Trial, attempt: Attempt) -> Callable[[optuna
 
 def _candidates(space: Space, best: Trial) -> list[Head]:
     """The best edit's heads, and those that its method put next."""
-    order = space.orders.get(best.method, next(iter(space.orders.values())))
+    order = space.orders.get(best.method) or space.order_of(best.edit.heads)
     return list(dict.fromkeys((*best.edit.heads, *order[: space.k])))
 
 

@@ -1,4 +1,4 @@
-"""What an edit is tuned on: a tuning split, a test split that shares nothing with it, and the goal for both."""
+"""Data to tune an edit on: a tuning split, a test split that shares nothing with it, and the goal for both."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -55,6 +55,10 @@ class TuningData:
     positions: Positions
     ranked_on: Task = field(repr=False)
 
+    def __post_init__(self) -> None:
+        self.goal.check_samples(self.tuning)
+        self.goal.check_samples(self.test)
+
     @property
     def used(self) -> tuple[str, ...]:
         """Names of the tasks that the goal speaks of."""
@@ -93,13 +97,13 @@ def demo_data(
         )
     prepared = gather(recipes[concept.name], model, limit=limit, seed=seed)
     (own,) = prepared.concepts
-    kind = "enhance" if enhance else "suppress"
-    wish = next((one for one in wishes(prepared, own, prepared.tasks) if one.kind == kind), None)
-    if wish is None:
+    goal = next((one for one in wishes(prepared, own) if one.rises == enhance), None)
+    if goal is None:
+        kind = "enhance" if enhance else "suppress"
         raise HeadPursuitError(f"the demo does not {kind} {concept.name}: its recipe has no such goal")
     losses = check_limits(limits)
-    kept = tuple(Limit(one.metric, losses["neutral" if one.metric == LIKELIHOOD else "answers"]) for one in wish.goal.limits)
-    goal = replace(wish.goal, limits=kept, reach=None)
+    kept = tuple(Limit(one.metric, losses["neutral" if one.metric == LIKELIHOOD else "answers"]) for one in goal.limits)
+    goal = replace(goal, limits=kept, reach=None, scale=None)
     test = {**prepared.tasks, NEUTRAL_TASK: neutral_task(prepared.neutral)}
     return TuningData(own.concept, goal, prepared.kept, test, own.spec.positions, prepared.selection[own.name])
 

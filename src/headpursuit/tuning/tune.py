@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,14 +24,16 @@ from headpursuit.evaluation.goals import Goal, Limit, Trial, choose, tried
 from headpursuit.evaluation.metrics import Metric
 from headpursuit.evaluation.plan import task_seconds
 from headpursuit.evaluation.rankings import stored_rankings
+from headpursuit.evaluation.recipe import plain
 from headpursuit.evaluation.results import Comparison, ConceptResult, DataUsed, Results, Row, Selection
+from headpursuit.evaluation.verdicts import judge
 from headpursuit.files import csv_text, locked, read_sealed, write_sealed, write_text
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import Head
 from headpursuit.model.inputs import token_fingerprint
 from headpursuit.model.samples import Samples
 from headpursuit.ranking.controls import random_controls
-from headpursuit.ranking.ranking import HeadRanking
+from headpursuit.ranking.methods import method_key
 from headpursuit.tuning.search import Space, front, search
 from headpursuit.tuning.splits import TuningData, demo_data, sample_data
 from headpursuit.versions import versions
@@ -70,9 +71,9 @@ class Tuned:
         fixed: the edit that it stands beside: the fewest best heads of SOMP at one scale, chosen on the tuning split.
         goal: what was wished.
         trials: every edit that was tried, on the tuning split.
-        front: the trade-off among them, cheapest first, with what each does on the test split.
+        front: the trade-off among those that may be chosen, cheapest first, with what each does on the test split.
         results: rows and comparisons of the test split.
-        misses: limits that the edit does not keep on the test split, in words.
+        misses: what the edit did not reach or keep on the test split, in words.
         computed: cells that were run now; others were there from before.
     """
 
@@ -183,21 +184,21 @@ class Tuned:
 
 @dataclass(frozen=True)
 class Options:
-    """How a search is done.
+    """The ways of a search.
 
     Attributes:
-        trials: edits to try.
+        trials: edits to try, at least 1.
         k: most heads.
         scales: smallest and largest scale; by default −2 to 0.75, or 1.25 to 8 for enhancing.
         where: tokens at which the edit may hold.
-        methods: how heads are put in order: ``somp``, ``logit_lens``, ``attribution``.
+        methods: how heads are put in order: ``somp``, ``logit_lens``, ``attribution``; a hyphen is as good.
         per_head: whether heads may have scales of their own.
         fixed_ks: numbers of heads of the fixed edit, of which the tuning split chooses one.
         fixed_scale: its scale; by default −1, or 4 for enhancing.
         draws: random head sets.
 
     Raises:
-        HeadPursuitError: an unknown method or choice of tokens.
+        HeadPursuitError: no trial, an unknown method or choice of tokens.
     """
 
     trials: int = 60
@@ -211,6 +212,9 @@ class Options:
     draws: int = 10
 
     def __post_init__(self) -> None:
+        if self.trials < 1:
+            raise HeadPursuitError(f"trials={self.trials}: give at least 1")
+        object.__setattr__(self, "methods", tuple(map(method_key, self.methods)))
         for method in self.methods:
             if method not in METHODS:
                 raise HeadPursuitError(f"method {method!r}: choose among {', '.join(METHODS)}")
@@ -230,7 +234,7 @@ def tune(
     reach: float | str | None = None,
     limits: Mapping[str, float] | None = None,
     neutral: Samples | None = None,
-    positions: Positions = "mean",
+    positions: Positions | None = None,
     limit: int | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -249,8 +253,8 @@ def tune(
             fixed edit reaches. Left out, the strongest edit within the limits is looked for.
         limits: largest losses: of the ``answers``' quality, as a share of the unedited model's, and of ``neutral`` text, in
             nats a token; 0.05 each when left out.
-        neutral: neutral texts; by default packaged sentences.
-        positions: which tokens heads are ranked on, see :func:`headpursuit.capture`.
+        neutral: neutral texts beside own samples; by default packaged sentences.
+        positions: which tokens of own samples heads are ranked on, see :func:`headpursuit.capture`; ``mean`` when left out.
         limit: samples a task and split at most.
         seed: seed of splitting, sampling, search, draws and resampling.
         progress: show progress bars.
@@ -263,7 +267,7 @@ def tune(
     chosen = Options(**options)
     words = as_concept(concept)
     if out is not None:
-        check_folder(Path(out), _title(words.name))
+        check_folder(Path(out), recipe_name(words.name))
     data = read_data(
         model, samples, words, neutral=neutral, positions=positions, limits=limits, enhance=enhance, limit=limit, seed=seed
     )
@@ -282,18 +286,21 @@ def read_data(
     concept: ConceptLike,
     *,
     neutral: Samples | None = None,
-    positions: Positions = "mean",
+    positions: Positions | None = None,
     **common: Any,
 ) -> TuningData:
     """The splits of one's own samples, or where none are given those of the demo; arguments as for :func:`tune`.
 
     Raises:
-        HeadPursuitError: as :func:`headpursuit.tuning.splits.sample_data` and ``demo_data``.
+        HeadPursuitError: as ``sample_data`` and ``demo_data``; neutral texts or positions beside the demo's own.
     """
     words = as_concept(concept)
     if samples is None:
+        for name, given in (("neutral", neutral), ("positions", positions)):
+            if given is not None:
+                raise HeadPursuitError(f"{name}: the demo's own data brings its own; leave it out, or give samples")
         return demo_data(model, words, **common)
-    return sample_data(model, samples, words, neutral=neutral, positions=positions, **common)
+    return sample_data(model, samples, words, neutral=neutral, positions=positions or "mean", **common)
 
 
 def run_tuning(
@@ -309,6 +316,10 @@ def run_tuning(
     """Search on one split and report on the other; arguments as for :func:`tune`."""
     ran: list[str] = []
     tuning, test = (Cells(model, tasks, seed=seed, folder=out / "cells", tick=ran.append) for tasks in (data.tuning, data.test))
+    # A goal that cannot be judged is told before anything is searched for.
+    for cells in (tuning, test):
+        data.goal.effect(cells, None)
+        data.goal.cost(cells, None)
     rises = data.goal.rises
     rankings = stored_rankings(
         model,
@@ -316,6 +327,7 @@ def run_tuning(
         data.ranked_on,
         positions=data.positions,
         methods=tuple(dict.fromkeys(("somp", *options.methods))),
+        seed=seed,
         folder=out,
         progress=progress,
     )
@@ -329,13 +341,16 @@ def run_tuning(
     fixed = _fixed(data.goal, tuning, fixed_edits)
     goal = replace(data.goal, reach=_reach(reach, data.goal, tuning, fixed))
     trials = search(goal, tuning, space, trials=options.trials, first=fixed_edits, seed=seed, progress=progress)
-    edit = choose(goal, trials).edit
+    allowed = [trial for trial in trials if space.holds(trial.edit)]
+    edit = choose(goal, allowed).edit
     wanted = goal.effect(test, fixed) if reach == "fixed" else goal.reach
-    points = _on_test(goal, test, front(goal, trials), progress=progress)
+    points = _on_test(goal, test, front(goal, allowed), progress=progress)
     controls = _controls(edit, model, draws=options.draws, seed=seed)
     rows, comparisons = _table(goal, test, edit, fixed, controls, seed=seed)
+    words = data.concept.words
+    concept = ConceptResult(goal.concept, goal.target.task, goal.target.name, words=words, counted=words, rankings=rankings)
     results = Results(
-        recipe=_title(goal.concept),
+        recipe=recipe_name(goal.concept),
         title=f"{'Enhance' if rises else 'Suppress'} {goal.concept}: a tuned edit",
         model=model.identity,
         versions=versions(),
@@ -343,9 +358,9 @@ def run_tuning(
         rows=tuple(rows),
         comparisons=tuple(comparisons),
         metrics=goal.metrics,
-        concepts=(_concept_result(data, rankings),),
+        concepts=(concept,),
         data=_data_used(data, model),
-        settings=_plain(
+        settings=plain(
             {
                 "edit": edit.to_dict(),
                 "fixed": fixed.to_dict(),
@@ -361,7 +376,8 @@ def run_tuning(
         ),
         draws=options.draws,
     )
-    misses = tuple(_misses(goal, test, edit, wanted))
+    judged = replace(goal, reach=wanted, scale=_mean_scale(edit))
+    misses = judge(judged, rows, k=len(edit.heads), selection="tuned").misses
     return Tuned(edit, fixed, goal, tuple(trials), tuple(points), results, misses, computed=len(ran))
 
 
@@ -383,24 +399,9 @@ def trial_seconds(data: TuningData, model: HeadModel) -> dict[str, float]:
     }
 
 
-def _title(concept: str) -> str:
+def recipe_name(concept: str) -> str:
+    """The name that results of tuning an edit for a concept have in the place of a recipe's."""
     return f"tune {concept}"
-
-
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as they are read back."""
-    return dict(json.loads(json.dumps(settings, default=str)))
-
-
-def _concept_result(data: TuningData, rankings: Mapping[str, HeadRanking]) -> ConceptResult:
-    return ConceptResult(
-        name=data.goal.concept,
-        task=data.goal.target.task,
-        target=data.goal.target.name,
-        words=data.concept.words,
-        counted=data.concept.words,
-        rankings=rankings,
-    )
 
 
 def _data_used(data: TuningData, model: HeadModel) -> tuple[DataUsed, ...]:
@@ -470,14 +471,3 @@ def _table(
 
 def _mean_scale(edit: HeadEdit) -> float:
     return sum(factor.scale for factor in edit.factors) / len(edit.factors)
-
-
-def _misses(goal: Goal, cells: Cells, edit: HeadEdit, wanted: float | None) -> Iterator[str]:
-    for limit in goal.limits:
-        loss = limit.loss(cells, edit)
-        if loss > limit.at_most:
-            yield f"{limit.metric} lost {loss:.3f} on the test split, {limit.at_most:g} was allowed"
-    if wanted is not None:
-        effect = goal.effect(cells, edit)
-        if goal.weakness(effect) > goal.weakness(wanted):
-            yield f"{goal.target.name} came to {effect:.3f} on the test split, {wanted:.3f} was wanted"
