@@ -69,7 +69,8 @@ def render_readme_figure(
     axes = figure.add_axes((0.04, bottom / total, heads * side / WIDTH, layers * side / total))
     title = f"Heads that write {readable(shown.name)}"
     heat_map(ranking.scores, title=title, label=MEASURES["somp"], outlined=ranking.top(k) if k else (), axes=axes)
-    names = {one.head: one for one in featured.descriptions if one.method == "somp"}
+    same = [one for one in results if one.model == featured.model]
+    names = {head.head: head for one in same for head in one.descriptions if head.method == "somp"}
     for index, head in enumerate(listed):
         y = (bottom - 0.55 - 0.2 * index) / total
         said = ", ".join(map(token, names[head].tokens[:5])) if head in names else ""

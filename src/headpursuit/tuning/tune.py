@@ -68,7 +68,7 @@ class Tuned:
 
     Attributes:
         edit: the edit that was chosen.
-        fixed: the edit that it stands beside: the fewest best heads of SOMP at one scale, chosen on the tuning split.
+        fixed: the edit that it stands beside: the best heads of SOMP at one scale, their number chosen on the tuning split.
         goal: what was wished.
         trials: every edit that was tried, on the tuning split.
         front: the trade-off among those that may be chosen, cheapest first, with what each does on the test split.
