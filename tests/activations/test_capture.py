@@ -209,3 +209,14 @@ def test_a_draw_of_the_samples(llama):
     drawn = hp.capture(llama, tiny.TEXTS, sample=2, seed=3, progress=False)
     expected = [one.text for one in as_samples(tiny.TEXTS, sample=2, seed=3)]
     assert drawn == hp.capture(llama, expected, progress=False)
+
+
+def test_samples_of_the_demo_are_samples_and_a_batch_holds_one_at_least():
+    from headpursuit.demo import demo_samples
+
+    model = hp.load("demo", device="cpu")
+    own = demo_samples("caption", "test", limit=2)
+    made = [hp.Sample(text=one.text, image=one.image, target=one.target) for one in own]
+    assert torch.equal(hp.capture(model, own, progress=False).z[0], hp.capture(model, made, progress=False).z[0])
+    with pytest.raises(hp.HeadPursuitError, match="1 or more"):
+        hp.capture(model, own, batch_size=0, progress=False)

@@ -214,3 +214,17 @@ def test_results_that_hold_arrays_can_be_compared(acts):
         assert made != replace(made, draws=9)
     found = hp.concept_map(acts, [COLOURS], progress=False)
     assert found != replace(found, n=1)
+
+
+def test_a_head_may_be_named_in_any_form_and_only_one_that_is_there(acts):
+    ranking = hp.rank(acts, COLOURS, progress=False)
+    assert ranking.score("L1.H0") == ranking.score((1, 0)) == ranking.score(hp.Head(1, 0))
+    with pytest.raises(hp.HeadPursuitError, match="no head of this ranking"):
+        ranking.score("L99.H0")
+    for k in ("3", 2.0):
+        with pytest.raises(hp.HeadPursuitError, match="choose between 1"):
+            ranking.top(k)
+    with pytest.raises(hp.HeadPursuitError, match=r"ranking\.top"):
+        hp.HeadEdit(ranking, scale=-1)
+    with pytest.raises(hp.HeadPursuitError, match="is a mapping"):
+        hp.HeadEdit({"L1.H0": 3}, scale=-1)

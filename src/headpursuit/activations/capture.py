@@ -78,6 +78,8 @@ def capture(
         raise HeadPursuitError(
             f"{model.source.architecture} has no norm between output projections and residual stream: leave through_norm out"
         )
+    if batch_size < 1:
+        raise HeadPursuitError(f"batch_size={batch_size}: give the number of samples that run together, 1 or more")
     chosen = as_samples(samples, limit=limit, sample=sample, seed=seed)
     about = {
         "positions": positions,

@@ -242,6 +242,9 @@ class Recipe(_Table):
         names = [task.name for task in self.tasks]
         if len(set(names)) < len(names):
             raise ValueError("tasks: two have one name; name each once")
+        for name in names:
+            if name == NEUTRAL_TASK or name.endswith(", teacher-forced"):
+                raise ValueError(f"tasks: {name!r} is the name of a measure that every recipe has; choose another")
         if self.describe is None and (self.edit is None or not self.concepts):
             raise ValueError("edit: there is nothing to do; give [[concepts]] and [edit], or [describe]")
         if self.describe is not None and (self.edit is not None or self.concepts):

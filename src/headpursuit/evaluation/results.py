@@ -387,12 +387,12 @@ class Results:
 
     @classmethod
     def load(cls, folder: str | Path) -> Results:
-        """Read what :meth:`save` wrote.
+        """Read what :meth:`save` wrote; the path that it returned will do, too.
 
         Raises:
             HeadPursuitError: the folder holds no results, or some that cannot be read.
         """
-        path = Path(folder) / RESULTS
+        path = Path(folder) if Path(folder).name == RESULTS else Path(folder) / RESULTS
         if not path.is_file():
             raise HeadPursuitError(f"{folder} holds no {RESULTS}: give a folder that `headpursuit evaluate` wrote")
         stored = read_sealed(path, format=FORMAT, what="result", remedy="run the same evaluation again")

@@ -7,7 +7,7 @@ the self-attention of the same layer; ``L3.V5`` stands in the vision tower.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -104,6 +104,10 @@ def parse_heads(heads: HeadsLike) -> tuple[Head, ...]:
 def _each(heads: Any) -> Iterator[Any]:
     if isinstance(heads, str | Head) or _is_pair(heads):
         heads = [heads]
+    if isinstance(heads, Mapping):
+        raise HeadPursuitError(f"{heads!r:.60} is a mapping: give the heads as a list, and their scales as scale=[…]")
+    if hasattr(heads, "top"):
+        raise HeadPursuitError(f"{type(heads).__name__} is no list of heads: give its best ones, such as ranking.top(8)")
     if not isinstance(heads, Iterable):
         raise HeadPursuitError(f"{heads!r:.60} is not a list of heads: {_HOW}")
     for head in heads:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from PIL.Image import Image
 
+from headpursuit.demo import DemoSample
 from headpursuit.errors import HeadPursuitError, shown
 from headpursuit.files import expanded
 from headpursuit.model.image_files import as_image, images_in, open_image
@@ -191,6 +192,8 @@ def _as_sample(item: Any, *, columns: Mapping[str, str], folder: Path | None, wh
         return item
     if isinstance(item, str):
         return Sample(text=item, where=where)
+    if isinstance(item, DemoSample):
+        return Sample(text=item.text, image=item.image, target=item.target, where=where)
     if isinstance(item, Mapping):
         return _from_record(item, columns=columns, folder=folder, where=where)
     if folder is not None:

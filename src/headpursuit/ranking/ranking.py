@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.files import read_sealed, write_sealed
-from headpursuit.model.heads import HEADS_FORMAT, Head, read_heads_content
+from headpursuit.model.heads import HEADS_FORMAT, Head, HeadLike, read_heads_content
 from headpursuit.ranking.methods import MEASURES
 
 if TYPE_CHECKING:
@@ -87,8 +87,15 @@ class HeadRanking:
         heads = [Head(int(layer), int(head), part) for layer, head in np.argwhere(~np.isnan(self.scores))]
         return sorted(heads, key=lambda head: (-self.score(head), head))
 
-    def score(self, head: Head) -> float:
-        """Score of one head."""
+    def score(self, head: HeadLike) -> float:
+        """Score of one head.
+
+        Raises:
+            HeadPursuitError: the head's name cannot be read, or the ranking has no such head.
+        """
+        head = Head.parse(head)
+        if not (head.layer < self.scores.shape[0] and head.head < self.scores.shape[1]):
+            raise HeadPursuitError(f"{head}: no head of this ranking, which has {self.scores.shape[0]} layers")
         return float(self.scores[head.layer, head.head])
 
     def top(self, k: int) -> tuple[Head, ...]:
@@ -98,7 +105,7 @@ class HeadRanking:
             HeadPursuitError: ``k`` is not between 1 and the number of heads.
         """
         order = self.order()
-        if not 1 <= k <= len(order):
+        if not (isinstance(k, int) and 1 <= k <= len(order)):
             raise HeadPursuitError(f"k={k}: choose between 1 and the model's {len(order)} heads")
         return tuple(order[:k])
 
