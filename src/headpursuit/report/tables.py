@@ -103,7 +103,6 @@ def overview(several: Sequence[Results]) -> Table:
                 "all else keeps": "" if one.worst is None else f"{amount(one.worst)} ({readable(one.worst.metric)})",
                 "n": str(one.row.n),
                 "verdict": (one.state or ("", ""))[1],
-                "why": "" if one.verdict is None else readable("; ".join(one.verdict.misses)),
             }
         )
     return as_table("What happened, in numbers", lines)
