@@ -73,9 +73,7 @@ def recipe(tmp_path):
     ],
 )
 def test_a_wrong_recipe_is_one_line_before_anything_is_loaded(recipe, before, after, message, monkeypatch, capsys):
-    import headpursuit.model.load
-
-    monkeypatch.setattr(headpursuit.model.load, "load", lambda *a, **k: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("headpursuit.evaluation.evaluate.load", lambda *a, **k: pytest.fail("the model was loaded"))
     assert before in DIGITS
     recipe.write_text(DIGITS.replace(before, after, 1))
     assert call("evaluate", recipe, "--out", recipe.parent / "out") == 1
@@ -88,9 +86,7 @@ def test_a_wrong_recipe_is_one_line_before_anything_is_loaded(recipe, before, af
 
 
 def test_a_concept_without_tokens_is_told_by_the_tokenizer_alone(recipe, monkeypatch, capsys):
-    import headpursuit.model.load
-
-    monkeypatch.setattr(headpursuit.model.load, "load", lambda *a, **k: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("headpursuit.evaluation.evaluate.load", lambda *a, **k: pytest.fail("the model was loaded"))
     (recipe.parent / "odd.txt").write_text("xylophone\nquixotic\n")
     recipe.write_text(DIGITS.replace('words = "digits"', 'words = "odd.txt"'))
     assert call("evaluate", recipe, "--out", recipe.parent / "out") == 1

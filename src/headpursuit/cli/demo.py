@@ -34,3 +34,6 @@ def demo(
         print_json({"recipes": [one.to_dict() for one in results], "seed": seed})
         return
     print_tables([overview(results)])
+    for concept in (concept for one in results for concept in one.concepts):
+        for miss in (miss for verdict in concept.verdicts for miss in verdict.misses):
+            typer.echo(f"missed, {concept.name}: {miss}")

@@ -94,6 +94,7 @@ def overview(several: Sequence[Results]) -> Table:
     """The table of what every edit did that a reader should know of, a line an edit."""
     lines = []
     for one in (one for results in several for concept in results.concepts for one in edits(results, concept)):
+        kept = "" if one.worst is None else f"{amount(one.worst)} ({readable(one.worst.metric)})"
         lines.append(
             {
                 "concept": readable(one.concept.name),
@@ -101,10 +102,9 @@ def overview(several: Sequence[Results]) -> Table:
                 "heads": f"{one.row.k}" + (f" of {one.n_heads}" if one.n_heads else ""),
                 "α": signed(round(one.row.scale, 2)),
                 **{name: shown(one.target.get(key)) for key, name in SELECTION_NAMES.items()},
-                "all else keeps": "" if one.worst is None else f"{amount(one.worst)} ({readable(one.worst.metric)})",
+                "kept least": f"change {kept}" if one.worst is not None and one.worst.normalized is None else kept,
                 "n": str(one.row.n),
                 "verdict": (one.state or ("", ""))[1],
-                "why": "" if one.verdict is None else readable("; ".join(one.verdict.misses)),
             }
         )
     return as_table("What happened, in numbers", lines)
