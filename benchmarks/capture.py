@@ -10,7 +10,7 @@ import torch
 
 import headpursuit as hp
 from benchmarks.measure import Bench, Row, run_cases
-from headpursuit.model.inputs import collate, make_prompt
+from headpursuit.model.tokenize import collate, make_prompt
 
 BATCH = 32
 

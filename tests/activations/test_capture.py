@@ -12,8 +12,8 @@ import headpursuit as hp
 import tiny
 from headpursuit.activations import capture as capture_module
 from headpursuit.files import write_sealed
-from headpursuit.model.inputs import collate, make_prompt
 from headpursuit.model.samples import as_samples
+from headpursuit.model.tokenize import collate, make_prompt
 from model.test_contracts import prompts
 
 

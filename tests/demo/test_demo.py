@@ -13,7 +13,7 @@ import headpursuit as hp
 from headpursuit import demo
 from headpursuit.demo import captions, continuations, digits, facts, scenes
 from headpursuit.evaluation.metrics import exact_match
-from headpursuit.model.inputs import make_prompt
+from headpursuit.model.tokenize import make_prompt
 
 SPLITS = ("train", "selection", "test")
 

@@ -11,7 +11,7 @@ from transformers import pipeline
 import headpursuit as hp
 import tiny
 import vlm
-from headpursuit.model.inputs import collate, make_prompt
+from headpursuit.model.tokenize import collate, make_prompt
 from model.test_contracts import prompts
 
 HEADS = ("L0.H1", "L1.H2", "L2.H3")

@@ -16,7 +16,7 @@ import headpursuit as hp
 import tiny
 import vlm
 from headpursuit.demo import demo_path
-from headpursuit.model.inputs import collate, make_prompt
+from headpursuit.model.tokenize import collate, make_prompt
 
 VLMS = ("gemma3", "qwen2_5_vl")
 FAMILIES = ("llama", "qwen3", "gpt2", "mixtral", "llava-next", *VLMS)

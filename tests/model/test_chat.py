@@ -11,7 +11,7 @@ from transformers import AutoProcessor
 
 import headpursuit as hp
 import tiny
-from headpursuit.model.inputs import make_prompt
+from headpursuit.model.tokenize import make_prompt
 
 IMAGE = Image.fromarray(np.zeros((16, 16, 3), dtype=np.uint8))
 AS_TEXT = "{% for m in messages %}USER: {{ m['content'] }} ASSISTANT:{% endfor %}"

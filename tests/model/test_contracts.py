@@ -9,9 +9,9 @@ from PIL import Image
 
 import headpursuit as hp
 import tiny
-from headpursuit.model.inputs import collate, make_prompt
 from headpursuit.model.projection import stores_input_first
 from headpursuit.model.selfcheck import check_decomposition
+from headpursuit.model.tokenize import collate, make_prompt
 
 IMAGE_SIZES = ((16, 16), (32, 16), (20, 40), (64, 48))
 

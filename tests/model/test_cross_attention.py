@@ -10,8 +10,8 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 import headpursuit as hp
 import vlm
-from headpursuit.model.inputs import collate, make_prompt
 from headpursuit.model.selfcheck import check_decomposition
+from headpursuit.model.tokenize import collate, make_prompt
 from headpursuit.ranking.load_heads import load_heads
 from model.test_images import samples
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 import headpursuit as hp
 import vlm
-from headpursuit.model.inputs import collate, make_prompt
 from headpursuit.model.selfcheck import check_decomposition
+from headpursuit.model.tokenize import collate, make_prompt
 
 TEXTS = ("two happy cats", "the flag of France is red", "one sad clown")
 WITHOUT_PATCHES = ("mllama",)  # its layers attend to the image from outside the text

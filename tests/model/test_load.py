@@ -79,7 +79,7 @@ def test_an_empty_prompt_is_refused(llama):
 def test_the_chat_template_is_used_and_can_be_left_out():
     import copy
 
-    from headpursuit.model.inputs import make_prompt
+    from headpursuit.model.tokenize import make_prompt
 
     tokens = copy.deepcopy(tiny.tokenizer())
     tokens.chat_template = "{% for m in messages %}<s>[{{ m.content }}]{% endfor %}{% if add_generation_prompt %}>{% endif %}"

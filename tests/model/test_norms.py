@@ -12,8 +12,8 @@ import tiny
 from architectures.shrink import CAUSAL, liven, small_config, small_model
 from headpursuit.activations.recording import read_batch
 from headpursuit.activations.reducers import mean_rows
-from headpursuit.model.inputs import Batch
 from headpursuit.model.norms import gain_of
+from headpursuit.model.tokenize import Batch
 from headpursuit.model.weights import LiveWeights
 
 IDS = torch.tensor([[5, 6, 7, 8, 9]])

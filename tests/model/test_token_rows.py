@@ -18,7 +18,7 @@ import headpursuit as hp
 import tiny
 import vlm
 from concepts import tokenizers_for_tests as kinds
-from headpursuit.model.inputs import collate, make_prompt, token_fingerprint
+from headpursuit.model.tokenize import collate, make_prompt, token_fingerprint
 
 WITH_BOS = "{{ bos_token }}{% for m in messages %}[U] {{ m['content'] }} [A]{% endfor %}"
 WITHOUT_BOS = "{% for m in messages %}[U] {{ m['content'] }} [A]{% endfor %}"
@@ -251,6 +251,6 @@ def test_padding_whose_embedding_is_not_finite_does_not_count():
     assert all(bool(z.isfinite().all()) for z in together.z.values())
 
 
-def test_what_a_tokenizer_cannot_read_is_one_line():
-    with pytest.raises(hp.HeadPursuitError, match=r"sample 1: the tokenizer of .* cannot read this text"):
+def test_half_a_character_is_refused_in_one_line():
+    with pytest.raises(hp.HeadPursuitError, match=r"sample 1: the text holds .* no character"):
         hp.capture(tiny.tiny("llama"), ["two cats", "a \ud800 b"], progress=False)

@@ -8,8 +8,8 @@ import torch
 import headpursuit as hp
 import tiny
 import vlm
-from headpursuit.model.inputs import collate, make_prompt
 from headpursuit.model.selfcheck import check_decomposition
+from headpursuit.model.tokenize import collate, make_prompt
 from model.test_images import samples
 
 FAMILIES = (

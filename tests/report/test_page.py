@@ -208,7 +208,7 @@ def test_a_tuned_edit_leads_with_its_trade_off(pages):
 
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(HeadPursuitError, match="cannot write the report"):
+    with pytest.raises(HeadPursuitError, match=r"report\.html could not be written"):
         page(made_up.SHAPES["empty"](), tmp_path / "file" / "report.html")
 
 

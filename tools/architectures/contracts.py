@@ -15,7 +15,7 @@ from headpursuit.activations.reducers import mean_rows
 from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.head_model import HeadModel, accepted
-from headpursuit.model.inputs import Batch
+from headpursuit.model.tokenize import Batch
 
 LENGTHS = (9, 5, 7)
 NEW_TOKENS = 3

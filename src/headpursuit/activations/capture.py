@@ -21,8 +21,8 @@ from headpursuit.activations.tokens import tokenize
 from headpursuit.errors import HeadPursuitError
 from headpursuit.files import locked
 from headpursuit.model.head_model import HeadModel
-from headpursuit.model.inputs import make_prompt, token_fingerprint
 from headpursuit.model.samples import Sample, Samples, as_samples, fingerprint
+from headpursuit.model.tokenize import make_prompt, token_fingerprint
 from headpursuit.model.weights import LiveWeights
 from headpursuit.versions import versions
 

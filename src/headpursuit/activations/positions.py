@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool
     from torch import Tensor
 
-    from headpursuit.model.inputs import Batch, Prompt
+    from headpursuit.model.tokenize import Batch, Prompt
 
 # Those that leave a row for every sample; "all" keeps moments alone.
 RowPositions = Literal["mean", "last", "image", "answer"]

@@ -12,8 +12,8 @@ from headpursuit.errors import HeadPursuitError
 from headpursuit.hooks import Hooks
 from headpursuit.model.anatomy import LayerAnatomy
 from headpursuit.model.head_model import HeadModel, accepted, evaluating
-from headpursuit.model.inputs import Batch
 from headpursuit.model.norms import gain_of, true_scale
+from headpursuit.model.tokenize import Batch
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from torch import Tensor
 from headpursuit.activations.positions import position_mask
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.head_model import HeadModel
-from headpursuit.model.inputs import Batch, Prompt, collate, make_prompt
 from headpursuit.model.samples import Sample
+from headpursuit.model.tokenize import Batch, Prompt, collate, make_prompt
 
 if TYPE_CHECKING:
     Piece = tuple[Float[Tensor, "p v"], Int[Tensor, " p"]]

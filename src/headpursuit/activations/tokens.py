@@ -10,10 +10,10 @@ from torch import Tensor
 from headpursuit.activations.positions import Positions, check_positions, position_mask
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.head_model import HeadModel
-from headpursuit.model.inputs import Batch, Prompt, collate, make_prompt
 from headpursuit.model.loaded import LoadedModel
 from headpursuit.model.samples import Sample, Samples, as_samples
 from headpursuit.model.token_text import token_text
+from headpursuit.model.tokenize import Batch, Prompt, collate, make_prompt
 
 
 @dataclass(frozen=True, repr=False)

@@ -58,8 +58,8 @@ def check_report() -> None:
     Raises:
         MissingExtraError: matplotlib or jinja2 is not installed.
     """
-    for library in ("matplotlib.figure", "jinja2"):
-        optional_import(library, extra="report", purpose="the report")
+    optional_import("jinja2", extra="report", purpose="the report")
+    optional_import("matplotlib.figure", extra="report", purpose="the report")
 
 
 def print_json(content: Mapping[str, Any]) -> None:

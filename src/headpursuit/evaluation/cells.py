@@ -20,8 +20,8 @@ from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.metrics import Metric
 from headpursuit.files import digest, read_sealed, write_sealed
 from headpursuit.model.identity import weights_fingerprint
-from headpursuit.model.inputs import token_fingerprint
 from headpursuit.model.samples import Sample, fingerprint
+from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.versions import versions
 
 if TYPE_CHECKING:

@@ -47,8 +47,8 @@ from headpursuit.evaluation.teacher_forced_tasks import forced_task, forced_task
 from headpursuit.evaluation.verdicts import judge, settle, wishes
 from headpursuit.files import locked, read_json
 from headpursuit.model.head_model import HeadModel
-from headpursuit.model.inputs import token_fingerprint
 from headpursuit.model.load import load
+from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.ranking.controls import random_controls
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.versions import versions

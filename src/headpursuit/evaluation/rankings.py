@@ -17,8 +17,8 @@ from headpursuit.evaluation.teacher_forced_tasks import speaking
 from headpursuit.files import digest, read_sealed, write_sealed
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.identity import weights_fingerprint
-from headpursuit.model.inputs import token_fingerprint
 from headpursuit.model.samples import Sample, fingerprint
+from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.ranking.attribution import attribute
 from headpursuit.ranking.rank import rank
 from headpursuit.ranking.ranking import HeadRanking

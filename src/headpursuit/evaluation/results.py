@@ -278,7 +278,7 @@ class DataUsed:
         n: number of samples.
         fingerprint: see :func:`headpursuit.data.records.data_fingerprint`.
         left_out: selection samples that were test samples too.
-        tokens: what the model read of them, see :func:`headpursuit.model.inputs.token_fingerprint`.
+        tokens: what the model read of them, see :func:`headpursuit.model.tokenize.token_fingerprint`.
     """
 
     use: Literal["test", "selection"]

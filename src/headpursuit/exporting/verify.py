@@ -21,10 +21,10 @@ from headpursuit.exporting.provenance import CARD, RECORD, Record, read_record
 from headpursuit.model.checkpoint_files import StoredTensor, checkpoint_files, stored_tensors
 from headpursuit.model.head_model import HeadModel, evaluating
 from headpursuit.model.identity import require_same_model
-from headpursuit.model.inputs import collate, make_prompt
 from headpursuit.model.load import load, opening, wrap
 from headpursuit.model.probing import TOLERANCE
 from headpursuit.model.samples import Sample, Samples, as_samples
+from headpursuit.model.tokenize import collate, make_prompt
 from headpursuit.optional import optional_import
 
 TEXTS = (

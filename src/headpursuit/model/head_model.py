@@ -22,10 +22,10 @@ from headpursuit.model.anatomy import Anatomy
 from headpursuit.model.checkpoint_files import checkpoint_files, stored_tensors
 from headpursuit.model.generation import as_asked, generating_by, seeded, written_by
 from headpursuit.model.identity import unembedding_fingerprint
-from headpursuit.model.inputs import Batch, Prompt, collate, make_prompt
 from headpursuit.model.loaded import LoadedModel
 from headpursuit.model.projection import weight_of
 from headpursuit.model.samples import Sample
+from headpursuit.model.tokenize import Batch, Prompt, collate, make_prompt
 
 
 @dataclass(frozen=True, repr=False)

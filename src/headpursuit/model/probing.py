@@ -11,9 +11,9 @@ from headpursuit.hooks import Hooks
 from headpursuit.model.anatomy import LayerAnatomy
 from headpursuit.model.attention import CROSS
 from headpursuit.model.head_model import HeadModel, accepted, evaluating
-from headpursuit.model.inputs import collate, make_prompt
 from headpursuit.model.projection import input_width
 from headpursuit.model.samples import Sample
+from headpursuit.model.tokenize import collate, make_prompt
 
 # What transformers raises where a model wants more than it is given.
 CANNOT_RUN = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)

@@ -30,8 +30,8 @@ from headpursuit.evaluation.verdicts import judge
 from headpursuit.files import csv_text, locked, read_sealed, write_sealed, write_text
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import Head
-from headpursuit.model.inputs import token_fingerprint
 from headpursuit.model.samples import Samples
+from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.ranking.controls import random_controls
 from headpursuit.ranking.methods import method_key
 from headpursuit.tuning.search import Space, front, search

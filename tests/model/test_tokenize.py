@@ -6,7 +6,7 @@ import torch
 
 import headpursuit as hp
 import tiny
-from headpursuit.model.inputs import collate, make_prompt
+from headpursuit.model.tokenize import collate, make_prompt
 
 
 def test_text_models_get_no_token_types():
