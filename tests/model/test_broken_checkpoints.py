@@ -185,3 +185,11 @@ def test_a_kernel_of_the_hub_is_not_fetched_unasked(folder, key):
     assert "asks for 'some-one/flash-attn', a kernel of the Hub" in refused(folder)
     with pytest.raises(hp.HeadPursuitError, match="a kernel of the Hub"):
         outline(folder)
+
+
+def test_a_tokenizer_whose_settings_break_it_is_refused_where_it_is_opened(tmp_path):
+    tiny.tokenizer().save_pretrained(tmp_path)
+    settings = tmp_path / "tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"model_max_length": [1]}))
+    with pytest.raises(hp.HeadPursuitError, match="could not be opened as a tokenizer"):
+        load_tokenizer(tmp_path)

@@ -328,4 +328,7 @@ def load_tokenizer(model: str | Path, *, revision: str | None = None, trust_remo
         HeadPursuitError: there is no such model, or its tokenizer is code that was not asked for.
     """
     with opening(model, what="tokenizer", revision=revision):
-        return AutoTokenizer.from_pretrained(_path_of(model), revision=revision, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(_path_of(model), revision=revision, trust_remote_code=trust_remote_code)
+        # Settings of a wrong type are seen when it is called, which is to be here.
+        tokenizer(["a"], add_special_tokens=False)
+        return tokenizer
