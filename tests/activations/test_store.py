@@ -20,14 +20,6 @@ from headpursuit.files import locked, write_sealed
 TEXTS = [f"{text} {number}" for number in range(6) for text in tiny.TEXTS]
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoint")
-    tiny.hf_model("llama").save_pretrained(folder)
-    tiny.tokenizer().save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
 def model(checkpoint):
     return hp.load(checkpoint, device="cpu")

@@ -16,14 +16,6 @@ from headpursuit.evaluation.toxicity import load_classifier
 from headpursuit.model.load import load_tokenizer, outline
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoint")
-    tiny.hf_model("llama").save_pretrained(folder)
-    tiny.tokenizer().save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
 def folder(checkpoint, tmp_path):
     return Path(shutil.copytree(checkpoint, tmp_path / "model"))

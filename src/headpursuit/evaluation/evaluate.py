@@ -131,8 +131,10 @@ def gather(
     """
     if options and isinstance(model, HeadModel):
         raise HeadPursuitError(f"{', '.join(options)}: no option of evaluate beside a model in memory; leave it out")
-    loading: dict[str, Any] = {"revision": None, "trust_remote_code": False}
-    loading = {key: options.get(key, value) for key, value in loading.items()}
+    loading: dict[str, Any] = {
+        "revision": options.get("revision"),
+        "trust_remote_code": options.get("trust_remote_code", False),
+    }
     given = data if isinstance(data, Mapping) else {}
     rows = {name: one if isinstance(one, str | Path) else list(one) for name, one in given.items()}
     path = None if data is None or isinstance(data, Mapping) else Path(data)
