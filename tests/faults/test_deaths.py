@@ -36,14 +36,14 @@ def play(world, tmp_path_factory):
     return once
 
 
-@pytest.mark.parametrize("name", open_for("a capture is cut off before its index", "capture", "moments", "evaluate"))
+@pytest.mark.parametrize("name", NAMES)
 def test_a_command_that_was_killed_anywhere_goes_on(play, name):
     told = play("killed", 1 if LONG else 4)[name]
     assert told["wrong"] == []
     assert told["deaths"] >= (2 if LONG else 1)
 
 
-@pytest.mark.parametrize("name", open_for("the message names no file", *NAMES))
+@pytest.mark.parametrize("name", NAMES)
 def test_a_full_disk_is_one_line_and_older_files_stay(play, name):
     told = play("full", 1 if LONG else 4)[name]
     assert 1 in {code for _, code, *_ in told["found"]}
@@ -57,6 +57,16 @@ def test_a_full_disk_is_one_line_and_older_files_stay(play, name):
         assert (again, same) == (0, True), (size, more)
 
 
-@pytest.mark.parametrize("name", open_for("folders have no lock", "capture", "moments", "checkpoint", "lora", "evaluate"))
+@pytest.mark.parametrize(
+    "name",
+    open_for(
+        "which of two comes first is chance, and was tried a few times only",
+        "capture",
+        "moments",
+        "checkpoint",
+        "lora",
+        "evaluate",
+    ),
+)
 def test_two_that_write_the_same_never_mix(play, name):
     assert play("pairs", 20 if LONG else 2)[name]["wrong"] == []

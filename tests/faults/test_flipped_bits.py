@@ -50,7 +50,6 @@ FILES = {
 }
 
 
-@pytest.mark.xfail(strict=False, reason="parts have no hash yet")
 @pytest.mark.parametrize("kind", FOLDERS)
 def test_a_flipped_bit_among_tensors_is_found(world, tmp_path, kind):
     whole = getattr(world, kind)
@@ -69,7 +68,6 @@ def test_a_flipped_bit_among_tensors_is_found(world, tmp_path, kind):
     assert missed == []
 
 
-@pytest.mark.xfail(strict=False, reason="parts have no hash yet")
 @pytest.mark.parametrize("kind", FILES)
 def test_a_flipped_bit_in_a_file_of_values_is_found(world, tmp_path, kind):
     whole = getattr(world, kind)

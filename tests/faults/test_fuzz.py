@@ -23,12 +23,7 @@ PLAIN = st.recursive(
 FREE = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
-# Kinds whose readers have no schema yet, or no boundary around a library's errors.
-OPEN = ("captures", "checkpoints", "edit files", "exports", "images", "official data", "options", "results files", "samples")
-MARK = pytest.mark.xfail(strict=False, reason="their readers do not refuse everything in one line yet")
-
-
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[MARK] if kind in OPEN else []) for kind in CASES])
+@pytest.mark.parametrize("kind", CASES)
 def test_wrong_input_ends_in_one_true_line(world, kind):
     weight, _ = CASES[kind]
     found = run(range(weight * ROUNDS), world, kinds=(kind,))

@@ -55,7 +55,6 @@ def test_code_of_a_checkpoint_is_not_run_whatever_stdin_says(world, tmp_path, ke
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.xfail(strict=False, reason="the flag does not reach the tokenizer of a capture yet")
 def test_code_of_a_captures_tokenizer_is_not_run_whatever_stdin_says(world, tmp_path):
     acts, marker = tmp_path / "acts", tmp_path / "ran"
     shutil.copytree(world.acts, acts)
@@ -67,7 +66,6 @@ def test_code_of_a_captures_tokenizer_is_not_run_whatever_stdin_says(world, tmp_
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.xfail(strict=False, reason="a capture that goes on does not check its index yet")
 @pytest.mark.parametrize("complete", [True, False])
 def test_shards_that_lie_outside_are_neither_read_nor_deleted(world, tmp_path, capsys, complete):
     acts, victim = tmp_path / "acts", tmp_path / "victim.safetensors"
