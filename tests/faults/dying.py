@@ -30,6 +30,8 @@ if __name__ == "__main__":
     os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tqdm import tqdm
+
 from command import call
 from faults.figures import heading, put
 from faults.replies import server
@@ -49,8 +51,8 @@ EVENTS = {
 INDEXES = ("index.json", "results.json", "tuned.json", "headpursuit.json")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 DIED = "died at: "
-# Commands of many cells: hundreds of steps, of which those are tried at which something becomes true.
-RENAMES_ALONE = ("evaluate", "tune")
+# Commands of many cells: of hundreds of steps those are tried at which something becomes true, and fewer pairs run.
+HEAVY = ("evaluate", "tune")
 
 
 def commands(world: World, out: Path) -> dict[str, list[object]]:
@@ -103,6 +105,8 @@ def start(words: list[object], *, before: Callable[[], None] = lambda: None) -> 
         os.dup2(saying, 2)
         # Made for whatever the parent's were, a file that can be wound back perhaps.
         sys.stdout, sys.stderr = (os.fdopen(one, "w", encoding="utf-8", closefd=False) for one in (1, 2))
+        # The lock of tqdm's bars is shared by forks: one that is killed while it holds it would stop all later ones.
+        tqdm.set_lock(threading.RLock())
         before()
         code = call(*words)
         sys.stdout.flush()
@@ -154,19 +158,17 @@ def killed(name: str, words: list[object], out: Path, stride: int) -> dict[str, 
         shutil.rmtree(out, ignore_errors=True)
 
     for step in range(1, 2000, stride):
-        alone = name in RENAMES_ALONE
+        alone = name in HEAVY
         code, lines = end(*start(words, before=lambda step=step, alone=alone: die_at(step, out, renames_alone=alone)))
         if code != -signal.SIGKILL:
             break
         moments.update(line.removeprefix(DIED) for line in lines if line.startswith(DIED))
         tell(step)
     for _ in range(DRAWN // stride):
-        child, said = start(words)
-        timer = threading.Timer(random.uniform(0, seconds), os.kill, (child, signal.SIGKILL))
-        timer.start()
-        code, _ = end(child, said)
-        timer.cancel()
-        moments["drawn moments"] += code == -signal.SIGKILL
+        after = random.uniform(0, seconds)
+        # A signal that nothing catches ends a process as SIGKILL does, and can be set for a time.
+        code, _ = end(*start(words, before=lambda after=after: signal.setitimer(signal.ITIMER_REAL, after)))
+        moments["drawn moments"] += code == -signal.SIGALRM
         tell("drawn")
     return {"deaths": sum(moments.values()), "moments": moments, "wrong": wrong}
 
@@ -200,6 +202,7 @@ def full(name: str, words: list[object], out: Path, stride: int) -> dict[str, An
 def pairs(name: str, words: list[object], out: Path, most: int) -> dict[str, Any]:
     """Two of the same command side by side, so many times."""
     whole, wrong, refused = reference(words, out), [], 0
+    most = max(2, most // 5) if name in HEAVY else most
     for number in range(most):
         children = [start(words), start(words)]
         ends = [end(*child) for child in children]
