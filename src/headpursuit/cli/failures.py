@@ -42,8 +42,8 @@ class Stopped(BaseException):
 def one_line_each(words: Sequence[str], *, debug: bool) -> Iterator[None]:
     """Make one line and an exit code of whatever ends a command.
 
-    Wrong usage is exit 2, with the option and how it is used. A mistake that its reader can mend is exit 1, as is a bug, whose full report goes into a file; SIGINT is exit 130 and
-    SIGTERM exit 143, with the command that goes on.
+    Wrong usage is exit 2, with the option and how it is used. A mistake that its reader can mend is exit 1, as is a bug, whose
+    full report goes into a file; SIGINT is exit 130 and SIGTERM exit 143, with the command that goes on.
 
     Args:
         words: the command's words, for the line that says how to go on.
