@@ -246,8 +246,9 @@ def figures(found: dict[str, dict[str, Any]], seconds: float) -> tuple[str, int]
     }
     mixed = sum(len(one["wrong"]) for one in two.values())
     rows = "".join(
-        f"| {name} | {one['deaths']} | {wrong[name]} | {len(disks[name]['found'])} | {unsound[name]} | {two[name]['pairs']} | "
-        f"{len(two[name]['wrong'])} |\n"
+        f"| {name} | {one['deaths']} | {wrong[name]} | {len(disks[name]['found']) if name in disks else '–'} | "
+        f"{unsound.get(name, '–')} | {two[name]['pairs'] if name in two else '–'} | "
+        f"{len(two[name]['wrong']) if name in two else '–'} |\n"
         for name, one in deaths.items()
     )
     total = sum(wrong.values()) + sum(unsound.values()) + mixed
