@@ -194,6 +194,29 @@ def test_rank_beside_chance_and_disturbed_data(folder, acts, capsys):
     assert "20 random token sets matched in norm" in shown.err
 
 
+def test_frequencies_are_read_by_the_field_that_is_named(folder, acts, tmp_path, capsys):
+    words = ["rank", acts, "--concept", folder / "words.txt", "--significance", 4]
+    (tmp_path / "texts.jsonl").write_text(json.dumps({"story": "red and blue", "title": "a", "x": 1}))
+    told = call_json(capsys, *words, "--frequencies", tmp_path / "texts.jsonl", "--text-column", "story")
+    (tmp_path / "texts.txt").write_text("red and blue")
+    assert told == call_json(capsys, *words, "--frequencies", tmp_path / "texts.txt")
+    assert call(*words, "--frequencies", tmp_path / "texts.jsonl") == 1
+    assert "texts.jsonl line 1: neither text nor image" in capsys.readouterr().err
+    assert call("rank", acts, "--concept", "red", "--text-column", "story") == 1
+    assert "give --frequencies FILE, too" in capsys.readouterr().err
+
+
+def test_json_has_no_number_that_is_none(capsys):
+    import numpy as np
+
+    from headpursuit.cli.output import print_json
+
+    nan, inf = float("nan"), float("inf")
+    print_json({"a": nan, "b": [inf, (-inf, 1.5)], "c": {"d": np.float64("nan")}, "e": "NaN", "f": None, "g": 0})
+    told = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name))
+    assert told == {"a": None, "b": [None, [None, 1.5]], "c": {"d": None}, "e": "NaN", "f": None, "g": 0}
+
+
 def test_compare(folder, heads, acts, capsys):
     other = folder / "more.json"
     assert call("rank", acts, "--concept", "colours", "--method", "logit-lens", "--top", 5, "--out", other) == 0

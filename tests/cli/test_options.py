@@ -31,7 +31,7 @@ FUNCTIONS = {
     "map": (hp.open_capture, hp.concept_map, hp.rank),
     "models": (),
     "prompt": (hp.load, hp.tokens),
-    "rank": (hp.open_capture, hp.rank, hp.significance, hp.stability, hp.HeadRanking.save),
+    "rank": (hp.open_capture, hp.as_samples, hp.rank, hp.significance, hp.stability, hp.HeadRanking.save),
     "report": (hp.report.load,),
     "tune": (hp.load, hp.as_samples, hp.tune, Options),
     "verify": (hp.verify, hp.as_samples),

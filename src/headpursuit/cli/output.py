@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -63,9 +64,21 @@ def check_report() -> None:
 
 
 def print_json(content: Mapping[str, Any]) -> None:
-    """Print one machine-readable object, in ASCII where the terminal's encoding has not all letters."""
+    """Print one machine-readable object, in ASCII where the terminal's encoding has not all letters.
+
+    A number that is none (NaN, infinity) is null: JSON has no name for it, and most readers stop at Python's.
+    """
     ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-    sys.stdout.write(json.dumps(content, ensure_ascii=ascii_only, indent=1, default=str) + "\n")
+    text = json.dumps(_without_nan(content), ensure_ascii=ascii_only, indent=1, default=str, allow_nan=False)
+    sys.stdout.write(f"{text}\n")
+
+
+def _without_nan(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:

@@ -34,6 +34,7 @@ def rank(
     frequencies: Annotated[
         Path | None, typer.Option(help="Text or samples whose token counts the random sets are matched to.")
     ] = None,
+    text_column: options.TextColumn = None,
     stability: Annotated[
         int, typer.Option(min=0, metavar="N", help="Rank N times again on samples drawn anew, and with words left out.")
     ] = 0,
@@ -48,6 +49,8 @@ def rank(
 
     if frequencies is not None and not significance:
         raise HeadPursuitError("--frequencies are for random token sets: give --significance N, too")
+    if text_column is not None and frequencies is None:
+        raise HeadPursuitError("--text-column is the field of --frequencies' texts: give --frequencies FILE, too")
     check_out(out)
     check_capture(acts)
     view, words = as_method(method), as_concept(concept)
@@ -61,7 +64,7 @@ def rank(
     options = {"method": view, "n_atoms": n_atoms, "multi_token": multi_token, "fold_norm": fold_norm}
     beside: list[Beside] = []
     if significance:
-        counts = None if frequencies is None else _counts(opened, frequencies)
+        counts = None if frequencies is None else _counts(opened, frequencies, text_column=text_column)
         tested = test_heads(
             opened,
             words,
@@ -104,11 +107,11 @@ _FORMS = {"null": "", "z": ".1f", "p": ".2g", "q": ".2g", "stays_samples": ".0%"
 _TITLES = {"null": "by chance", "stays_samples": "stays (samples)", "stays_words": "stays (words)"}
 
 
-def _counts(acts: HeadActivations | HeadMoments, file: Path) -> Any:
+def _counts(acts: HeadActivations | HeadMoments, file: Path, *, text_column: str | None) -> Any:
     from headpursuit.model.samples import as_samples
     from headpursuit.ranking.null import token_counts
 
-    texts = [sample.text for sample in as_samples(file)]
+    texts = [sample.text for sample in as_samples(file, text_column=text_column)]
     return token_counts(acts.tokenizer, texts, vocabulary_size=len(acts.weights.unembedding()))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from headpursuit.drawing.style import COLOURS, INK, PAPER, QUIET, RULE, printable
-from headpursuit.errors import HeadPursuitError
+from headpursuit.files import drafted
 from headpursuit.optional import optional_import
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def new_figure(*, width: float = 6.4, height: float = 4.0) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Write a figure, as SVG where the file is called so, and else as PNG; its folder is made if needed.
+    """Write a figure, whole or not at all, as SVG where the file is called so, and else as PNG; its folder is made if needed.
 
     Returns:
         The path written.
@@ -57,11 +57,8 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     'bars.png'
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(figure, path, vector=path.suffix.lower() == ".svg")
-    except OSError as error:
-        raise HeadPursuitError(f"cannot write the figure to {path}: {error.strerror or error}") from error
+    with drafted(path) as draft:
+        _write(figure, draft, vector=path.suffix.lower() == ".svg")
     return path
 
 

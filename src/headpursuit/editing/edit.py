@@ -206,15 +206,19 @@ class HeadEdit:
         """Read what :meth:`to_dict` gives.
 
         Raises:
-            HeadPursuitError: a scale or the tokens at which it holds make no sense.
-            KeyError, TypeError, ValueError: it is something else.
+            HeadPursuitError: it is something else, or a scale or the tokens at which it holds make no sense.
         """
-        return cls.of(
-            Factor(
-                Head(int(entry["layer"]), int(entry["head"]), part), float(entry["scale"]), from_json(entry.get("where", ALL))
+        try:
+            return cls.of(
+                Factor(
+                    Head(int(entry["layer"]), int(entry["head"]), part),
+                    float(entry["scale"]),
+                    from_json(entry.get("where", ALL)),
+                )
+                for entry in stored["heads"]
             )
-            for entry in stored["heads"]
-        )
+        except (AttributeError, ValueError, KeyError, TypeError, OverflowError) as error:
+            raise HeadPursuitError(f"this is no edit ({error!r}): write one with HeadEdit.save") from error
 
     def save(self, path: str | Path, *, model: HeadModel) -> None:
         """Write the edit, and the model that it belongs to, as JSON that :func:`headpursuit.load_edit` reads."""
@@ -247,14 +251,13 @@ def read_edit_file(path: str | Path) -> tuple[HeadEdit, Mapping[str, Any]]:
     Raises:
         HeadPursuitError: there is no such file, or it is no edit file.
     """
-    remedy = "write one with HeadEdit.save"
-    found, stored = read_heads_content(Path(path), what="edit file", remedy=remedy)
+    found, stored = read_heads_content(Path(path), what="edit file", remedy="write one with HeadEdit.save")
     if any("scale" not in entry for entry in stored["heads"]):
         raise HeadPursuitError(f"{path} holds heads without scales: give it as heads (--heads {path} --scale -1)")
     try:
         return HeadEdit.from_dict(stored, part=found.model.part), stored["model"]
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise HeadPursuitError(f"{path} is no edit file ({error}): {remedy}") from error
+    except HeadPursuitError as error:
+        raise HeadPursuitError(f"{path}: {error}") from error
 
 
 def write_edit(path: str | Path, edit: HeadEdit, *, model: Mapping[str, Any], **beside: Any) -> None:

@@ -123,7 +123,7 @@ def _is_pair(head: Any) -> bool:
 
 # Format of the files of heads and of edits.
 HEADS_FORMAT = 1
-_Index = Annotated[int, Field(ge=0)]
+_Index = Annotated[int, Field(ge=0, strict=True)]
 
 
 class StoredHead(BaseModel):

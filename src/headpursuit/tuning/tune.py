@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict
 from tqdm.auto import tqdm
 
 from headpursuit.activations.positions import Positions
@@ -20,14 +21,13 @@ from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.cells import Cells
 from headpursuit.evaluation.effects import Wanted, comparison, row
 from headpursuit.evaluation.evaluate import check_folder
-from headpursuit.evaluation.goals import Goal, Limit, Trial, choose, tried
-from headpursuit.evaluation.metrics import Metric
+from headpursuit.evaluation.goals import Goal, Trial, choose, tried
 from headpursuit.evaluation.plan import task_seconds
 from headpursuit.evaluation.rankings import stored_rankings
 from headpursuit.evaluation.recipe import plain
 from headpursuit.evaluation.results import Comparison, ConceptResult, DataUsed, Results, Row, Selection
 from headpursuit.evaluation.verdicts import judge
-from headpursuit.files import csv_text, locked, read_sealed, write_sealed, write_text
+from headpursuit.files import checked, csv_text, locked, read_sealed, write_sealed, write_text
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import Head
 from headpursuit.model.samples import Samples
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 TUNED = "tuned.json"
 FORMAT = 1
+_AGAIN = "tune again"
 METHODS = ("somp", "logit_lens", "attribution")
 _SCALES = {False: (-2.0, 0.75), True: (1.25, 8.0)}
 
@@ -162,24 +163,57 @@ class Tuned:
         path = Path(folder) / TUNED
         if not path.is_file():
             raise HeadPursuitError(f"{folder} holds no {TUNED}: give a folder that `headpursuit tune` wrote")
-        stored, results = read_sealed(path, format=FORMAT, what="tuned edit", remedy="tune again"), Results.load(folder)
+        content, results = read_sealed(path, format=FORMAT, what="tuned edit", remedy=_AGAIN), Results.load(folder)
+        stored = checked(_Stored, content, what=f"{path} holds no tuned edit", remedy=_AGAIN)
         part = results.model.get("part", "text")
-        try:
-            trials = tuple(Trial(**{**one, "edit": HeadEdit.from_dict(one["edit"], part=part)}) for one in stored["trials"])
-            by_number = {trial.number: trial for trial in trials}
-            goal = stored["goal"]
-            limits = tuple(Limit(Metric(**one["metric"]), one["at_most"]) for one in goal["limits"])
-            return cls(
-                edit=HeadEdit.from_dict(stored["edit"], part=part),
-                fixed=HeadEdit.from_dict(stored["fixed"], part=part),
-                goal=Goal(**{**goal, "target": Metric(**goal["target"]), "limits": limits}),
-                trials=trials,
-                front=tuple(Point(by_number[one["number"]], one["effect"], one["cost"]) for one in stored["front"]),
-                results=results,
-                misses=tuple(stored["misses"]),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise HeadPursuitError(f"{path} cannot be read ({error}): tune again") from error
+        trials = {one.number: Trial(**{**dict(one), "edit": HeadEdit.from_dict(one.edit, part=part)}) for one in stored.trials}
+        if unknown := [point.number for point in stored.front if point.number not in trials]:
+            raise HeadPursuitError(f"{path} holds no tuned edit (front: there is no trial {unknown[0]}): {_AGAIN}")
+        return cls(
+            edit=HeadEdit.from_dict(stored.edit, part=part),
+            fixed=HeadEdit.from_dict(stored.fixed, part=part),
+            goal=stored.goal,
+            trials=tuple(trials.values()),
+            front=tuple(Point(trials[point.number], point.effect, point.cost) for point in stored.front),
+            results=results,
+            misses=stored.misses,
+        )
+
+
+class _StoredTrial(BaseModel):
+    """A :class:`Trial`; its edit checks itself."""
+
+    model_config = ConfigDict(extra="forbid")
+    number: int
+    edit: dict[str, Any]
+    method: str
+    effect: float
+    cost: float
+    weakness_bound: float
+    cost_bound: float
+
+
+class _StoredPoint(BaseModel):
+    """A :class:`Point`, its trial by number."""
+
+    model_config = ConfigDict(extra="forbid")
+    number: int
+    effect: float
+    cost: float
+
+
+class _Stored(BaseModel):
+    """The content of ``tuned.json``."""
+
+    model_config = ConfigDict(extra="forbid")
+    format: int
+    edit: dict[str, Any]
+    fixed: dict[str, Any]
+    goal: Goal
+    trials: tuple[_StoredTrial, ...]
+    front: tuple[_StoredPoint, ...]
+    misses: tuple[str, ...]
+    sha256: str
 
 
 @dataclass(frozen=True)
