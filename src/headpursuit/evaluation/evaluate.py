@@ -47,7 +47,7 @@ from headpursuit.evaluation.teacher_forced_tasks import forced_task, forced_task
 from headpursuit.evaluation.verdicts import judge, settle, wishes
 from headpursuit.files import locked, read_json
 from headpursuit.model.head_model import HeadModel
-from headpursuit.model.load import load
+from headpursuit.model.load import ModelLike, check_model, load
 from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.ranking.controls import random_controls
 from headpursuit.ranking.ranking import HeadRanking
@@ -64,7 +64,7 @@ _PARTS = {"cells", "captures", "rankings", "descriptions", "images", "results.cs
 
 def evaluate(
     recipe: str | Path | Mapping[str, Any] | Recipe,
-    model: HeadModel | str | Path | None = None,
+    model: ModelLike | None = None,
     *,
     data: str | Path | Mapping[str, Rows] | None = None,
     out: str | Path | None = None,
@@ -99,6 +99,8 @@ def evaluate(
     >>> results.selections
     ('somp', 'logit_lens', 'attribution', 'random')
     """
+    if model is not None:
+        check_model(model)
     chosen = load_recipe(recipe, set=set)
     folder = None if out is None else Path(out)
     if folder is not None:

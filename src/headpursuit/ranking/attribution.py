@@ -20,6 +20,7 @@ from headpursuit.concepts import ConceptLike, MultiToken, as_concept, resolve
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.anatomy import LayerAnatomy
 from headpursuit.model.head_model import HeadModel, evaluating
+from headpursuit.model.load import ModelLike, as_model
 from headpursuit.model.projection import weight_of
 from headpursuit.model.samples import Sample, Samples, as_samples, fingerprint
 from headpursuit.ranking.ranking import HeadRanking
@@ -30,7 +31,7 @@ POSITIONS = "all"
 
 
 def attribute(
-    model: HeadModel,
+    model: ModelLike,
     samples: Samples,
     concept: ConceptLike,
     *,
@@ -43,7 +44,7 @@ def attribute(
     """Order all heads by the derivative of a concept's log-odds with respect to their scale.
 
     Args:
-        model: the model.
+        model: the model, or what :func:`headpursuit.load` takes.
         samples: samples with targets that speak of the concept; the log-odds are read where they do, see
             :func:`headpursuit.activations.teacher_forcing.log_odds`.
         concept: as for :func:`headpursuit.rank`.
@@ -65,6 +66,7 @@ def attribute(
         HeadRanking(colours by attribution: L0.H4 0.33, L2.H14 0.25, L0.H7 0.22, …; 51 heads, 24 samples)
     """
     words, chosen = as_concept(concept), as_samples(samples, limit=limit)
+    model = as_model(model)
     size = len(weight_of(model.module(model.anatomy.unembedding)))
     resolved = resolve(words, model.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=size)
     found = scale_derivatives(model, chosen, resolved.token_ids, batch_size=batch_size, progress=progress)

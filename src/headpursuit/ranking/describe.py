@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
+from headpursuit.activations.store import ActsLike, as_acts
 from headpursuit.concepts.vocabulary import atom_ids, vocabulary_dictionary
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head, HeadsLike, parse_heads
@@ -160,7 +161,7 @@ class Descriptions(Sequence[HeadDescription]):
 
 
 def describe(
-    acts: HeadActivations | HeadMoments,
+    acts: ActsLike,
     *,
     heads: HeadsLike | None = None,
     n_atoms: int = 5,
@@ -172,7 +173,7 @@ def describe(
     """Name heads by the tokens that explain what they write.
 
     Args:
-        acts: a capture.
+        acts: a capture, or the folder of one.
         heads: which heads, such as ``["L18.H27", (3, 5)]`` or ``"L18.H27"``; all when left out.
         n_atoms: tokens a head.
         method: ``somp`` explains the variance over samples (Table 1); ``logit_lens`` counts the tokens of highest logit
@@ -187,7 +188,7 @@ def describe(
     Raises:
         HeadPursuitError: a head that was not captured, an unknown method, a dictionary of another width than the heads'.
     """
-    view = as_method(method)
+    view, acts = as_method(method), as_acts(acts)
     wanted = acts.heads() if heads is None else parse_heads(heads)
     acts.require(wanted)
     unused_rows = 0

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float
 from tqdm.auto import tqdm
 
-from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
+from headpursuit.activations.store import ActsLike
 from headpursuit.concepts import ConceptLike, ResolvedConcept
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head
@@ -66,7 +66,7 @@ class Stability(Beside):
 
 
 def stability(
-    acts: HeadActivations | HeadMoments,
+    acts: ActsLike,
     concept: ConceptLike,
     *,
     k: int = 16,
@@ -80,7 +80,7 @@ def stability(
     The model does not run again: a draw of samples is a choice of rows of the capture, and a draw of words a choice of atoms.
 
     Args:
-        acts: a capture.
+        acts: a capture, or the folder of one.
         concept: as for :func:`headpursuit.rank`.
         k: how many of the best heads to look at; at most the number of heads.
         draws: number of draws of samples, and of words.
@@ -102,7 +102,7 @@ def stability(
     if draws < 1 or not 0 < leave_out < 1:
         raise HeadPursuitError(f"draws={draws}, leave_out={leave_out}: give at least one draw, and a share between 0 and 1")
     scorer = Scorer(acts, **options)
-    resolved = scorer.resolved(concept)
+    acts, resolved = scorer.acts, scorer.resolved(concept)
     rng = np.random.default_rng(seed)
     ranking = scorer.ranking(resolved, scorer.scores([resolved.rows], title=f"rank {resolved.name}")[0])
     best = ranking.top(k)

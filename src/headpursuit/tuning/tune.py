@@ -15,7 +15,7 @@ from headpursuit.activations.positions import Positions
 from headpursuit.concepts import as_concept
 from headpursuit.concepts.concept import ConceptLike
 from headpursuit.editing.edit import Factor, HeadEdit, write_edit
-from headpursuit.editing.where import ALL, Where, as_where
+from headpursuit.editing.where import ALL, TokenMask, Where, as_where
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.cells import Cells
 from headpursuit.evaluation.effects import Wanted, comparison, row
@@ -30,6 +30,7 @@ from headpursuit.evaluation.verdicts import judge
 from headpursuit.files import csv_text, locked, read_sealed, write_sealed, write_text
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import Head
+from headpursuit.model.load import ModelLike, as_model
 from headpursuit.model.samples import Samples
 from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.ranking.controls import random_controls
@@ -184,7 +185,7 @@ class Tuned:
 
 @dataclass(frozen=True)
 class Options:
-    """The ways of a search.
+    """The ways of a search; what alone stands for a list is a list of one.
 
     Attributes:
         trials: edits to try, at least 1.
@@ -214,6 +215,9 @@ class Options:
     def __post_init__(self) -> None:
         if self.trials < 1:
             raise HeadPursuitError(f"trials={self.trials}: give at least 1")
+        for name, alone in (("methods", str), ("where", str | TokenMask), ("fixed_ks", int)):
+            given = getattr(self, name)
+            object.__setattr__(self, name, (given,) if isinstance(given, alone) else tuple(given))
         object.__setattr__(self, "methods", tuple(map(method_key, self.methods)))
         for method in self.methods:
             if method not in METHODS:
@@ -225,7 +229,7 @@ class Options:
 
 
 def tune(
-    model: HeadModel,
+    model: ModelLike,
     samples: Samples | None,
     concept: ConceptLike,
     *,
@@ -243,7 +247,7 @@ def tune(
     """Choose heads and scales for a concept under limits, on a tuning split, and measure them on a test split.
 
     Args:
-        model: the model.
+        model: the model, or what :func:`headpursuit.load` takes.
         samples: prompts, which are split in two halves; None for the embedded demo's own two splits of its own data.
         concept: the word list.
         out: folder for captures, rankings, cells and the result; a search that was cut off there goes on where it stopped.
@@ -268,6 +272,7 @@ def tune(
     words = as_concept(concept)
     if out is not None:
         check_folder(Path(out), recipe_name(words.name))
+    model = as_model(model)
     data = read_data(
         model, samples, words, neutral=neutral, positions=positions, limits=limits, enhance=enhance, limit=limit, seed=seed
     )
