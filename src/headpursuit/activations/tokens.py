@@ -8,7 +8,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from headpursuit.activations.positions import Positions, check_positions, position_mask
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, check_counts
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.load import ModelLike, as_model
 from headpursuit.model.loaded import LoadedModel
@@ -87,6 +87,7 @@ def tokens(model: ModelLike, samples: Samples, *, positions: Positions | None = 
     """
     if positions is not None:
         check_positions(positions)
+    check_counts(limit=limit)
     model = as_model(model)
     return [_read(model, sample, positions) for sample in as_samples(samples, limit=limit)]
 

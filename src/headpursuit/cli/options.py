@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from headpursuit.errors import SEEDS
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
-# NumPy's older generators, which libraries draw with, take no larger seed.
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of whatever is drawn at random.")]
+Seed = Annotated[int, typer.Option(min=SEEDS[0], max=SEEDS[1], help="Seed of whatever is drawn at random.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Hub name, local folder in the Hub's format, or 'demo'.")]
 Revision = Annotated[str | None, typer.Option(help="Commit, branch or tag on the Hub.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …; CUDA when there is one.")]

@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from headpursuit.concepts.concept import Concept
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, check_choice
 from headpursuit.optional import optional_import
 
 if TYPE_CHECKING:
@@ -213,8 +213,7 @@ def resolve(
         HeadPursuitError: nothing resolves, or the policy is unknown.
         MissingExtraError: plurals need inflect, which is not installed.
     """
-    if multi_token not in get_args(MultiToken):
-        raise HeadPursuitError(f"multi_token is {multi_token!r}: choose 'skip', 'first' or 'mean'")
+    check_choice(get_args(MultiToken), multi_token=multi_token)
     reader = _Reader(tokenizer, vocabulary_size)
     tiers = {word: _forms(word, variants=variants, plurals=concept.plurals) for word in concept.words}
     reader.read(form for word_tiers in tiers.values() for tier in word_tiers for form in tier)

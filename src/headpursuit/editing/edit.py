@@ -17,7 +17,7 @@ from torch import Tensor
 
 from headpursuit.editing.applying import scaled
 from headpursuit.editing.where import ALL, TokenGroup, TokenMask, Where, as_where, from_json, in_words, to_json
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import ChoiceError, HeadPursuitError
 from headpursuit.files import write_sealed
 from headpursuit.model.anatomy import Anatomy, LayerAnatomy
 from headpursuit.model.head_model import HeadModel
@@ -256,7 +256,7 @@ def read_edit_file(path: str | Path) -> tuple[HeadEdit, Mapping[str, Any]]:
         raise HeadPursuitError(f"{path} holds heads without scales: give it as heads (--heads {path} --scale -1)")
     try:
         return HeadEdit.from_dict(stored, part=found.model.part), stored["model"]
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
+    except (ChoiceError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise HeadPursuitError(f"{path} is no edit file ({error}): {remedy}") from error
 
 

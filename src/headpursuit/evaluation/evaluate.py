@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from headpursuit.data.own import Rows
 from headpursuit.editing.edit import HeadEdit
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
 from headpursuit.evaluation.cells import Cells
 from headpursuit.evaluation.checks import check_heads, check_words
 from headpursuit.evaluation.describe import describe_heads
@@ -99,6 +99,8 @@ def evaluate(
     >>> results.selections
     ('somp', 'logit_lens', 'attribution', 'random')
     """
+    check_counts(2, limit=limit)
+    check_counts(*SEEDS, seed=seed)
     if model is not None:
         check_model(model)
     chosen = load_recipe(recipe, set=set)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from headpursuit.editing.edit import HeadEdit, read_edit_file
-from headpursuit.errors import HeadPursuitError, shown
+from headpursuit.errors import HeadPursuitError, check_choice, check_counts, shown
 from headpursuit.exporting.adapters import SERVING_RANK, write_ia3, write_lora
 from headpursuit.exporting.checkpoint import require_patchable, write_checkpoint
 from headpursuit.exporting.folder import new_folder, require_new
@@ -87,8 +87,8 @@ def export(
     >>> done.changed
     ('language_model.model.layers.1.self_attn.o_proj.weight',)
     """
-    if format not in FORMATS:
-        raise HeadPursuitError(f"format={format!r}: choose one of {', '.join(FORMATS)}")
+    check_choice(FORMATS, format=format)
+    check_counts(max_rank=max_rank)
     check_model(model)
     out, path = Path(out), str(edit) if not isinstance(edit, HeadEdit) else "the edit"
     if not isinstance(edit, HeadEdit | str | Path):

@@ -17,7 +17,7 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
 from headpursuit.model.anatomy import Anatomy
 from headpursuit.model.checkpoint_files import checkpoint_files, stored_tensors
 from headpursuit.model.generation import as_asked, generating_by, seeded, written_by
@@ -129,6 +129,8 @@ class HeadModel(LoadedModel):
         >>> len(model.generate(["What is the capital of France?", "What is the capital of Italy?"], max_new_tokens=8))
         2
         """
+        check_counts(batch_size=batch_size)
+        check_counts(*SEEDS, seed=seed)
         if isinstance(prompts, str | Sample):
             return self.generate(
                 [prompts],

@@ -22,12 +22,12 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from headpursuit.demo import demo_path
-from headpursuit.errors import HeadPursuitError, shown
+from headpursuit.errors import ChoiceError, HeadPursuitError, check_choice, shown
 from headpursuit.model.anatomy import Anatomy
 from headpursuit.model.checkpoint_files import OTHER_FORMS, PICKLES, defect
 from headpursuit.model.finding import find_anatomy, how_to_say
 from headpursuit.model.head_model import HeadModel
-from headpursuit.model.heads import Part
+from headpursuit.model.heads import PARTS, Part
 from headpursuit.model.images import find_image_style
 from headpursuit.model.loaded import ModelSource
 from headpursuit.model.selfcheck import proven
@@ -78,7 +78,8 @@ def load(
     if isinstance(model, HeadModel):
         raise HeadPursuitError(f"{model.source.id} is loaded already: use it as it is")
     check_model(model)
-    wanted = _device(device)
+    check_choice(PARTS, part=part)
+    wanted, dtype = _device(device), _dtype(dtype)
     path = _path_of(model)
     common = {"revision": revision, "trust_remote_code": trust_remote_code}
     with opening(model, revision=revision):
@@ -86,7 +87,7 @@ def load(
         _refuse_kernels(model, config, trust_remote_code=trust_remote_code)
         hf, loading = _auto_class(config).from_pretrained(
             path,
-            dtype=_dtype(dtype),
+            dtype=dtype,
             attn_implementation=attn_implementation,
             use_safetensors=True,
             output_loading_info=True,
@@ -337,7 +338,7 @@ def _device(device: str | torch.device | None) -> torch.device:
     try:
         found = torch.device("cuda" if device == "gpu" else device)
     except (RuntimeError, TypeError) as error:
-        raise HeadPursuitError(f"device {str(device)!r:.40}: give cpu, cuda, cuda:1, mps, …") from error
+        raise ChoiceError(f"device {str(device)!r:.40}: give cpu, cuda, cuda:1, mps, …") from error
     if found.type == "cuda" and not torch.cuda.is_available():
         raise HeadPursuitError(f"device {str(device)!r}: this machine has no CUDA device that this torch can use; give cpu")
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
@@ -349,7 +350,7 @@ def _dtype(dtype: str | torch.dtype) -> str | torch.dtype:
     name = str(dtype).removeprefix("torch.")
     found = "auto" if name == "auto" else getattr(torch, _DTYPES.get(name, name), None)
     if found != "auto" and not (isinstance(found, torch.dtype) and found.is_floating_point):
-        raise HeadPursuitError(f"dtype {name!r:.40}: give auto, float32, bfloat16 (bf16) or float16 (fp16)")
+        raise ChoiceError(f"dtype {name!r:.40}: give auto, float32, bfloat16 (bf16) or float16 (fp16)")
     return found
 
 

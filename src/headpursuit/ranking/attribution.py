@@ -7,6 +7,7 @@ head writes; this asks what is made of it, and needs the model, answers, and mem
 """
 
 from collections.abc import Iterator, Sequence
+from typing import get_args
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from tqdm.auto import tqdm
 from headpursuit.activations.recording import check_ran, projection_inputs
 from headpursuit.activations.teacher_forcing import concept_tokens, log_odds, require_targets, teacher_forced_logits
 from headpursuit.concepts import ConceptLike, MultiToken, as_concept, resolve
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, check_choice, check_counts
 from headpursuit.model.anatomy import LayerAnatomy
 from headpursuit.model.head_model import HeadModel, evaluating
 from headpursuit.model.load import ModelLike, as_model
@@ -65,6 +66,8 @@ def attribute(
         >>> hp.attribute(model, samples, "colours", progress=False)
         HeadRanking(colours by attribution: L0.H4 0.33, L2.H14 0.25, L0.H7 0.22, …; 51 heads, 24 samples)
     """
+    check_counts(batch_size=batch_size, limit=limit)
+    check_choice(get_args(MultiToken), multi_token=multi_token)
     words, chosen = as_concept(concept), as_samples(samples, limit=limit)
     model = as_model(model)
     size = len(weight_of(model.module(model.anatomy.unembedding)))

@@ -14,7 +14,7 @@ from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
 from headpursuit.activations.store import ActsLike, as_acts
 from headpursuit.concepts.vocabulary import atom_ids, vocabulary_dictionary
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, check_counts
 from headpursuit.model.heads import Head, HeadsLike, parse_heads
 from headpursuit.pursuit.dictionary import Dictionary
 from headpursuit.pursuit.logit_lens import frequent_tokens
@@ -188,6 +188,7 @@ def describe(
     Raises:
         HeadPursuitError: a head that was not captured, an unknown method, a dictionary of another width than the heads'.
     """
+    check_counts(n_atoms=n_atoms)
     view, acts = as_method(method), as_acts(acts)
     wanted = acts.heads() if heads is None else parse_heads(heads)
     acts.require(wanted)

@@ -7,7 +7,7 @@ from tqdm.auto import tqdm
 
 from headpursuit.concepts import ConceptLike, as_concept
 from headpursuit.editing.edit import HeadEdit
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import check_counts, check_finite
 from headpursuit.model.heads import Head
 from headpursuit.model.load import ModelLike, as_model
 from headpursuit.model.samples import Samples
@@ -48,10 +48,11 @@ def greedy_heads(
         >>> [head.name for head in hp.greedy_heads(model, samples, "colours", k=2, progress=False)]
         ['L0.H4', 'L0.H7']
     """
+    check_counts(k=k)
+    check_finite(scale=scale)
     words, model = as_concept(concept), as_model(model)
     heads = model.anatomy.heads()
-    if not 1 <= k <= len(heads):
-        raise HeadPursuitError(f"k={k}: choose between 1 and the model's {len(heads)} heads")
+    check_counts(1, len(heads), k=k)
     taken: list[Head] = []
     for _ in tqdm(range(k), desc="greedy heads", unit="head", disable=not progress, leave=False):
         with HeadEdit(taken, scale=scale).applied(model) if taken else nullcontext():

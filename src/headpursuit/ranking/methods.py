@@ -2,7 +2,7 @@
 
 from typing import Literal, get_args
 
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import check_choice
 
 Method = Literal["somp", "logit_lens"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -26,6 +26,5 @@ def as_method(name: str) -> Method:
         'logit_lens'
     """
     method = method_key(name)
-    if method not in METHODS:
-        raise HeadPursuitError(f"method={name!r}: choose one of {', '.join(METHODS)}")
-    return method
+    check_choice(METHODS, method=method)
+    return method  # type: ignore[return-value]

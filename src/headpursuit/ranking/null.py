@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
 from headpursuit.model.token_text import known_ids
 from headpursuit.ranking.rank import AtomRows
 
@@ -77,8 +77,8 @@ def random_token_sets(
     Raises:
         HeadPursuitError: fewer than two draws, frequencies of another length.
     """
-    if draws < 2:
-        raise HeadPursuitError(f"{draws} random sets make no distribution: draw at least 2, better 1000")
+    check_counts(2, draws=draws)
+    check_counts(*SEEDS, seed=seed)
     if frequencies is not None and np.shape(frequencies) != (len(unembedding),):
         raise HeadPursuitError(
             f"frequencies have shape {np.shape(frequencies)}, the vocabulary has {len(unembedding)} rows: "

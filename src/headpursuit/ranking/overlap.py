@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from headpursuit.activations.store import ActsLike
 from headpursuit.concepts import Concept, ConceptLike, as_concept
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import SEEDS, HeadPursuitError, check_choice, check_counts
 from headpursuit.model.heads import Head, HeadsLike, parse_heads
 from headpursuit.ranking.methods import MEASURES, Method
 from headpursuit.ranking.rank import RankOptions, Scorer
@@ -90,6 +90,7 @@ class ConceptMap:
         Raises:
             HeadPursuitError: z asked for, and no random sets were drawn.
         """
+        check_choice(("scores", "z"), values=values)
         table = self.scores if values == "scores" else self.z
         if table is None:
             raise HeadPursuitError("this map has no z: make it with draws=1000")
@@ -150,6 +151,8 @@ def concept_map(
         >>> found.to_frame().idxmax(axis=1).to_dict()
         {'colours': 'L2.H14', 'numbers': 'L1.H7'}
     """
+    check_counts(0, draws=draws)
+    check_counts(*SEEDS, seed=seed)
     lists = [as_concept(one) for one in ([concepts] if isinstance(concepts, str | Path | Concept) else concepts)]
     names = tuple(one.name for one in lists)
     if not names or len(set(names)) < len(names):

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import TypedDict, get_args
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from headpursuit.activations.moments import HeadMoments
 from headpursuit.activations.store import ActsLike, as_acts
 from headpursuit.concepts import ConceptLike, MultiToken, ResolvedConcept, as_concept, resolve
 from headpursuit.concepts.resolve import gather_atoms
+from headpursuit.errors import check_choice, check_counts
 from headpursuit.pursuit.batches import SMALL
 from headpursuit.pursuit.logit_lens import mean_logits
 from headpursuit.pursuit.results import EarlyStopWarning
@@ -104,6 +105,8 @@ class Scorer:
         fold_norm: bool = False,
         progress: bool = True,
     ) -> None:
+        check_counts(n_atoms=n_atoms)
+        check_choice(get_args(MultiToken), multi_token=multi_token)
         self.method, self.progress = as_method(method), progress
         self.acts = acts = as_acts(acts)
         self._n_atoms, self._multi_token = n_atoms, multi_token

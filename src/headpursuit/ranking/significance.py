@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from headpursuit.activations.store import ActsLike
 from headpursuit.concepts import ConceptLike
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import SEEDS, check_choice, check_counts
 from headpursuit.model.heads import Head
 from headpursuit.optional import optional_import
 from headpursuit.ranking.null import random_token_sets
@@ -124,8 +124,9 @@ def significance(
         >>> [head.name for head in tested.found(fdr=0.05)][:3]
         ['L2.H10', 'L1.H4', 'L2.H14']
     """
-    if tail not in TAILS:
-        raise HeadPursuitError(f"tail={tail!r}: choose one of {', '.join(TAILS)}")
+    check_choice(TAILS, tail=tail)
+    check_counts(2, draws=draws)
+    check_counts(*SEEDS, seed=seed)
     stats = optional_import("scipy.stats", extra="stats", purpose="the significance of a ranking")
     scorer = Scorer(acts, **options)
     acts, resolved = scorer.acts, scorer.resolved(concept)

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from headpursuit.activations.moments import HeadMoments
 from headpursuit.activations.store import ActsLike
 from headpursuit.concepts import ConceptLike, ResolvedConcept
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
 from headpursuit.model.heads import Head
 from headpursuit.ranking.overlap import jaccard
 from headpursuit.ranking.rank import AtomRows, RankOptions, Scorer
@@ -99,8 +99,10 @@ def stability(
         >>> round(made.jaccard_samples, 2), round(made.jaccard_words, 2)
         (0.72, 0.92)
     """
-    if draws < 1 or not 0 < leave_out < 1:
-        raise HeadPursuitError(f"draws={draws}, leave_out={leave_out}: give at least one draw, and a share between 0 and 1")
+    check_counts(k=k, draws=draws)
+    check_counts(*SEEDS, seed=seed)
+    if not 0 < leave_out < 1:
+        raise HeadPursuitError(f"leave_out={leave_out}: give a share between 0 and 1")
     scorer = Scorer(acts, **options)
     acts, resolved = scorer.acts, scorer.resolved(concept)
     rng = np.random.default_rng(seed)

@@ -6,17 +6,17 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pandas as pd
 from tqdm.auto import tqdm
 
-from headpursuit.activations.positions import Positions
+from headpursuit.activations.positions import Positions, RowPositions
 from headpursuit.concepts import as_concept
 from headpursuit.concepts.concept import ConceptLike
 from headpursuit.editing.edit import Factor, HeadEdit, write_edit
 from headpursuit.editing.where import ALL, TokenMask, Where, as_where
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import SEEDS, ChoiceError, HeadPursuitError, check_choice, check_counts, check_finite
 from headpursuit.evaluation.cells import Cells
 from headpursuit.evaluation.effects import Wanted, comparison, row
 from headpursuit.evaluation.evaluate import check_folder
@@ -36,7 +36,7 @@ from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.ranking.controls import random_controls
 from headpursuit.ranking.methods import method_key
 from headpursuit.tuning.search import Space, front, search
-from headpursuit.tuning.splits import TuningData, demo_data, sample_data
+from headpursuit.tuning.splits import TuningData, check_limits, demo_data, sample_data
 from headpursuit.versions import versions
 
 if TYPE_CHECKING:
@@ -213,19 +213,22 @@ class Options:
     draws: int = 10
 
     def __post_init__(self) -> None:
-        if self.trials < 1:
-            raise HeadPursuitError(f"trials={self.trials}: give at least 1")
+        check_counts(trials=self.trials, k=self.k, draws=self.draws)
         for name, alone in (("methods", str), ("where", str | TokenMask), ("fixed_ks", int)):
             given = getattr(self, name)
             object.__setattr__(self, name, (given,) if isinstance(given, alone) else tuple(given))
         object.__setattr__(self, "methods", tuple(map(method_key, self.methods)))
+        for name in ("methods", "where", "fixed_ks"):
+            if not getattr(self, name):
+                raise HeadPursuitError(f"{name}: give at least one")
         for method in self.methods:
-            if method not in METHODS:
-                raise HeadPursuitError(f"method {method!r}: choose among {', '.join(METHODS)}")
-        if not self.methods:
-            raise HeadPursuitError(f"no method: choose among {', '.join(METHODS)}")
+            check_choice(METHODS, methods=method)
         for where in self.where:
             as_where(where)
+        for k in self.fixed_ks:
+            check_counts(fixed_ks=k)
+        for scale in (*(self.scales or ()), self.fixed_scale):
+            check_finite(scale=scale)
 
 
 def tune(
@@ -270,6 +273,7 @@ def tune(
     """
     chosen = Options(**options)
     words = as_concept(concept)
+    check_wishes(reach=reach, positions=positions, limits=limits, limit=limit, seed=seed)
     if out is not None:
         check_folder(Path(out), recipe_name(words.name))
     model = as_model(model)
@@ -283,6 +287,25 @@ def tune(
         return tuned
     with tempfile.TemporaryDirectory() as made:
         return run_tuning(model, data, chosen, out=Path(made), reach=reach, seed=seed, progress=progress)
+
+
+def check_wishes(
+    *, reach: float | str | None, positions: str | None, limits: Mapping[str, float] | None, limit: int | None, seed: int
+) -> None:
+    """Refuse arguments of :func:`tune` that have no meaning, before anything is loaded.
+
+    Raises:
+        HeadPursuitError: naming the argument and what it may be.
+    """
+    check_counts(4, limit=limit)
+    check_counts(*SEEDS, seed=seed)
+    check_limits(limits)
+    if positions is not None:
+        check_choice(get_args(RowPositions), positions=positions)
+    if reach != "fixed":
+        if isinstance(reach, str):
+            raise ChoiceError(f"reach={reach!r}: give a number, or 'fixed' for what the fixed edit reaches")
+        check_finite(reach=reach)
 
 
 def read_data(
@@ -431,11 +454,7 @@ def _fixed(goal: Goal, cells: Cells, edits: Sequence[HeadEdit]) -> HeadEdit:
 
 
 def _reach(reach: float | str | None, goal: Goal, cells: Cells, fixed: HeadEdit) -> float | None:
-    if reach is None or isinstance(reach, int | float):
-        return reach
-    if reach != "fixed":
-        raise HeadPursuitError(f"reach={reach!r}: give a number, or 'fixed' for what the fixed edit reaches")
-    return goal.effect(cells, fixed)
+    return goal.effect(cells, fixed) if isinstance(reach, str) else reach
 
 
 def _on_test(goal: Goal, cells: Cells, trials: Sequence[Trial], *, progress: bool) -> list[Point]:
