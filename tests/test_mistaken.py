@@ -114,3 +114,71 @@ def test_one_where_a_list_is_meant_is_a_list_of_one(folder):
 def test_what_is_no_list_of_heads_and_no_edit_is_one_line(demo, tmp_path):
     refused(lambda: hp.random_controls("L1.H1", demo.hf), "is not a list of heads")
     refused(lambda: hp.export(demo, ["L1.H1"], tmp_path / "out"), "['L1.H1'] is no edit")
+
+
+NOWHERE = "/no/such/folder"
+NAN, INFINITE = float("nan"), float("inf")
+SEEDS = {"seed": [-1, 2**32, 0.5]}
+# Every function with a number among its arguments, and those that it refuses before it opens what is not there.
+REFUSED = {
+    "as_samples": (lambda **of: hp.as_samples(["a"], **of), {"limit": [0, 1.5, "2"], "sample": [0], **SEEDS}),
+    "capture": (lambda **of: hp.capture(NOWHERE, SAMPLES, **of), {"batch_size": [0], "limit": [0], "sample": [-1], **SEEDS}),
+    "tokens": (lambda **of: hp.tokens(NOWHERE, SAMPLES, **of), {"limit": [0]}),
+    "attribute": (lambda **of: hp.attribute(NOWHERE, SAMPLES, "colours", **of), {"batch_size": [0], "limit": [0]}),
+    "greedy_heads": (
+        lambda **of: hp.greedy_heads(NOWHERE, SAMPLES, "colours", **{"k": 1, **of}),
+        {"k": [0, 1.0], "scale": [NAN, INFINITE, "x"]},
+    ),
+    "describe": (lambda **of: hp.describe(NOWHERE, **of), {"n_atoms": [0]}),
+    "rank": (lambda **of: hp.rank(NOWHERE, "colours", **of), {"n_atoms": [0, 2.5]}),
+    "significance": (lambda **of: hp.significance(NOWHERE, "colours", **of), {"draws": [0, 1], "n_atoms": [0], **SEEDS}),
+    "stability": (
+        lambda **of: hp.stability(NOWHERE, "colours", **of),
+        {"k": [0], "draws": [0], "leave_out": [0, 1, NAN], "n_atoms": [0], **SEEDS},
+    ),
+    "concept_map": (lambda **of: hp.concept_map(NOWHERE, ["colours"], **of), {"draws": [-1], "n_atoms": [0], **SEEDS}),
+    "random_controls": (lambda **of: hp.random_controls("L1.H1", ["L1.H2", "L1.H1"], **of), {"draws": [0], **SEEDS}),
+    "evaluate": (lambda **of: hp.evaluate("demo-digits", NOWHERE, **of), {"limit": [0, 1], **SEEDS}),
+    "tune": (
+        lambda **of: hp.tune(NOWHERE, SAMPLES, "colours", **of),
+        {
+            "trials": [0],
+            "k": [0],
+            "draws": [0],
+            "fixed_ks": [0, [0]],
+            "limit": [0, 3],
+            **SEEDS,
+            "fixed_scale": [NAN],
+            "scales": [(NAN, 1), (0, INFINITE)],
+            "reach": [NAN, "far"],
+            "positions": ["all"],
+            "limits": [{"neutral": NAN}, {"answers": 0}, {"more": 1}],
+        },
+    ),
+    "export": (lambda **of: hp.export(NOWHERE, hp.HeadEdit("L1.H1", scale=0), "out", **of), {"max_rank": [0]}),
+    "load_records": (lambda **of: hp.data.load_records("mnist", path=NOWHERE, split="test", **of), {"limit": [0], **SEEDS}),
+    "HeadEdit": (lambda **of: hp.HeadEdit("L1.H1", **of), {"scale": [NAN, INFINITE, -INFINITE, "x"]}),
+    "somp": (lambda **of: hp.pursuit.somp(torch.eye(3), torch.eye(3), **of), {"n_atoms": [0]}),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [(name, option, value) for name, (_, of) in REFUSED.items() for option, values in of.items() for value in values],
+)
+def test_a_number_that_has_no_meaning_is_refused_before_anything_is_opened(name, option, value):
+    line = refused(lambda: REFUSED[name][0](**{option: value}), "scale" if option in ("scales", "fixed_scale") else option)
+    assert NOWHERE not in line
+
+
+@pytest.mark.parametrize("option", ["batch_size", "max_new_tokens", "seed"])
+def test_generating_refuses_numbers_without_a_meaning(demo, option):
+    refused(lambda: demo.generate("a", **{option: -1}), f"{option}=-1: give at least ")
+
+
+def test_a_ranking_refuses_numbers_without_a_meaning(folder, tmp_path):
+    ranking = hp.rank(folder, ["red", "green"], progress=False)
+    for k in (0, 52, 1.0, "all"):
+        refused(lambda k=k: ranking.top(k), f"k={k!r}: give ")
+    refused(lambda: ranking.save(tmp_path / "heads.json", top=0), "top=0: give at least 1")
+    refused(lambda: ranking.plot(k=0), "k=0: give at least 1")

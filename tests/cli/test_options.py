@@ -110,10 +110,11 @@ def test_an_option_is_spelled_as_it_is_named(command):
 WRONG = dict.fromkeys(
     ("device", "dtype", "format", "kind", "method", "multi_token", "part", "positions", "reach", "state", "tail", "where"),
     "magic",
-) | {"limits": "magic=1", "methods": "magic"}
+) | {"limits": "magic=1", "methods": "magic", "figure": "magic.gif"}
 GIVEN = {
     "attribute": ["demo", "--samples", "{texts}", "--concept", "colours"],
     "capture": ["demo", "--samples", "{texts}", "--out", "{new}"],
+    "compare": ["no.json"],
     "concepts": ["colours", "--model", "demo"],
     "describe": ["{acts}"],
     "evaluate": ["demo-digits", "--out", "{new}"],
@@ -125,7 +126,6 @@ GIVEN = {
     "prompt": ["demo", "--samples", "{texts}"],
     "rank": ["{acts}", "--concept", "colours", "--significance", "2"],
     "tune": ["demo", "--samples", "{texts}", "--concept", "colours", "--out", "{new}"],
-    "verify": ["{new}"],
 }
 
 
@@ -140,24 +140,24 @@ def folders(tmp_path_factory):
 
 @pytest.mark.parametrize(("command", "option"), [(c, name) for c in GIVEN for name in sorted(options(c) & set(WRONG))])
 def test_a_wrong_choice_is_wrong_usage(command, option, folders, capsys):
-    if (command, option) == ("verify", "device"):
-        pytest.skip("read once there is an export")
     given = [word.format(**folders) for word in GIVEN[command]]
     assert call(command, *given, f"--{option.replace('_', '-')}", WRONG[option]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("headpursuit: ")]
     assert len(lines) == 1, lines
     assert "magic" in lines[0]
-    assert "choose one of" in lines[0] or "give" in lines[0]
+    assert "choose" in lines[0] or "give" in lines[0]
     assert not folders["new"].exists()
 
 
+# Options whose help names several things, of which there are as many as one likes.
+FREE = {"concept", "frequencies", "head", "model", "revision", "samples"}
+
+
 def test_every_option_with_words_to_choose_from_is_tried():
-    """An option whose help lists its values, or that is called like one that does, is one of them."""
-    listed = {
+    shown = {
         param.name
         for command in commands().values()
         for param in command.params
-        if param.type.name == "text" and param.param_type_name == "option" and " or " in (param.help or "")
+        if " or " in (getattr(param, "help", "") or "")
     }
-    free = {"text_column", "image_column", "target_column", "concept", "head", "model", "name", "data", "endpoint", "api_key"}
-    assert listed - free <= set(WRONG)
+    assert shown - FREE <= set(WRONG)
