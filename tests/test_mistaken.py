@@ -182,3 +182,17 @@ def test_a_ranking_refuses_numbers_without_a_meaning(folder, tmp_path):
         refused(lambda k=k: ranking.top(k), f"k={k!r}: give ")
     refused(lambda: ranking.save(tmp_path / "heads.json", top=0), "top=0: give at least 1")
     refused(lambda: ranking.plot(k=0), "k=0: give at least 1")
+
+
+def test_a_word_that_is_no_known_name_says_how_one_word_is_given(folder):
+    refused(lambda: hp.concept("red"), "no built-in concept 'red'", "(red,)", "a file of words")
+    assert hp.concept("red,").words == ("red",)
+    assert hp.rank(folder, "red,", progress=False).concept == "red"
+
+
+def test_the_embedded_model_is_called_demo_wherever_it_is_named(demo):
+    from headpursuit.concepts import resolve
+
+    assert resolve(hp.concept("red,green"), demo.tokenizer).tokenizer == "demo"
+    refused(lambda: hp.attribute(demo, SAMPLES, ["xyzzyqqq"], progress=False), "in the vocabulary of demo ")
+    assert hp.wrap(demo.hf, demo.processor).source == demo.source

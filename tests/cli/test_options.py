@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 
 import pytest
 import typer.main
@@ -154,10 +155,31 @@ FREE = {"concept", "frequencies", "head", "model", "revision", "samples"}
 
 
 def test_every_option_with_words_to_choose_from_is_tried():
-    shown = {
-        param.name
-        for command in commands().values()
-        for param in command.params
-        if " or " in (getattr(param, "help", "") or "")
-    }
-    assert shown - FREE <= set(WRONG)
+    every = [param for command in commands().values() for param in command.params if param.param_type_name == "option"]
+    assert {param.name for param in every if " or " in (param.help or "")} - FREE <= set(WRONG)
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [(["tune", "demo", "--concept", "colours"], one) for one in ("--text-column", "--neutral", "--positions")]
+    + [(["verify", "{new}"], "--image-column")],
+)
+def test_options_that_speak_of_samples_need_some(words, option, folders, capsys):
+    assert call(*(word.format(**folders) for word in words), option, "mean") == 1
+    assert capsys.readouterr().err == f"headpursuit: {option} speaks of samples: give --samples, or leave it out\n"
+
+
+def test_an_edit_at_image_tokens_needs_an_image(tmp_path, capsys):
+    assert call("generate", "demo", "--prompt", "a", "--head", "L1.H1", "--where", "image") == 1
+    assert "there is none: give --image FILE, or another --where" in capsys.readouterr().err
+    hp.HeadEdit("L1.H1", scale=0, where="image").save(tmp_path / "edit.json", model="demo")
+    capsys.readouterr()
+    assert call("generate", "demo", "--prompt", "a", "--edit", tmp_path / "edit.json") == 1
+    assert "there is none: give --image FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("order", [["--significance", "4", "--stability", "3"], ["--stability", "3", "--significance", "4"]])
+def test_significance_and_stability_go_together_in_either_order(order, folders, capsys):
+    assert call("rank", folders["acts"], "--concept", "red,", *order, "--top", "1", "--json") == 0
+    (head,) = json.loads(capsys.readouterr().out)["heads"]
+    assert {"z", "p", "q", "stays_samples"} <= set(head)

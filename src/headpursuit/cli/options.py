@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headpursuit.errors import SEEDS
+from headpursuit.errors import SEEDS, HeadPursuitError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 Seed = Annotated[int, typer.Option(min=SEEDS[0], max=SEEDS[1], help="Seed of whatever is drawn at random.")]
@@ -53,6 +53,17 @@ def loads_a_model(command: Callable[..., None]) -> Callable[..., None]:
 def reads_samples(command: Callable[..., None]) -> Callable[..., None]:
     """The command with options for the names of fields, which it is given as one mapping, ``columns``."""
     return _with_options(command, _COLUMNS, into="columns")
+
+
+def refuse_without_samples(**given: object) -> None:
+    """Refuse options that speak of samples where none are given.
+
+    Raises:
+        HeadPursuitError: naming the first of them.
+    """
+    name = next((name for name, value in given.items() if value is not None), None)
+    if name is not None:
+        raise HeadPursuitError(f"--{name.replace('_', '-')} speaks of samples: give --samples, or leave it out")
 
 
 _GIVEN_LAST = ("load_options", "seed", "json")

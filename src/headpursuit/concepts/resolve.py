@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from headpursuit.concepts.concept import Concept
+from headpursuit.demo import demo_path
 from headpursuit.errors import HeadPursuitError, check_choice
 from headpursuit.optional import optional_import
 
@@ -313,7 +314,8 @@ class _Reader:
         self._special = frozenset(self._tokenizer.all_special_ids)
         self._pieces: dict[str, tuple[int, ...]] = {}
         self._blank: dict[int, bool] = {}
-        self.name = str(getattr(self._tokenizer, "name_or_path", "") or type(self._tokenizer).__name__)
+        name = str(getattr(self._tokenizer, "name_or_path", "") or type(self._tokenizer).__name__)
+        self.name = "demo" if name == str(demo_path()) else name
         self._before = self._encode([_LINE_BREAK])[0]
 
     def read(self, forms: Iterable[str]) -> None:

@@ -136,6 +136,7 @@ def wrap(hf: PreTrainedModel, processor: Any = None, *, part: Part = "text", ana
             raise HeadPursuitError(
                 f"no processor for {type(hf).__name__}: give it, hp.wrap(model, processor=AutoTokenizer.from_pretrained(…))"
             )
+    name = "demo" if name == _path_of("demo") else name
     folder = local_folder(name, revision=getattr(hf.config, "_commit_hash", None)) if name else None
     return _attach(hf, processor, anatomy, part=part, source_id=name or type(hf).__name__, folder=folder)
 
