@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pandas as pd
 from PIL.Image import Image
 
+from headpursuit.drawing import Figure
 from headpursuit.editing.where import ALL
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.metrics import Metric
@@ -17,9 +18,6 @@ from headpursuit.files import csv_text, digest, file_hash, inside, read_sealed, 
 from headpursuit.model.heads import Head
 from headpursuit.ranking.describe import Descriptions, HeadDescription
 from headpursuit.ranking.ranking import HeadRanking
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 RESULTS = "results.json"
 FORMAT = 3

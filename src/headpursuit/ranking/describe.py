@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from html import escape
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import pandas as pd
 from tqdm.auto import tqdm
@@ -14,15 +14,13 @@ from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
 from headpursuit.activations.store import ActsLike, as_acts
 from headpursuit.concepts.vocabulary import atom_ids, vocabulary_dictionary
+from headpursuit.drawing import Figure
 from headpursuit.errors import HeadPursuitError, check_counts
 from headpursuit.model.heads import Head, HeadsLike, parse_heads
 from headpursuit.pursuit.dictionary import Dictionary
 from headpursuit.pursuit.logit_lens import frequent_tokens
 from headpursuit.ranking.methods import Method, as_method
 from headpursuit.ranking.pursue import somp_capture
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _SHARES = {"somp": "of variance explained", "logit_lens": "of samples"}
 # So many descriptions are printed of a long list.

@@ -40,6 +40,11 @@ def token_counts(tokenizer: Any, texts: Iterable[str], *, vocabulary_size: int) 
 
     Raises:
         HeadPursuitError: the texts hold no token.
+
+    Examples:
+        >>> counts = token_counts(model.tokenizer, ["a red circle", "a red square"], vocabulary_size=1000)
+        >>> counts.shape, int(counts[803])
+        ((1000,), 2)
     """
     given = [text for text in texts if text.strip()]
     encoded = tokenizer(given, add_special_tokens=False, return_attention_mask=False)["input_ids"] if given else []
@@ -76,6 +81,11 @@ def random_token_sets(
 
     Raises:
         HeadPursuitError: fewer than two draws, frequencies of another length.
+
+    Examples:
+        >>> null = random_token_sets(((803,), (934,)), acts.weights.unembedding(), acts.tokenizer, draws=3)
+        >>> len(null.sets), [len(row) for row in null.sets[0]], null.matched
+        (3, [1, 1], ('norm',))
     """
     check_counts(2, draws=draws)
     check_counts(*SEEDS, seed=seed)

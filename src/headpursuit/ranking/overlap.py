@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import pandas as pd
@@ -13,14 +13,12 @@ from jaxtyping import Float
 
 from headpursuit.activations.store import ActsLike
 from headpursuit.concepts import Concept, ConceptLike, as_concept
+from headpursuit.drawing import Figure
 from headpursuit.errors import SEEDS, HeadPursuitError, check_choice, check_counts
 from headpursuit.model.heads import Head, HeadsLike, parse_heads
 from headpursuit.ranking.methods import MEASURES, Method
 from headpursuit.ranking.rank import RankOptions, Scorer
 from headpursuit.ranking.significance import significance
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def jaccard(left: Collection[Head], right: Collection[Head]) -> float:

@@ -14,7 +14,7 @@ from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
 from headpursuit.activations.store import ActsLike, as_acts
 from headpursuit.concepts import ConceptLike, MultiToken, ResolvedConcept, as_concept, resolve
-from headpursuit.concepts.resolve import gather_atoms
+from headpursuit.concepts.vocabulary import gather_atoms
 from headpursuit.errors import check_choice, check_counts
 from headpursuit.pursuit.batches import SMALL
 from headpursuit.pursuit.logit_lens import mean_logits

@@ -6,19 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from headpursuit.drawing import Figure
 from headpursuit.errors import HeadPursuitError, check_counts
 from headpursuit.files import read_sealed, write_sealed
 from headpursuit.model.heads import HEADS_FORMAT, Head, HeadLike, read_heads_content
 from headpursuit.ranking.methods import MEASURES
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # So many heads are shown of a ranking where nothing else is asked for.
 _SHOWN = 16

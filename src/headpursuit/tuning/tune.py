@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import pandas as pd
 from tqdm.auto import tqdm
@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from headpursuit.activations.positions import Positions, RowPositions
 from headpursuit.concepts import as_concept
 from headpursuit.concepts.concept import ConceptLike
+from headpursuit.drawing import Figure
 from headpursuit.editing.edit import Factor, HeadEdit, write_edit
 from headpursuit.editing.where import ALL, TokenMask, Where, as_where
 from headpursuit.errors import SEEDS, ChoiceError, HeadPursuitError, check_choice, check_counts, check_finite
@@ -38,9 +39,6 @@ from headpursuit.ranking.methods import method_key
 from headpursuit.tuning.search import Space, front, search
 from headpursuit.tuning.splits import TuningData, check_limits, demo_data, sample_data
 from headpursuit.versions import versions
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 TUNED = "tuned.json"
 FORMAT = 1
