@@ -184,7 +184,7 @@ def test_nothing_resolved_names_concept_tokenizer_words_and_way_out():
 
 
 def test_unknown_policies_are_refused():
-    with pytest.raises(HeadPursuitError, match="'skip', 'first' or 'mean'"):
+    with pytest.raises(HeadPursuitError, match="multi_token='last': choose one of skip, first, mean"):
         resolve(Concept("test", ("red",)), kinds.byte_level(), multi_token="last")
 
 

@@ -7,14 +7,17 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Any, Literal, get_args
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from headpursuit.concepts.concept import Concept
 from headpursuit.demo import demo_path
 from headpursuit.errors import HeadPursuitError, check_choice
 from headpursuit.optional import optional_import
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+else:  # it takes half a second to import, and words need none
+    DataFrame = Any
 
 MultiToken = Literal["skip", "first", "mean"]
 Status = Literal["kept", "merged", "dropped"]
@@ -85,8 +88,10 @@ class ResolutionReport:
             ],
         }
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> DataFrame:
         """Return one row a form, with the columns of ``ResolutionEntry``."""
+        import pandas as pd
+
         columns = list(ResolutionEntry.__dataclass_fields__)
         return pd.DataFrame([asdict(entry) for entry in self.entries], columns=columns)
 
