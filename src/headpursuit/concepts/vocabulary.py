@@ -76,9 +76,9 @@ def gather_atoms(unembedding: Float[Tensor, "v d"], rows: Sequence[tuple[int, ..
     lengths = torch.tensor([len(row) for row in rows], device=device)
     if int(lengths.max()) == 1:
         return flat
-    wide = flat.to(torch.promote_types(flat.dtype, torch.float32))
+    exact = flat.to(torch.promote_types(flat.dtype, torch.float32))
     owner = torch.repeat_interleave(torch.arange(len(rows), device=device), lengths)
-    sums = wide.new_zeros(len(rows), wide.shape[1]).index_add_(0, owner, wide)
+    sums = exact.new_zeros(len(rows), exact.shape[1]).index_add_(0, owner, exact)
     return (sums / lengths[:, None]).to(unembedding.dtype)
 
 

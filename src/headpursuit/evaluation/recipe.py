@@ -28,7 +28,7 @@ from headpursuit.errors import HeadPursuitError, did_you_mean, shown
 from headpursuit.evaluation.metrics import ANSWER_METRICS, LIKELIHOOD, NEUTRAL_TASK
 from headpursuit.evaluation.own_metrics import function_name
 from headpursuit.files import expanded, read_text
-from headpursuit.ranking.methods import method_key
+from headpursuit.ranking.methods import Order, method_key
 
 CLASSES = "classes"
 NEUTRAL = "text"
@@ -143,10 +143,7 @@ class EditSpec(_Table):
     k: Annotated[tuple[Count, ...], Field(min_length=1)]
     scales: Annotated[tuple[float, ...], Field(min_length=1)] = (-1.0,)
     draws: Annotated[int, Field(ge=2, le=10**6)] = 10
-    methods: tuple[Annotated[Literal["somp", "logit_lens", "attribution"], BeforeValidator(method_key)], ...] = (
-        "somp",
-        "logit_lens",
-    )
+    methods: tuple[Annotated[Order, BeforeValidator(method_key)], ...] = ("somp", "logit_lens")
     where: TokenGroup = ALL
 
     @model_validator(mode="after")

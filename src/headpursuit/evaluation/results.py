@@ -14,16 +14,14 @@ from headpursuit.drawing import Figure
 from headpursuit.editing.where import ALL
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.metrics import Metric
-from headpursuit.files import csv_text, digest, file_hash, inside, read_sealed, write_sealed, write_text
+from headpursuit.files import csv_text, digest, drafted, file_hash, inside, read_sealed, write_sealed, write_text
 from headpursuit.model.heads import Head
 from headpursuit.ranking.describe import Descriptions, HeadDescription
+from headpursuit.ranking.methods import SELECTIONS, Selection
 from headpursuit.ranking.ranking import HeadRanking
 
 RESULTS = "results.json"
 FORMAT = 3
-Selection = Literal["somp", "logit_lens", "attribution", "tuned", "random", "none"]
-# How heads were chosen, in the order in which it is shown.
-SELECTIONS: tuple[Selection, ...] = ("tuned", "somp", "logit_lens", "attribution", "random")
 
 _DESCRIBED_SHOWN = 16
 
@@ -375,8 +373,8 @@ class Results:
             for number, example in enumerate(concept.examples):
                 if example.image is not None:
                     name = f"images/{digest({'concept': concept.name})[:8]}-{number:02d}.png"
-                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    example.image.save(folder / name)
+                    with drafted(folder / name) as draft:
+                        example.image.save(draft, format="PNG")
                     stored["examples"][number]["image"] = {"file": name, "sha256": file_hash(folder / name)}
         write_text(folder / "results.csv", csv_text(self.to_frame(), index=False))
         if self.comparisons:

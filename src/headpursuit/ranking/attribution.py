@@ -150,8 +150,8 @@ def _derivatives(
         raise HeadPursuitError(f"{name} cannot be differentiated ({error}); rank by SOMP instead") from error
     for (index, z), gradient in zip(entered.items(), gradients, strict=True):
         layer = model.anatomy.layer(index)
-        wide = torch.promote_types(z.dtype, torch.float32)
-        product = z.detach().to(wide) * gradient.to(wide)
+        dtype = torch.promote_types(z.dtype, torch.float32)
+        product = z.detach().to(dtype) * gradient.to(dtype)
         columns = product.flatten(1, -2).sum(dim=1) if rows > 1 else product.flatten(0, -2).sum(dim=0)[None]
         yield layer, columns.unflatten(1, (layer.n_heads, layer.head_width)).sum(dim=2)
     entered.clear()

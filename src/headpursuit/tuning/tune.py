@@ -26,7 +26,7 @@ from headpursuit.evaluation.metrics import Metric
 from headpursuit.evaluation.plan import task_seconds
 from headpursuit.evaluation.rankings import stored_rankings
 from headpursuit.evaluation.recipe import plain
-from headpursuit.evaluation.results import Comparison, ConceptResult, DataUsed, Results, Row, Selection
+from headpursuit.evaluation.results import Comparison, ConceptResult, DataUsed, Results, Row
 from headpursuit.evaluation.verdicts import judge
 from headpursuit.files import csv_text, locked, read_sealed, write_sealed, write_text
 from headpursuit.model.head_model import HeadModel
@@ -35,14 +35,13 @@ from headpursuit.model.load import ModelLike, as_model
 from headpursuit.model.samples import Samples
 from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.ranking.controls import random_controls
-from headpursuit.ranking.methods import method_key
+from headpursuit.ranking.methods import ORDERS, Order, Selection, method_key
 from headpursuit.tuning.search import Space, front, search
 from headpursuit.tuning.splits import TuningData, check_limits, demo_data, sample_data
 from headpursuit.versions import versions
 
 TUNED = "tuned.json"
 FORMAT = 1
-METHODS = ("somp", "logit_lens", "attribution")
 _SCALES = {False: (-2.0, 0.75), True: (1.25, 8.0)}
 
 
@@ -204,7 +203,7 @@ class Options:
     k: int = 8
     scales: tuple[float, float] | None = None
     where: tuple[Where, ...] = (ALL,)
-    methods: tuple[Selection, ...] = ("somp",)
+    methods: tuple[Order, ...] = ("somp",)
     per_head: bool = True
     fixed_ks: tuple[int, ...] = (1, 2, 3)
     fixed_scale: float | None = None
@@ -220,7 +219,7 @@ class Options:
             if not getattr(self, name):
                 raise HeadPursuitError(f"{name}: give at least one")
         for method in self.methods:
-            check_choice(METHODS, methods=method)
+            check_choice(ORDERS, methods=method)
         for where in self.where:
             as_where(where)
         for k in self.fixed_ks:
