@@ -65,10 +65,9 @@ def check_counts(least: int = 1, most: int | None = None, /, **given: object) ->
             continue
         if not isinstance(value, Integral):
             raise HeadPursuitError(f"{name}={shown(value)}: give a whole number")
-        if int(value) < least:
-            raise HeadPursuitError(f"{name}={value}: give at least {least}")
-        if most is not None and int(value) > most:
-            raise HeadPursuitError(f"{name}={value}: give at most {most}")
+        if int(value) < least or (most is not None and int(value) > most):
+            limits = f"give at least {least}" if most is None else f"choose between {least} and {most}"
+            raise HeadPursuitError(f"{name}={value}: {limits}")
 
 
 def check_finite(**given: object) -> None:

@@ -279,6 +279,18 @@ def read_sealed(path: Path, *, format: int, what: str, remedy: str, by_hand: boo
     return content
 
 
+def read_kept(path: Path, *, format: int, what: str, remedy: str) -> dict[str, Any]:
+    """What :func:`write_sealed` wrote under the :func:`digest` of its key ``about``.
+
+    Raises:
+        HeadPursuitError: as :func:`read_sealed`, or the file lies under another name.
+    """
+    stored = read_sealed(path, format=format, what=what, remedy=remedy)
+    if digest(stored["about"]) != path.stem:
+        raise HeadPursuitError(f"{path} holds another {what} than its name says: {remedy}")
+    return stored
+
+
 def checked(schema: type[Schema], content: Any, *, what: str, remedy: str) -> Schema:
     """Content read from a file, in the shape that a schema asks for.
 

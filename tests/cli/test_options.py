@@ -165,7 +165,8 @@ def test_every_option_with_words_to_choose_from_is_tried():
     + [(["verify", "{new}"], "--image-column")],
 )
 def test_options_that_speak_of_samples_need_some(words, option, folders, capsys):
-    assert call(*(word.format(**folders) for word in words), option, "mean") == 1
+    value = folders["texts"] if option == "--neutral" else "mean"
+    assert call(*(word.format(**folders) for word in words), option, value) == 1
     assert capsys.readouterr().err == f"headpursuit: {option} speaks of samples: give --samples, or leave it out\n"
 
 

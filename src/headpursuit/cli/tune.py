@@ -77,8 +77,6 @@ def tune(
     from headpursuit.tuning.tune import Options, check_wishes, count_cells, read_data, recipe_name, trial_seconds
     from headpursuit.tuning.tune import tune as run
 
-    if samples is None:
-        options.refuse_without_samples(**columns, neutral=neutral, positions=positions)
     words = as_concept(concept)
     folder = out or Path("headpursuit-tuned") / words.name
     check_folder(folder, recipe_name(words.name))
@@ -87,6 +85,8 @@ def tune(
         check_report()
     asked = None if samples is None else as_samples(samples, **columns)
     texts = None if neutral is None else as_samples(neutral)
+    if samples is None:
+        options.refuse_without_samples(**columns, neutral=neutral, positions=positions)
     searching: dict[str, Any] = {
         "trials": trials,
         "k": k,

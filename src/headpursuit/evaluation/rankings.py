@@ -10,10 +10,9 @@ from headpursuit.activations.moments import HeadMoments
 from headpursuit.activations.positions import Positions
 from headpursuit.concepts import Concept
 from headpursuit.concepts.resolve import MultiToken
-from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.cells import Task
 from headpursuit.evaluation.teacher_forced_tasks import speaking
-from headpursuit.files import digest, read_sealed, write_sealed
+from headpursuit.files import digest, read_kept, write_sealed
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.identity import weights_fingerprint
 from headpursuit.model.samples import Sample, fingerprint
@@ -25,7 +24,6 @@ from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.versions import versions
 
 FORMAT = 1
-_AGAIN = "delete it, and the next run ranks anew"
 
 
 def stored_capture(
@@ -73,9 +71,7 @@ def stored_rankings(
             about |= {"options": dict(task.options), "seed": seed}
         path = folder / "rankings" / f"{digest(about)}.json"
         if path.is_file():
-            stored = read_sealed(path, format=FORMAT, what="ranking", remedy=_AGAIN)
-            if digest(stored["about"]) != path.stem:
-                raise HeadPursuitError(f"{path} holds another ranking than its name says: {_AGAIN}")
+            stored = read_kept(path, format=FORMAT, what="ranking", remedy="delete it, and the next run ranks anew")
             found[method] = HeadRanking.from_dict(stored["ranking"])
             continue
         if method == "attribution":

@@ -24,6 +24,8 @@ RESULTS = "results.json"
 FORMAT = 3
 
 _DESCRIBED_SHOWN = 16
+# Fields of results that are plain values.
+_PLAIN = ("recipe", "title", "model", "versions", "seed", "draws", "settings")
 
 
 @dataclass(frozen=True)
@@ -346,19 +348,11 @@ class Results:
         """Plain values, for JSON; images of examples aside."""
         return {
             "format": FORMAT,
-            "recipe": self.recipe,
-            "title": self.title,
-            "model": dict(self.model),
-            "versions": dict(self.versions),
-            "seed": self.seed,
-            "draws": self.draws,
-            "rows": [asdict(row) for row in self.rows],
+            **{name: getattr(self, name) for name in _PLAIN},
+            **{name: [asdict(one) for one in getattr(self, name)] for name in ("rows", "metrics", "data")},
             "comparisons": [{**asdict(one), "verdict": one.verdict} for one in self.comparisons],
-            "metrics": [asdict(one) for one in self.metrics],
             "concepts": [_concept_to_dict(one) for one in self.concepts],
             "descriptions": [one.to_dict() for one in self.descriptions],
-            "data": [asdict(one) for one in self.data],
-            "settings": dict(self.settings),
         }
 
     def save(self, folder: str | Path) -> Path:
@@ -394,7 +388,7 @@ class Results:
         stored = read_sealed(path, format=FORMAT, what="result", remedy="run the same evaluation again")
         try:
             return cls(
-                **{key: stored[key] for key in ("recipe", "title", "model", "versions", "seed", "draws", "settings")},
+                **{name: stored[name] for name in _PLAIN},
                 rows=tuple(Row(**row) for row in stored["rows"]),
                 comparisons=tuple(
                     Comparison(**{key: value for key, value in one.items() if key != "verdict"})

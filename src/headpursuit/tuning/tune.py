@@ -94,13 +94,14 @@ class Tuned:
                 "k": len(trial.edit.heads),
                 "effect": trial.effect,
                 "cost": trial.cost,
-                "test_effect": points[trial.number].effect if trial.number in points else None,
-                "test_cost": points[trial.number].cost if trial.number in points else None,
-                "on_front": trial.number in points,
+                "test_effect": getattr(point, "effect", None),
+                "test_cost": getattr(point, "cost", None),
+                "on_front": point is not None,
                 "chosen": trial.edit == self.edit,
                 "edit": str(trial.edit),
             }
             for trial in self.trials
+            for point in (points.get(trial.number),)
         )
 
     def plot(self) -> Figure:
