@@ -179,9 +179,9 @@ def test_generating_refuses_numbers_without_a_meaning(demo, option):
 def test_a_ranking_refuses_numbers_without_a_meaning(folder, tmp_path):
     ranking = hp.rank(folder, ["red", "green"], progress=False)
     for k in (0, 52, 1.0, "all"):
-        refused(lambda k=k: ranking.top(k), f"k={k!r}: ", "between 1 and 51" if isinstance(k, int) else "give a whole number")
+        refused(lambda k=k: ranking.top(k), f"k={k!r}: choose between 1 and the model's 51 heads")
     refused(lambda: ranking.save(tmp_path / "heads.json", top=0), "top=0: give at least 1")
-    refused(lambda: ranking.plot(k=0), "k=0: give at least 1")
+    refused(lambda: ranking.plot(k=-1), "k=-1: give at least 0")
 
 
 def test_a_word_that_is_no_known_name_says_how_one_word_is_given(folder):

@@ -13,7 +13,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from headpursuit.drawing import Figure
-from headpursuit.errors import HeadPursuitError, check_counts
+from headpursuit.errors import HeadPursuitError, check_counts, shown
 from headpursuit.files import read_sealed, write_sealed
 from headpursuit.model.heads import HEADS_FORMAT, Head, HeadLike, read_heads_content
 from headpursuit.ranking.methods import MEASURES
@@ -103,7 +103,8 @@ class HeadRanking:
             HeadPursuitError: ``k`` is not between 1 and the number of heads.
         """
         order = self.order()
-        check_counts(1, len(order), k=k)
+        if not (isinstance(k, int) and 1 <= k <= len(order)):
+            raise HeadPursuitError(f"k={shown(k)}: choose between 1 and the model's {len(order)} heads")
         return tuple(order[:k])
 
     def to_frame(self, *, beside: Sequence[Beside] = ()) -> pd.DataFrame:
@@ -201,7 +202,7 @@ class HeadRanking:
         from headpursuit.drawing import heat_map
         from headpursuit.drawing.style import readable
 
-        check_counts(k=k)
+        check_counts(0, k=k)
         title, label = f"{readable(self.concept)}, {self.n} samples", MEASURES.get(self.method, self.method)
         return heat_map(self.scores, title=title, label=label, outlined=self.order()[:k], selection=self.method)
 
