@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import typer
 
 from headpursuit import __version__
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import ChoiceError, HeadPursuitError
 
 _KEY_OPTION = "--api-key"
 # Names of environment variables whose values are nobody's business, and the shortest value that could be a secret.
@@ -42,8 +42,9 @@ class Stopped(BaseException):
 def one_line_each(words: Sequence[str], *, debug: bool) -> Iterator[None]:
     """Make one line and an exit code of whatever ends a command.
 
-    Wrong usage is exit 2, with the option and how it is used. A mistake that its reader can mend is exit 1, as is a bug, whose
-    full report goes into a file; SIGINT is exit 130 and SIGTERM exit 143, with the command that goes on.
+    Wrong usage is exit 2, with the option and how it is used, as is a value that an option does not know. A mistake that its
+    reader can mend is exit 1, as is a bug, whose full report goes into a file; SIGINT is exit 130 and SIGTERM exit 143, with
+    the command that goes on.
 
     Args:
         words: the command's words, for the line that says how to go on.
@@ -66,7 +67,7 @@ def one_line_each(words: Sequence[str], *, debug: bool) -> Iterator[None]:
     except Exception as error:
         if debug:
             sys.stderr.write(without_secrets(traceback.format_exc(), words))
-        _end(_in_words(error, words), code=1, words=words)
+        _end(_in_words(error, words), code=2 if isinstance(error, ChoiceError) else 1, words=words)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

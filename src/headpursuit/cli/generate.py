@@ -8,6 +8,7 @@ import typer
 from headpursuit.cli import options
 from headpursuit.cli.edits import EditOption, HeadOption, HeadsOption, ScaleOption, read_edit
 from headpursuit.cli.output import print_json
+from headpursuit.errors import HeadPursuitError
 
 
 @options.loads_a_model
@@ -36,6 +37,8 @@ def generate(
     samples = [Sample(text=text, image=image, chat=not no_chat, where=f"--prompt {text!r}") for text in prompt]
     samples[0].open_image()
     chosen, origin = read_edit(heads=heads, head=head, edit=edit, scale=scale, where=where)
+    if chosen is not None and "image" in chosen.token_groups and image is None:
+        raise HeadPursuitError("the edit holds at an image's tokens, and there is none: give --image FILE, or another --where")
 
     from headpursuit.model.identity import require_same_model
     from headpursuit.model.load import load

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import ChoiceError, HeadPursuitError
 from headpursuit.optional import optional_import
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def check_out(path: Path | None, *, folder: bool = False, suffixes: Sequence[str
     if path is None:
         return
     if suffixes and path.suffix.lower() not in suffixes:
-        raise HeadPursuitError(f"{path}: choose a name that ends in {' or '.join(suffixes)}")
+        raise ChoiceError(f"{path}: choose a name that ends in {' or '.join(suffixes)}")
     if path.exists() and path.is_dir() != folder:
         raise HeadPursuitError(f"{path} is a {'file' if folder else 'folder'}: choose another name")
     if path.exists() and not folder and not path.is_file():

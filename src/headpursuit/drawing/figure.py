@@ -7,15 +7,12 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from xml.etree import ElementTree
 
-from headpursuit.drawing.style import COLOURS, INK, PAPER, QUIET, RULE, printable
+from headpursuit.drawing.style import COLOURS, INK, PAPER, QUIET, RULE, Figure, printable
 from headpursuit.files import drafted
 from headpursuit.optional import optional_import
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 DPI = 160
 # A page sets these variables for light and dark; elsewhere the colours stand as they are.

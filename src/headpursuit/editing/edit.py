@@ -23,6 +23,7 @@ from headpursuit.model.anatomy import Anatomy, LayerAnatomy
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import HEADS_FORMAT, Head, Part, parse_heads, read_heads_content
 from headpursuit.model.identity import require_same_model
+from headpursuit.model.load import ModelLike, as_model
 
 _LARGEST = torch.finfo(torch.float32).max
 
@@ -158,12 +159,13 @@ class HeadEdit:
                 scales[factor.head.head] = factor.scale
         return scales.flatten()
 
-    def applied(self, model: HeadModel) -> AbstractContextManager[HeadModel]:
-        """Apply the edit inside a ``with`` block; leaving it restores the model bit for bit.
+    def applied(self, model: ModelLike) -> AbstractContextManager[HeadModel]:
+        """Apply the edit inside a ``with`` block, which gives the model; leaving it restores the model bit for bit.
 
         Raises:
             HeadPursuitError: the model has no such head, or no such tokens.
         """
+        model = as_model(model)
         model.anatomy.require(self.heads)
         self._warn_where_undone(model.anatomy)
         return scaled(model, {where: self._layers(model, where) for where in self.token_groups})
@@ -220,12 +222,12 @@ class HeadEdit:
         except (AttributeError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise HeadPursuitError(f"this is no edit ({error!r}): write one with HeadEdit.save") from error
 
-    def save(self, path: str | Path, *, model: HeadModel) -> None:
+    def save(self, path: str | Path, *, model: ModelLike) -> None:
         """Write the edit, and the model that it belongs to, as JSON that :func:`headpursuit.load_edit` reads."""
-        write_edit(path, self, model=model.identity)
+        write_edit(path, self, model=as_model(model).identity)
 
 
-def load_edit(path: str | Path, *, model: HeadModel) -> HeadEdit:
+def load_edit(path: str | Path, *, model: ModelLike) -> HeadEdit:
     """Read an edit that :meth:`HeadEdit.save` wrote.
 
     Raises:
@@ -237,6 +239,7 @@ def load_edit(path: str | Path, *, model: HeadModel) -> HeadEdit:
     True
     """
     edit, origin = read_edit_file(path)
+    model = as_model(model)
     require_same_model(path, origin, model.identity)
     model.anatomy.require(edit.heads)
     return edit

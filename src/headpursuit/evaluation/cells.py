@@ -12,21 +12,19 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.metrics import Metric
 from headpursuit.files import digest, read_kept, write_sealed
+from headpursuit.model.head_model import HeadModel
 from headpursuit.model.identity import weights_fingerprint
 from headpursuit.model.samples import Sample, fingerprint
 from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.versions import versions
-
-if TYPE_CHECKING:
-    from headpursuit.editing.edit import HeadEdit
-    from headpursuit.model.head_model import HeadModel
 
 FORMAT = 1
 Scores = Mapping[str, np.ndarray]

@@ -11,15 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from headpursuit.data.answers import normalise_answer
 from headpursuit.optional import optional_import
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 WORD_COUNTING = "whole words, case ignored, also with a plural in s or es"
 CIDER_TOKENISER = "lower-cased runs of letters, digits and apostrophes"

@@ -11,7 +11,6 @@ from headpursuit.activations.positions import Positions
 from headpursuit.concepts import Concept
 from headpursuit.concepts.resolve import MultiToken
 from headpursuit.evaluation.cells import Task
-from headpursuit.evaluation.results import Selection
 from headpursuit.evaluation.teacher_forced_tasks import speaking
 from headpursuit.files import digest, read_kept, write_sealed
 from headpursuit.model.head_model import HeadModel
@@ -19,6 +18,7 @@ from headpursuit.model.identity import weights_fingerprint
 from headpursuit.model.samples import Sample, fingerprint
 from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.ranking.attribution import attribute
+from headpursuit.ranking.methods import Selection
 from headpursuit.ranking.rank import rank
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.versions import versions

@@ -5,28 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pandas as pd
 from PIL.Image import Image
 from pydantic import BaseModel, ConfigDict, field_validator
 
+from headpursuit.drawing import Figure
 from headpursuit.editing.where import ALL
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.metrics import Metric
 from headpursuit.files import checked, csv_text, digest, drafted, file_hash, inside, read_sealed, write_sealed, write_text
 from headpursuit.model.heads import Head
 from headpursuit.ranking.describe import Descriptions, HeadDescription
+from headpursuit.ranking.methods import SELECTIONS, Selection
 from headpursuit.ranking.ranking import HeadRanking
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 RESULTS = "results.json"
 FORMAT = 3
-Selection = Literal["somp", "logit_lens", "attribution", "tuned", "random", "none"]
-# How heads were chosen, in the order in which it is shown.
-SELECTIONS: tuple[Selection, ...] = ("tuned", "somp", "logit_lens", "attribution", "random")
 
 _DESCRIBED_SHOWN = 16
 _AGAIN = "run the same evaluation again"
@@ -352,19 +348,11 @@ class Results:
         """Plain values, for JSON; images of examples aside."""
         return {
             "format": FORMAT,
-            "recipe": self.recipe,
-            "title": self.title,
-            "model": dict(self.model),
-            "versions": dict(self.versions),
-            "seed": self.seed,
-            "draws": self.draws,
-            "rows": [asdict(row) for row in self.rows],
+            **{name: getattr(self, name) for name in ("recipe", "title", "model", "versions", "seed", "draws", "settings")},
+            **{name: [asdict(one) for one in getattr(self, name)] for name in ("rows", "metrics", "data")},
             "comparisons": [{**asdict(one), "verdict": one.verdict} for one in self.comparisons],
-            "metrics": [asdict(one) for one in self.metrics],
             "concepts": [_concept_to_dict(one) for one in self.concepts],
             "descriptions": [one.to_dict() for one in self.descriptions],
-            "data": [asdict(one) for one in self.data],
-            "settings": dict(self.settings),
         }
 
     def save(self, folder: str | Path) -> Path:

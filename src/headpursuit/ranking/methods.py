@@ -1,11 +1,17 @@
-"""Ways to look at what a head writes, and their names."""
+"""Ways to choose heads, and their names: of all that score a capture, all that put heads in order, and all that are shown."""
 
 from typing import Literal, get_args
 
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import check_choice
 
 Method = Literal["somp", "logit_lens"]
 METHODS: tuple[Method, ...] = get_args(Method)
+# What puts heads in order: the methods of a capture, and attribution, which runs the model.
+Order = Literal[Method, "attribution"]
+ORDERS: tuple[Order, ...] = ("somp", "logit_lens", "attribution")
+Selection = Literal[Order, "tuned", "random", "none"]
+# How heads were chosen, in the order in which it is shown.
+SELECTIONS: tuple[Selection, ...] = ("tuned", *ORDERS, "random")
 # A ranking's scores, by the method that gave them.
 MEASURES = {"somp": "explained variance", "logit_lens": "mean logit", "attribution": "derivative of the log-odds"}
 
@@ -26,6 +32,5 @@ def as_method(name: str) -> Method:
         'logit_lens'
     """
     method = method_key(name)
-    if method not in METHODS:
-        raise HeadPursuitError(f"method={name!r}: choose one of {', '.join(METHODS)}")
-    return method
+    check_choice(METHODS, method=method)
+    return method  # type: ignore[return-value]

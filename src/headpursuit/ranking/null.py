@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
 from headpursuit.model.token_text import known_ids
 from headpursuit.ranking.rank import AtomRows
 
@@ -40,6 +40,11 @@ def token_counts(tokenizer: Any, texts: Iterable[str], *, vocabulary_size: int) 
 
     Raises:
         HeadPursuitError: the texts hold no token.
+
+    Examples:
+        >>> counts = token_counts(model.tokenizer, ["a red circle", "a red square"], vocabulary_size=1000)
+        >>> counts.shape, int(counts[803])
+        ((1000,), 2)
     """
     given = [text for text in texts if text.strip()]
     encoded = tokenizer(given, add_special_tokens=False, return_attention_mask=False)["input_ids"] if given else []
@@ -76,9 +81,14 @@ def random_token_sets(
 
     Raises:
         HeadPursuitError: fewer than two draws, frequencies of another length.
+
+    Examples:
+        >>> null = random_token_sets(((803,), (934,)), acts.weights.unembedding(), acts.tokenizer, draws=3)
+        >>> len(null.sets), [len(row) for row in null.sets[0]], null.matched
+        (3, [1, 1], ('norm',))
     """
-    if draws < 2:
-        raise HeadPursuitError(f"{draws} random sets make no distribution: draw at least 2, better 1000")
+    check_counts(2, draws=draws)
+    check_counts(*SEEDS, seed=seed)
     if frequencies is not None and np.shape(frequencies) != (len(unembedding),):
         raise HeadPursuitError(
             f"frequencies have shape {np.shape(frequencies)}, the vocabulary has {len(unembedding)} rows: "

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import TypedDict, get_args
 
 import numpy as np
 import torch
@@ -12,8 +12,10 @@ from tqdm.auto import tqdm
 
 from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
+from headpursuit.activations.store import ActsLike, as_acts
 from headpursuit.concepts import ConceptLike, MultiToken, ResolvedConcept, as_concept, resolve
-from headpursuit.concepts.resolve import gather_atoms
+from headpursuit.concepts.vocabulary import gather_atoms
+from headpursuit.errors import check_choice, check_counts
 from headpursuit.pursuit.batches import SMALL
 from headpursuit.pursuit.logit_lens import mean_logits
 from headpursuit.pursuit.results import EarlyStopWarning
@@ -29,7 +31,7 @@ _SETS = 256
 
 
 def rank(
-    acts: HeadActivations | HeadMoments,
+    acts: ActsLike,
     concept: ConceptLike,
     *,
     method: str = "somp",
@@ -42,7 +44,7 @@ def rank(
     """Order all heads by how much a concept explains of what they write (Head Pursuit, section 3).
 
     Args:
-        acts: a capture.
+        acts: a capture, or the folder of one.
         concept: the word list: the name of a built-in one, words, a file, or a :class:`headpursuit.Concept`.
         method: ``somp``: share of a head's variance over samples that at most ``n_atoms`` of the concept's atoms explain;
             ``logit_lens``: mean logit that the head gives to the concept's tokens.
@@ -94,7 +96,7 @@ class Scorer:
 
     def __init__(
         self,
-        acts: HeadActivations | HeadMoments,
+        acts: ActsLike,
         *,
         method: str = "somp",
         n_atoms: int = 50,
@@ -103,7 +105,10 @@ class Scorer:
         fold_norm: bool = False,
         progress: bool = True,
     ) -> None:
-        self.acts, self.method, self.progress = acts, as_method(method), progress
+        check_counts(n_atoms=n_atoms)
+        check_choice(get_args(MultiToken), multi_token=multi_token)
+        self.method, self.progress = as_method(method), progress
+        self.acts = acts = as_acts(acts)
         self._n_atoms, self._multi_token = n_atoms, multi_token
         self._about = {"n_atoms": n_atoms, "multi_token": multi_token, "variants": variants, "fold_norm": fold_norm}
         unembedding = acts.weights.unembedding().float()

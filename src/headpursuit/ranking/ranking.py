@@ -6,19 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from headpursuit.errors import HeadPursuitError
+from headpursuit.drawing import Figure
+from headpursuit.errors import HeadPursuitError, check_counts, shown
 from headpursuit.files import read_sealed, write_sealed
 from headpursuit.model.heads import HEADS_FORMAT, Head, HeadLike, read_heads_content
 from headpursuit.ranking.methods import MEASURES
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # So many heads are shown of a ranking where nothing else is asked for.
 _SHOWN = 16
@@ -106,7 +104,7 @@ class HeadRanking:
         """
         order = self.order()
         if not (isinstance(k, int) and 1 <= k <= len(order)):
-            raise HeadPursuitError(f"k={k}: choose between 1 and the model's {len(order)} heads")
+            raise HeadPursuitError(f"k={shown(k)}: choose between 1 and the model's {len(order)} heads")
         return tuple(order[:k])
 
     def to_frame(self, *, beside: Sequence[Beside] = ()) -> pd.DataFrame:
@@ -151,6 +149,7 @@ class HeadRanking:
 
     def heads_file(self, *, top: int = 16, beside: Sequence[Beside] = ()) -> dict[str, Any]:
         """The content of a heads file: the whole ranking, and under ``heads`` the best heads with what stands beside them."""
+        check_counts(top=top)
         chosen = self.top(min(top, self._count()))
         return {
             **self.to_dict(),
@@ -203,6 +202,7 @@ class HeadRanking:
         from headpursuit.drawing import heat_map
         from headpursuit.drawing.style import readable
 
+        check_counts(0, k=k)
         title, label = f"{readable(self.concept)}, {self.n} samples", MEASURES.get(self.method, self.method)
         return heat_map(self.scores, title=title, label=label, outlined=self.order()[:k], selection=self.method)
 

@@ -7,10 +7,9 @@ from typing import Any, ClassVar, Literal, Unpack
 import numpy as np
 from jaxtyping import Float
 
-from headpursuit.activations.head_activations import HeadActivations
-from headpursuit.activations.moments import HeadMoments
+from headpursuit.activations.store import ActsLike
 from headpursuit.concepts import ConceptLike
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import SEEDS, check_choice, check_counts
 from headpursuit.model.heads import Head
 from headpursuit.optional import optional_import
 from headpursuit.ranking.null import random_token_sets
@@ -85,7 +84,7 @@ class Significance(Beside):
 
 
 def significance(
-    acts: HeadActivations | HeadMoments,
+    acts: ActsLike,
     concept: ConceptLike,
     *,
     draws: int = 1000,
@@ -97,7 +96,7 @@ def significance(
     """Rank heads for a concept and test every score against random token sets.
 
     Args:
-        acts: a capture.
+        acts: a capture, or the folder of one.
         concept: as for :func:`headpursuit.rank`.
         draws: number of random sets; all are pursued in one pass.
         frequencies: how often each token is used, shape ``(v,)``, to match them, see
@@ -125,11 +124,12 @@ def significance(
         >>> [head.name for head in tested.found(fdr=0.05)][:3]
         ['L2.H10', 'L1.H4', 'L2.H14']
     """
-    if tail not in TAILS:
-        raise HeadPursuitError(f"tail={tail!r}: choose one of {', '.join(TAILS)}")
+    check_choice(TAILS, tail=tail)
+    check_counts(2, draws=draws)
+    check_counts(*SEEDS, seed=seed)
     stats = optional_import("scipy.stats", extra="stats", purpose="the significance of a ranking")
     scorer = Scorer(acts, **options)
-    resolved = scorer.resolved(concept)
+    acts, resolved = scorer.acts, scorer.resolved(concept)
     null = random_token_sets(resolved.rows, scorer.unembedding, acts.tokenizer, draws=draws, frequencies=frequencies, seed=seed)
     scores = scorer.scores([resolved.rows, *null.sets], title=f"null of {resolved.name}")
     ranking = scorer.ranking(resolved, scores[0])

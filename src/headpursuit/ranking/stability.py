@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float
 from tqdm.auto import tqdm
 
-from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
+from headpursuit.activations.store import ActsLike
 from headpursuit.concepts import ConceptLike, ResolvedConcept
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
 from headpursuit.model.heads import Head
 from headpursuit.ranking.overlap import jaccard
 from headpursuit.ranking.rank import AtomRows, RankOptions, Scorer
@@ -66,7 +66,7 @@ class Stability(Beside):
 
 
 def stability(
-    acts: HeadActivations | HeadMoments,
+    acts: ActsLike,
     concept: ConceptLike,
     *,
     k: int = 16,
@@ -80,7 +80,7 @@ def stability(
     The model does not run again: a draw of samples is a choice of rows of the capture, and a draw of words a choice of atoms.
 
     Args:
-        acts: a capture.
+        acts: a capture, or the folder of one.
         concept: as for :func:`headpursuit.rank`.
         k: how many of the best heads to look at; at most the number of heads.
         draws: number of draws of samples, and of words.
@@ -99,10 +99,12 @@ def stability(
         >>> round(made.jaccard_samples, 2), round(made.jaccard_words, 2)
         (0.72, 0.92)
     """
-    if draws < 1 or not 0 < leave_out < 1:
-        raise HeadPursuitError(f"draws={draws}, leave_out={leave_out}: give at least one draw, and a share between 0 and 1")
+    check_counts(k=k, draws=draws)
+    check_counts(*SEEDS, seed=seed)
+    if not 0 < leave_out < 1:
+        raise HeadPursuitError(f"leave_out={leave_out}: give a share between 0 and 1")
     scorer = Scorer(acts, **options)
-    resolved = scorer.resolved(concept)
+    acts, resolved = scorer.acts, scorer.resolved(concept)
     rng = np.random.default_rng(seed)
     ranking = scorer.ranking(resolved, scorer.scores([resolved.rows], title=f"rank {resolved.name}")[0])
     best = ranking.top(k)
