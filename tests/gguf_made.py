@@ -9,7 +9,7 @@ import gguf
 import numpy as np
 import torch
 from gguf import GGMLQuantizationType as Type
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 import tiny
 
@@ -53,52 +53,72 @@ def hf_llama(*, head_width: int, n_heads: int = 4, n_layers: int = 2, hidden: in
 
 
 def write(
-    path: Path,
-    kind: str = "Q8_0",
-    *,
-    head_width: int = 32,
-    n_heads: int = 4,
-    n_layers: int = 2,
-    others: str = "F32",
-    architecture: str = "llama",
-    tokenizer: bool = True,
-    split_max_tensors: int = 0,
+    path: Path, kind: str = "Q8_0", *, others: str = "F32", tokenizer: bool = True, split_max_tensors: int = 0, **sizes: int
 ) -> Path:
-    """A model with its output projections in ``kind`` and its other matrices in ``others``; the first part's path if split."""
-    hf = hf_llama(head_width=head_width, n_heads=n_heads, n_layers=n_layers)
+    """A Llama with its output projections in ``kind`` and its other matrices in ``others``; the first part's path if split."""
+    hf = hf_llama(**{"head_width": 32, **sizes})
     config = hf.config
-    writer = gguf.GGUFWriter(path, architecture, split_max_tensors=split_max_tensors)
+    writer = _writer(path, hf, tokenizer=tokenizer, split_max_tensors=split_max_tensors)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    for number, (name, weight) in enumerate(hf.state_dict().items()):
+        values = weight.numpy()
+        if ".q_proj." in name or ".k_proj." in name:  # the converter's order of rotary halves
+            rows = values.reshape(-1, 2, config.head_dim // 2, values.shape[1])
+            values = np.ascontiguousarray(rows.swapaxes(1, 2)).reshape(values.shape)
+        own = "F32" if values.ndim == 1 else kind if ".o_proj." in name else others
+        writer.add_tensor(_name(names, name), packed(values, own, seed=number), raw_dtype=Type[own])
+    _finish(writer)
+    return path if not split_max_tensors else sorted(path.parent.glob(f"{path.stem}-*-of-*.gguf"))[0]
+
+
+def write_gpt2(path: Path, kind: str = "Q8_0") -> Path:
+    """A GPT-2, whose projections stand the other way round in the file than in the model."""
+    hf = tiny.hf_model("gpt2", context=1024)  # transformers knows no other from such files
+    writer = _writer(path, hf)
+    writer.add_layer_norm_eps(hf.config.layer_norm_epsilon)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.GPT2, hf.config.num_hidden_layers)
+    for name, weight in hf.state_dict().items():
+        turned = name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight"))
+        values = np.ascontiguousarray(weight.numpy().T if turned else weight.numpy())
+        own = kind if name.endswith("attn.c_proj.weight") else "F32"
+        writer.add_tensor(_name(names, name), packed(values, own), raw_dtype=Type[own])
+    _finish(writer)
+    return path
+
+
+def _name(names: gguf.TensorNameMap, name: str) -> str:
+    stem, _, ending = name.rpartition(".")
+    return f"{names.get_name(stem)}.{ending}"
+
+
+def _writer(path: Path, hf: PreTrainedModel, *, tokenizer: bool = True, split_max_tensors: int = 0) -> gguf.GGUFWriter:
+    config = hf.config
+    writer = gguf.GGUFWriter(path, config.model_type, split_max_tensors=split_max_tensors)
     writer.add_type("model")
     writer.add_name("tiny")
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(n_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(n_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_key_length(head_width)
-    writer.add_value_length(head_width)
-    writer.add_rope_dimension_count(head_width)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(getattr(config, "intermediate_size", 4 * config.hidden_size))
+    writer.add_head_count(config.num_attention_heads)
     writer.add_vocab_size(config.vocab_size)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
     if tokenizer:
         _add_tokenizer(writer)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, n_layers)
-    for number, (name, weight) in enumerate(hf.state_dict().items()):
-        values = weight.numpy()
-        if ".q_proj." in name or ".k_proj." in name:  # the converter's order of rotary halves
-            rows = values.reshape(-1, 2, head_width // 2, values.shape[1])
-            values = np.ascontiguousarray(rows.swapaxes(1, 2)).reshape(values.shape)
-        own = "F32" if values.ndim == 1 else kind if ".o_proj." in name else others
-        data = packed(values, own, seed=number)
-        writer.add_tensor(f"{names.get_name(name.removesuffix('.weight'))}.weight", data, raw_dtype=Type[own])
+    return writer
+
+
+def _finish(writer: gguf.GGUFWriter) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path if not split_max_tensors else sorted(path.parent.glob(f"{path.stem}-*-of-*.gguf"))[0]
 
 
 def _add_tokenizer(writer: gguf.GGUFWriter) -> None:

@@ -11,7 +11,9 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 # NumPy's older generators, which libraries draw with, take no larger seed.
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of whatever is drawn at random.")]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="Hub name, local folder in the Hub's format, .gguf file, or 'demo'.")]
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Hub name, local folder in the Hub's format, .gguf file, or 'demo'.")
+]
 Revision = Annotated[str | None, typer.Option(help="Commit, branch or tag on the Hub.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …; CUDA when there is one.")]
 Dtype = Annotated[str, typer.Option(help="auto (the checkpoint's own), float32, bfloat16 or float16.")]

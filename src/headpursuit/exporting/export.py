@@ -97,8 +97,9 @@ def export(
 
     Raises:
         HeadPursuitError: the edit is another model's, holds for chosen tokens only or changes nothing; ``out`` is not empty
-            or is the model's own folder; the model is no GGUF file where one is wanted, or is one where a checkpoint is; the weights are quantised, shared between layers, not on this machine, or stored in
-            another form (adapters may still go); the rank is too high; the disk is full.
+            or is the model's own folder; the model is no GGUF file where one is wanted, or is one where a checkpoint is; the
+            weights are quantised, shared between layers, not on this machine, or stored in another form (adapters may still
+            go); the rank is too high; the disk is full.
 
     >>> done = hp.export(model, hp.HeadEdit(["L1.H2"], scale=-1), tmp_path / "edited", progress=False)
     >>> done.changed

@@ -25,9 +25,14 @@ from headpursuit.model.head_model import HeadModel
 SUFFIX = ".gguf"
 # Where the float16 scales lie in a block, counted in bytes; what is multiplied by them all is the whole block.
 _SCALES: Mapping[str, tuple[int, ...]] = {
-    **{kind: (0,) for kind in ("Q4_0", "Q5_0", "Q8_0", "IQ4_NL", "IQ4_XS", "IQ3_XXS", "IQ3_S", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_S")},
-    **{kind: (0, 2) for kind in ("Q4_1", "Q5_1", "Q4_K", "Q5_K")},
-    **{"Q2_K": (80, 82), "Q3_K": (108,), "Q6_K": (208,), "TQ1_0": (52,), "TQ2_0": (64,)},
+    **dict.fromkeys(("F16", "Q4_0", "Q5_0", "Q8_0", "IQ4_NL", "IQ4_XS", "IQ3_XXS", "IQ3_S"), (0,)),
+    **dict.fromkeys(("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_S"), (0,)),
+    **dict.fromkeys(("Q4_1", "Q5_1", "Q4_K", "Q5_K"), (0, 2)),
+    "Q2_K": (80, 82),
+    "Q3_K": (108,),
+    "Q6_K": (208,),
+    "TQ1_0": (52,),
+    "TQ2_0": (64,),
 }
 _WIDE = "F32"
 
@@ -71,8 +76,8 @@ def require_source(model: HeadModel | str | Path, *, revision: str | None) -> No
     if found is None:
         name = model.source.id if isinstance(model, HeadModel) else model
         raise HeadPursuitError(
-            f"{name} is no GGUF file, whose bytes could be edited: export a checkpoint (--format checkpoint) and convert that, or "
-            "give a .gguf file as the model"
+            f"{name} is no GGUF file, whose bytes could be edited: export a checkpoint (--format checkpoint) and convert that, "
+            "or give a .gguf file as the model"
         )
 
 
@@ -109,7 +114,9 @@ def out_names(out: Path, *, parts: int = 1) -> list[Path]:
     if len(names) == 1:
         names = part_names(out.with_name(f"{out.stem}-00001-of-{parts:05d}{out.suffix}"))
     if len(names) != parts:
-        raise HeadPursuitError(f"{out} is named as a part of {len(names)}, the model has {parts}: choose a name without a number")
+        raise HeadPursuitError(
+            f"{out} is named as a part of {len(names)}, the model has {parts}: choose a name without a number"
+        )
     return names
 
 
@@ -154,30 +161,30 @@ def _require_room(draft: Path, part: GgufFile, replaced: Mapping[str, tuple[str,
     needed, free = part.path.stat().st_size + more, shutil.disk_usage(draft.parent).free
     if needed > free:
         raise HeadPursuitError(
-            f"{draft.parent} has {free / 1e9:.1f} GB left, the export needs {needed / 1e9:.1f} GB: make room, or choose another disk"
+            f"{draft.parent} has {free / 1e9:.1f} GB left, the export needs {needed / 1e9:.1f} GB: make room, or choose "
+            "another disk"
         )
 
 
 def _scaled(tensor: GgufTensor, columns: np.ndarray) -> tuple[str, bytes, StoredEdit]:
     """Type and bytes of a tensor with its columns scaled, and how near they are."""
-    raw = tensor.raw()
-    before = dequantised(raw, tensor.dtype)
-    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is refused
+    raw, kind = tensor.raw(), tensor.dtype
+    before = dequantised(raw, kind)
+    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is seen below
         wanted = np.where(columns == 1, before, before * columns)
+        own = scaled_blocks(raw, kind, columns)
+        in_place = own is not None and np.array_equal(dequantised(own, kind), wanted)
     if not np.isfinite(wanted).all():
         raise HeadPursuitError(f"{tensor.file}: {tensor.key}: the scaled weights do not fit {_WIDE}: choose smaller scales")
-    own = scaled_blocks(raw, tensor.dtype, columns)
-    same = own is not None and np.array_equal(dequantised(own, tensor.dtype), wanted)
-    found = wanted if own is None or not same else dequantised(own, tensor.dtype)
-    kind, content = (tensor.dtype, own.tobytes()) if own is not None and same else (_WIDE, wanted.astype("<f4").tobytes())
     exact = before.astype(np.float64) * columns
-    error, norm = np.abs(found - exact), np.linalg.norm(exact)
+    error, norm = np.abs(wanted - exact), np.linalg.norm(exact)
     relative = float(np.linalg.norm(error) / norm) if norm else 0.0
-    return kind, content, StoredEdit(tensor.key, tensor.dtype, kind, float(error.max()), relative)
+    now, content = (kind, own) if own is not None and in_place else (_WIDE, wanted.astype("<f4"))
+    return now, content.tobytes(), StoredEdit(tensor.key, kind, now, float(error.max()), relative)
 
 
 def scaled_blocks(raw: np.ndarray, kind: str, columns: np.ndarray) -> np.ndarray | None:
-    """Rows of blocks with their scales multiplied, rounded to float16; blocks with factor 1 keep every bit.
+    """Rows of blocks with their scales multiplied, rounded to the scales' type; blocks with factor 1 keep every bit.
 
     Args:
         raw: bytes, shape ``(rows, blocks · size)``.
@@ -197,16 +204,15 @@ def scaled_blocks(raw: np.ndarray, kind: str, columns: np.ndarray) -> np.ndarray
     blocks = made[:, changed]
     if kind == "F32":
         blocks = (blocks.view("<f4") * factor[:, None]).view(np.uint8)
-    elif kind == "BF16":
+    elif kind == "BF16":  # cut off rather than rounded: what is lost either way is seen when it is compared
         wide = (blocks.view("<u2").astype(np.uint32) << 16).view(np.float32) * factor[:, None]
-        blocks = (wide.view(np.uint32) >> 16).astype("<u2").view(np.uint8)  # what is cut off here is seen when it is compared
+        blocks = (wide.view(np.uint32) >> 16).astype("<u2").view(np.uint8)
+    elif kind not in _SCALES:
+        return None
     else:
-        for at in (0,) if kind == "F16" else _SCALES.get(kind, ()):
+        for at in _SCALES[kind]:
             field = np.ascontiguousarray(blocks[..., at : at + 2]).view("<f2")
-            with np.errstate(over="ignore"):
-                scaled = (field.astype(np.float32) * factor[:, None]).astype("<f2")
+            scaled = (field.astype(np.float32) * factor[:, None]).astype("<f2")
             blocks[..., at : at + 2] = np.ascontiguousarray(scaled).view(np.uint8)
-        if kind != "F16" and kind not in _SCALES:
-            return None
     made[:, changed] = blocks
     return made.reshape(raw.shape)

@@ -145,7 +145,8 @@ def read_record(out: str | Path) -> Record:
     path = record_path(Path(out))
     if not path.is_file():
         raise HeadPursuitError(
-            f"{out} holds no export ({path.name} is not there): give a folder or a GGUF file that `headpursuit export --out` wrote"
+            f"{out} holds no export ({path.name} is not there): give a folder or a GGUF file that `headpursuit export "
+            "--out` wrote"
         )
     edit, origin = read_edit_file(path)
     done = checked(_Stored, read_json(path).get("export"), what=f"{path} is no record of an export", remedy="export again")

@@ -53,8 +53,9 @@ class Verification:
         same_choice: share of tokens behind which the likeliest next token is the same.
         differing: tensors that differ from the original's.
         surprises: what differs, or does not, against what the export says of itself; empty when nothing does.
-        llama_cpp: for a GGUF file, where ``llama_cpp`` is installed: relative difference of llama.cpp's logits on the export from
-            the hooked model's, and of those on the original from the unedited model's, by which the first is judged; else None.
+        llama_cpp: for a GGUF file, where ``llama_cpp`` is installed: relative difference of llama.cpp's logits on the export
+            from the hooked model's, and of those on the original from the unedited model's, by which the first is judged; else
+            None.
     """
 
     folder: Path
@@ -88,7 +89,9 @@ class Verification:
         if self.llama_cpp is None:
             return told
         export, original = self.llama_cpp
-        return f"{told}; llama.cpp's logits: relative difference {export:.1e} (on the original from the unedited {original:.1e})"
+        return (
+            f"{told}; llama.cpp's logits: relative difference {export:.1e} (on the original from the unedited {original:.1e})"
+        )
 
 
 def verify(

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,9 @@ def gguf_parts(path: Path) -> tuple[GgufFile, ...]:
         )
     missing = [one.name for one in names if not one.is_file()]
     if missing:
-        raise HeadPursuitError(f"{path} is one of {count} parts, and {', '.join(missing[:3])} is missing: put it beside the others")
+        raise HeadPursuitError(
+            f"{path} is one of {count} parts, and {', '.join(missing[:3])} is missing: put it beside the others"
+        )
     parts = tuple(map(gguf_header, names))
     if [part.keys.get("split.no") for part in parts] != list(range(len(parts))):
         raise HeadPursuitError(f"{names[0]} and the parts beside it do not belong together: download them again")
@@ -158,13 +161,17 @@ def require_model(path: Path) -> tuple[GgufFile, ...]:
     architecture, kind = keys.get("general.architecture"), keys.get("general.type", "model")
     if kind != "model" or not isinstance(architecture, str) or architecture == "clip":
         what = kind if kind != "model" else architecture or "nothing that it names"
-        raise HeadPursuitError(f"{path} is a GGUF file of {str(what)!r:.40} and not of a language model: give the model's own file")
+        raise HeadPursuitError(
+            f"{path} is a GGUF file of {str(what)!r:.40} and not of a language model: give the model's own file"
+        )
     embedding = tensors.get("token_embd.weight")
     if embedding is None:
         raise HeadPursuitError(f"{path} holds no model's weights (no token_embd.weight): give the model's own file")
     tokens = keys.get("tokenizer.ggml.tokens")
     if not tokens or "tokenizer.ggml.model" not in keys:
-        raise HeadPursuitError(f"{path} holds no tokenizer (tokenizer.ggml.tokens): convert the model again, with its tokenizer")
+        raise HeadPursuitError(
+            f"{path} holds no tokenizer (tokenizer.ggml.tokens): convert the model again, with its tokenizer"
+        )
     blocks = {int(found[1]) for key in tensors if (found := re.match(r"(?:dec\.)?blk\.(\d{1,6})\.", key))}
     said = (keys.get(f"{architecture}.block_count"), keys.get(f"{architecture}.embedding_length"))
     if said != (len(blocks), embedding.shape[-1]):
@@ -285,7 +292,7 @@ def _parsed(path: Path, content: mmap.mmap, size: int) -> GgufFile:
     tensors.sort(key=lambda one: one.begin)
     if len({one.key for one in tensors}) < len(tensors):
         raise ValueError("two tensors of one name")
-    for one, following in zip(tensors, tensors[1:], strict=False):
+    for one, following in pairwise(tensors):
         if one.end > following.begin:
             raise ValueError(f"{one.key:.60} and {following.key:.60} at one place")
     return GgufFile(path, keys, tuple(tensors), alignment, entries, begin)
@@ -326,5 +333,7 @@ def dequantised(raw: np.ndarray, kind: str) -> np.ndarray:
     try:
         values = ggml().quants.dequantize(raw.reshape(rows // joined, -1), ggml().GGMLQuantizationType[kind])
     except NotImplementedError as error:
-        raise HeadPursuitError(f"the type {kind} of GGUF files cannot be read here: quantise the model in another type") from error
+        raise HeadPursuitError(
+            f"the type {kind} of GGUF files cannot be read here: quantise the model in another type"
+        ) from error
     return np.require(values, np.float32, ["C", "W"]).reshape(rows, width)

@@ -45,8 +45,8 @@ def _downloaded(repository: str, file: str, revision: str | None) -> Path:
     except Exception as error:  # a name that the Hub does not take, no connection, a file that is not there
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise HeadPursuitError(
-            f"{repository}/{file} could not be opened as a model (there is no such file here, and none from the Hub: {reason}): "
-            "give a .gguf file"
+            f"{repository}/{file} could not be opened as a model (there is no such file here, and none from the Hub: "
+            f"{reason}): give a .gguf file"
         ) from error
     return found[0]
 

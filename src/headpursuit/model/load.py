@@ -60,7 +60,8 @@ def load(
         gguf_file: a GGUF file in the folder or under the Hub name; the same as ``MODEL/FILE``.
         revision: commit, branch or tag on the Hub.
         device: where to put it; CUDA when there is one, else the CPU. Ignored when ``device_map`` is given.
-        dtype: ``auto`` keeps the checkpoint's own (float32 for most GGUF files); ``float32``, ``bfloat16`` (``bf16``), ``float16`` (``fp16``).
+        dtype: ``auto`` keeps the checkpoint's own (float32 for most GGUF files); ``float32``, ``bfloat16`` (``bf16``),
+            ``float16`` (``fp16``).
         attn_implementation: ``eager``, ``sdpa``, …; heads are read behind the kernel, so any is right.
         trust_remote_code: run code that comes with the checkpoint. Off unless asked.
         part: which of its heads: ``text``, those of the decoder that writes text; ``cross``, those of cross-attention beside
@@ -93,7 +94,7 @@ def load(
             **({} if gguf is None else {"config": config, **_dequantising()}),  # a configuration takes seconds to read there
             **options,
         )
-        processor = _load_processor(path, config, common)
+        processor = _named(_load_processor(path, config, common), model, gguf)
         if "device_map" not in options:
             hf.to(wanted)
     missing = sorted(loading["missing_keys"])
@@ -197,6 +198,12 @@ def _as_files(
 def _dequantising() -> dict[str, Any]:
     # Where transformers can keep a GGUF file's weights packed, it is told not to: their columns are looked at and scaled.
     return {"quantization_config": transformers.GgufConfig(dequantize=True)} if hasattr(transformers, "GgufConfig") else {}
+
+
+def _named(processor: Any, model: str | Path, gguf: Path | None) -> Any:
+    if gguf is not None:  # and not by the folder that transformers was given
+        processor.name_or_path = str(model)
+    return processor
 
 
 def _source_of(hf: PreTrainedModel, *, id: str, folder: Path | None, gguf: Path | None = None) -> ModelSource:
@@ -354,7 +361,7 @@ def load_tokenizer(model: str | Path, *, revision: str | None = None, trust_remo
     """
     gguf = find_gguf(model, revision=revision)
     with _as_files(model, gguf, what="tokenizer", revision=revision, trust_remote_code=trust_remote_code) as (path, common):
-        tokenizer = AutoTokenizer.from_pretrained(path, **common)
+        tokenizer = _named(AutoTokenizer.from_pretrained(path, **common), model, gguf)
         # Settings of a wrong type are seen when it is called, which is to be here.
         tokenizer(["a"], add_special_tokens=False)
         return tokenizer

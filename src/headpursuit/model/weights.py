@@ -1,7 +1,7 @@
 """The few tensors that explain heads: output projections, unembedding, the final norm's gain.
 
-They come from a model in memory or straight from a checkpoint's safetensors shards or GGUF files, so that describing and ranking need no
-model. Which tensor of the files is which is settled once, while the model is there, by comparing contents.
+They come from a model in memory or straight from a checkpoint's safetensors shards or GGUF files, so that describing and
+ranking need no model. Which tensor of the files is which is settled once, while the model is there, by comparing contents.
 """
 
 from collections.abc import Mapping
