@@ -171,10 +171,7 @@ def gguf_files(random: Random, world: World, work: Path) -> list[object]:
     verified = random.random() < 0.25
     source = world.gguf_export if verified else world.gguf
     content, header = source.read_bytes(), gguf_header(source).begin
-    if random.random() < 0.8:
-        content = flipped(random, content[:header]) + content[header:]
-    else:
-        content = flipped(random, content)
+    content = flipped(random, content[:header]) + content[header:] if random.random() < 0.8 else flipped(random, content)
     file = _written(work / source.name, content)
     if verified:
         shutil.copy(f"{source}.json", work)

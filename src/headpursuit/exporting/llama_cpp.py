@@ -1,6 +1,7 @@
 """A GGUF file as llama.cpp runs it: a second opinion on an export, where its Python package is installed."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +26,6 @@ def opened_by_llama_cpp(path: Path, *, context: int) -> Any:
     """
     package: Any = llama_cpp()
     try:
-        # Twice the same gives the same only with the same number of threads.
         return package.Llama(str(path), n_ctx=context, n_batch=context, logits_all=True, n_gpu_layers=0, verbose=False)
     except (ValueError, RuntimeError, AssertionError) as error:
         raise HeadPursuitError(f"{path} could not be opened by llama.cpp ({error})") from error
@@ -37,10 +37,10 @@ def llama_logits(path: Path, rows: Sequence[Sequence[int]]) -> list[Tensor]:
     Raises:
         HeadPursuitError: llama.cpp does not open the file.
     """
-    model = opened_by_llama_cpp(path, context=max(map(len, rows)))
     found = []
-    for row in rows:
-        model.reset()
-        model.eval(list(row))
-        found.append(torch.from_numpy(model.scores[: len(row)].copy()))
+    with closing(opened_by_llama_cpp(path, context=max(map(len, rows)))) as model:
+        for row in rows:
+            model.reset()
+            model.eval(list(row))
+            found.append(torch.from_numpy(model.scores[: len(row)].copy()))
     return found
