@@ -18,14 +18,14 @@ SCALES = {"Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_
 KINDS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", *SCALES)
 
 
-def drawn(shape: tuple[int, ...], kind: str, *, seed: int = 0) -> np.ndarray:
-    """Sound blocks at random; the package takes bytes, shape ``(rows, bytes)``."""
+def drawn(shape: tuple[int, ...], kind: str, *, scales: tuple[int, ...] | None = None, seed: int = 0) -> np.ndarray:
+    """Sound blocks at random, with float16 scales at some bytes; the package takes bytes, shape ``(rows, bytes)``."""
     random = np.random.default_rng(seed)
     block, size = gguf.GGML_QUANT_SIZES[Type[kind]]
     made = random.integers(0, 256, (shape[0], shape[1] // block, size), dtype=np.uint8)
-    for at in SCALES[kind]:
-        scales = (random.uniform(0.5, 1, made.shape[:2]) * 1e-3).astype(np.float16)
-        made[..., at : at + 2] = scales[..., None].view(np.uint8)
+    for at in SCALES[kind] if scales is None else scales:
+        values = (random.uniform(0.5, 1, made.shape[:2]) * 1e-3).astype(np.float16)
+        made[..., at : at + 2] = values[..., None].view(np.uint8)
     return made.reshape(shape[0], -1)
 
 

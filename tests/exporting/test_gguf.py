@@ -17,8 +17,9 @@ gguf = pytest.importorskip("gguf")
 import gguf_made  # noqa: E402
 from exporting import saved  # noqa: E402
 from headpursuit.exporting import projections  # noqa: E402
+from headpursuit.exporting.gguf import scaled_blocks  # noqa: E402
 from headpursuit.files import read_json  # noqa: E402
-from headpursuit.model.gguf_files import gguf_header, gguf_parts  # noqa: E402
+from headpursuit.model.gguf_files import dequantised, gguf_header, gguf_parts  # noqa: E402
 
 KEYS = ("blk.0.attn_output.weight", "blk.1.attn_output.weight")
 HEADS = ("L0.H1", "L1.H2")
@@ -115,6 +116,25 @@ def test_flip_silence_double_and_halve_are_exact_in_the_blocks(made, tmp_path, k
     with edit.applied(model):
         hooked = saved.logits(model)
     assert torch.equal(saved.logits(hp.load(tmp_path / "out.gguf", device="cpu")), hooked)
+
+
+@pytest.mark.parametrize(
+    ("kind", "at"),
+    [*((kind, 0) for kind in ("IQ3_XXS", "IQ3_S", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_S")), ("TQ1_0", 52), ("TQ2_0", 64)],
+)
+def test_rarer_types_are_scaled_in_their_blocks_too(kind, at):
+    blocks = gguf_made.drawn((4, 512), kind, scales=(at,))
+    for scale in (-1, 0, 2, 0.5):
+        factors = np.repeat(np.float32([1, scale]), 256)
+        made = scaled_blocks(blocks, kind, factors)
+        assert made is not None
+        assert np.array_equal(dequantised(made, kind), dequantised(blocks, kind) * factors)
+        assert (made != blocks).sum() <= 8
+
+
+def test_a_type_without_a_sign_in_its_scales_has_no_scaled_blocks():
+    blocks = gguf_made.drawn((4, 64), "MXFP4", scales=())
+    assert scaled_blocks(blocks, "MXFP4", np.repeat(np.float32([1, -1]), 32)) is None
 
 
 def test_a_flip_changes_one_bit_of_each_scale(small, tmp_path):

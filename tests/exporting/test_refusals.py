@@ -42,7 +42,7 @@ def test_chosen_tokens_do_not_go_into_weights(model, where, format, tmp_path):
     [
         (hp.HeadEdit(["L0.H0"], scale=1), {}, "changes nothing"),
         (hp.HeadEdit(["L7.H0"], scale=-1), {}, "no attention layer L7"),
-        (EDIT, {"format": "gguf"}, "choose one of checkpoint, lora, ia3"),
+        (EDIT, {"format": "onnx"}, "choose one of checkpoint, lora, ia3"),
         ("/no/edit.json", {}, "there is no file /no/edit.json"),
     ],
 )
