@@ -1,7 +1,7 @@
-"""Breaks off exports of the model in one folder into another, in forked children, and prints what was seen as JSON.
+"""Breaks off exports of the model in one folder, and of one in a GGUF file, and prints what was seen as JSON.
 
-Each child is killed (SIGKILL) at another step of its work with files, until one gets through; then the size of files is
-limited, so that a write fails half-way as it does on a full disk.
+They go into another folder, in forked children. Each child is killed (SIGKILL) at another step of its work with files, until
+one gets through; then the size of files is limited, so that a write fails half-way as it does on a full disk.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from pathlib import Path
 import headpursuit as hp
 from headpursuit.cli import main
 
-FOLDER, ROOT = map(Path, sys.argv[1:])
-FORMATS = ("checkpoint", "lora")
+FOLDER, GGUF, ROOT = map(Path, sys.argv[1:])
+MODELS = {"checkpoint": FOLDER, "lora": FOLDER, "gguf": GGUF}
+OUTS = {"checkpoint": "checkpoint", "lora": "lora", "gguf": "edited.gguf"}
 STEPS = ("open", "os.rename", "os.mkdir", "os.chmod", "shutil.copyfile")
-LIMITS = {"checkpoint": 40_000, "lora": 2_000}
+LIMITS = {"checkpoint": 40_000, "lora": 2_000, "gguf": 40_000}
 
 
 def die_at(step: int):
@@ -36,7 +37,7 @@ def die_at(step: int):
 
 
 def kill_everywhere(format: str) -> int:
-    model, edit, out = hp.load(FOLDER), hp.HeadEdit(["L0.H1", "L2.H3"], scale=-1), ROOT / format
+    model, edit, out = hp.load(MODELS[format]), hp.HeadEdit(["L0.H1", "L2.H3"], scale=-1), ROOT / OUTS[format]
     for step in range(1, 1000):
         child = os.fork()
         if child == 0:
@@ -57,8 +58,8 @@ def fill_disk(format: str) -> dict[str, object]:
         if child == 0:
             os.dup2(errors.fileno(), 2)
             resource.setrlimit(resource.RLIMIT_FSIZE, (LIMITS[format], resource.RLIM_INFINITY))
-            out = str(ROOT / f"full-{format}")
-            sys.argv = ["headpursuit", "export", str(FOLDER), "--head", "L0.H1", "--out", out, "--format", format]
+            out = str(ROOT / f"full-{OUTS[format]}")
+            sys.argv = ["headpursuit", "export", str(MODELS[format]), "--head", "L0.H1", "--out", out, "--format", format]
             try:
                 main()
             except SystemExit as stop:
@@ -74,8 +75,8 @@ def fill_disk(format: str) -> dict[str, object]:
 print(
     json.dumps(
         {
-            "killed": {format: kill_everywhere(format) for format in FORMATS},
-            "full": {format: fill_disk(format) for format in FORMATS},
+            "killed": {format: kill_everywhere(format) for format in MODELS},
+            "full": {format: fill_disk(format) for format in MODELS},
         }
     )
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import gguf_made
 import headpursuit as hp
 import tiny
 from exporting import saved
@@ -41,7 +42,7 @@ def test_chosen_tokens_do_not_go_into_weights(model, where, format, tmp_path):
     [
         (hp.HeadEdit(["L0.H0"], scale=1), {}, "changes nothing"),
         (hp.HeadEdit(["L7.H0"], scale=-1), {}, "no attention layer L7"),
-        (EDIT, {"format": "gguf"}, "choose one of checkpoint, lora, ia3"),
+        (EDIT, {"format": "onnx"}, "choose one of checkpoint, lora, ia3"),
         ("/no/edit.json", {}, "there is no file /no/edit.json"),
     ],
 )
@@ -126,7 +127,8 @@ def broken_off(folder, tmp_path_factory):
     """What a process saw that broke off exports in every way; see ``breaking_off.py``."""
     root = tmp_path_factory.mktemp("broken")
     script = Path(__file__).with_name("breaking_off.py")
-    done = subprocess.run([sys.executable, script, folder, root], capture_output=True, text=True, check=False)
+    gguf = gguf_made.write(tmp_path_factory.mktemp("gguf") / "model.gguf", n_layers=3)
+    done = subprocess.run([sys.executable, script, folder, gguf, root], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), root
 
@@ -137,16 +139,23 @@ def test_killing_an_export_anywhere_leaves_nothing(broken_off, model, format, tm
     assert told["killed"][format] > {"checkpoint": 25, "lora": 5}[format]  # so often it was killed, a step later each time
     hp.export(model, EDIT, tmp_path / "whole", format=format, progress=False)
     assert saved.contents(root / format) == saved.contents(tmp_path / "whole")
-    assert {path.name for path in root.iterdir()} == {"checkpoint", "lora"}
+    assert {path.name for path in root.iterdir()} == {"checkpoint", "lora", "edited.gguf", "edited.gguf.json"}
 
 
-@pytest.mark.parametrize("format", ["checkpoint", "lora"])
+def test_killing_an_export_of_a_gguf_file_leaves_no_file(broken_off):
+    told, root = broken_off
+    assert told["killed"]["gguf"] > 5
+    assert hp.verify(root / "edited.gguf", ["two cats"], device="cpu", progress=False).ok
+
+
+@pytest.mark.parametrize("format", ["checkpoint", "lora", "gguf"])
 def test_a_full_disk_is_one_clear_line(broken_off, format):
     told, root = broken_off
     assert told["full"][format]["code"] == 1
     (line,) = told["full"][format]["said"]
     assert line.startswith("headpursuit: ")
-    assert f"{root / f'full-{format}'} could not be written" in line
+    out = {"gguf": "full-edited.gguf"}.get(format, f"full-{format}")
+    assert f"{root / out} could not be written" in line
     assert "File too large" in line
 
 

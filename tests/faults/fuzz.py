@@ -43,6 +43,7 @@ from headpursuit.concepts.keywords import _parsed
 from headpursuit.data import DATASETS, load_records
 from headpursuit.editing.where import as_where
 from headpursuit.evaluation.recipe import load_recipe, parse_set
+from headpursuit.model.gguf_files import gguf_header
 from headpursuit.model.heads import parse_heads
 from headpursuit.model.samples import as_samples
 from headpursuit.ranking.methods import as_method
@@ -160,6 +161,26 @@ def checkpoints(random: Random, world: World, work: Path) -> list[object]:
             ["capture", folder, "--samples", world.text, "--limit", 1, "--out", "out"],
             ["concepts", CONCEPT, "--model", folder],
             ["export", folder, "--head", "L0.H0", "--out", "out"],
+        )
+    )
+
+
+@case(8)
+def gguf_files(random: Random, world: World, work: Path) -> list[object]:
+    verified = random.random() < 0.25
+    source = world.gguf_export if verified else world.gguf
+    content, header = source.read_bytes(), gguf_header(source).begin
+    content = flipped(random, content[:header]) + content[header:] if random.random() < 0.8 else flipped(random, content)
+    file = _written(work / source.name, content)
+    if verified:
+        shutil.copy(f"{source}.json", work)
+        return ["verify", file]
+    return random.choice(
+        (
+            ["generate", file, "--prompt", "two cats", "--max-new-tokens", 1],
+            ["capture", file, "--samples", world.text, "--limit", 1, "--out", "out"],
+            ["concepts", CONCEPT, "--model", file],
+            ["export", file, "--head", "L0.H0", "--out", "out.gguf"],
         )
     )
 

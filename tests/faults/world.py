@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
+import gguf_made
 import headpursuit as hp
 import tiny
 from command import call
@@ -71,6 +72,8 @@ _NAMES = {
     "tuned": "tuned",
     "export": "export",
     "adapter": "adapter",
+    "gguf": "model.gguf",
+    "gguf_export": "edited.gguf",
 }
 
 
@@ -104,6 +107,7 @@ def make_world(root: Path) -> World:
         quietly("rank", world.acts, "--concept", CONCEPT, "--top", 3, "--out", world.heads),
         quietly("export", world.model, "--head", "L0.H1", "--out", world.export),
         quietly("export", world.model, "--head", "L0.H1", "--format", "lora", "--out", world.adapter),
+        quietly("export", gguf_made.write(world.gguf), "--head", "L0.H1", "--out", world.gguf_export),
     ]
     assert made == [0] * len(made)
     hp.HeadEdit(["L0.H1"], scale=-1).save(world.edit, model=hp.load(world.model))

@@ -90,7 +90,7 @@ def test_a_folder_that_is_not_there(tmp_path, folder):
         assert f"{name} could not be opened as a model (there is no such folder)" in refused(name)
     (tmp_path / "empty").mkdir()
     assert "holds no config.json" in refused(tmp_path / "empty")
-    assert "it is a file" in refused(folder / "config.json")
+    assert "is no GGUF file" in refused(folder / "config.json")
 
 
 @pytest.mark.parametrize(

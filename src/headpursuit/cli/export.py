@@ -13,12 +13,15 @@ from headpursuit.errors import HeadPursuitError
 
 def export(
     model: options.Model,
-    out: Annotated[Path, typer.Option(help="New folder for the export; it appears when it is complete.")],
+    out: Annotated[Path, typer.Option(help="New folder, or new .gguf file, for the export; it appears when it is complete.")],
     heads: HeadsOption = None,
     head: HeadOption = None,
     scale: ScaleOption = None,
     edit: EditOption = None,
-    format: Annotated[str, typer.Option(help="checkpoint, lora or ia3.")] = "checkpoint",
+    format: Annotated[
+        str | None,
+        typer.Option(help="checkpoint, lora, ia3 or gguf.", show_default="gguf for a name that ends in .gguf, else checkpoint"),
+    ] = None,
     max_rank: Annotated[int, typer.Option(min=1, help="The highest rank of a LoRA; vLLM serves none above 512.")] = 512,
     link: Annotated[
         bool, typer.Option("--link", help="Share unchanged weights' files with the original instead of copying them.")
@@ -28,8 +31,8 @@ def export(
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
-    """Write an edit into a checkpoint's weights, or into an adapter, for use without this package."""
-    check_out(out, folder=True)
+    """Write an edit into a checkpoint's weights, into a GGUF file's, or into an adapter, for use without this package."""
+    check_out(out, folder=(format or out.suffix.lower()) not in ("gguf", ".gguf"))
     chosen, origin = read_edit(heads=heads, head=head, edit=edit, scale=scale)
     if chosen is None:
         raise HeadPursuitError("nothing to export: name heads with --heads FILE or --head NAME, or give --edit FILE")
@@ -51,8 +54,11 @@ def export(
         note(f"left out {name}: weights in another form, which hold no edit, or a pickle, which runs code when opened")
     if done.already:
         note(f"{out} is complete already")
+    for one in done.stored:
+        note(str(one))
     if json:
-        print_json({**vars(done), "out": done.folder, "edit": done.edit.to_dict(), "seed": seed})
+        stored = [{**vars(one), "exact": one.exact} for one in done.stored]
+        print_json({**vars(done), "out": done.folder, "edit": done.edit.to_dict(), "stored": stored, "seed": seed})
         return
     rank = "" if done.rank is None else f" of rank {done.rank}"
     typer.echo(f"{done.format}{rank} in {done.folder}: {done.edit} ({len(done.changed)} tensors)")

@@ -12,7 +12,9 @@ from headpursuit.errors import SEEDS, HeadPursuitError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 Seed = Annotated[int, typer.Option(min=SEEDS[0], max=SEEDS[1], help="Seed of whatever is drawn at random.")]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="Hub name, local folder in the Hub's format, or 'demo'.")]
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Hub name, local folder in the Hub's format, .gguf file, or 'demo'.")
+]
 Revision = Annotated[str | None, typer.Option(help="Commit, branch or tag on the Hub.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …; CUDA when there is one.")]
 Dtype = Annotated[str, typer.Option(help="auto (the checkpoint's own), float32, bfloat16 or float16.")]

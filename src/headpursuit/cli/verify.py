@@ -12,7 +12,7 @@ from headpursuit.errors import HeadPursuitError
 
 @options.reads_samples
 def verify(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that `headpursuit export` wrote.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder or .gguf file that `headpursuit export` wrote.")],
     samples: Annotated[Path | None, typer.Option(help="A file of samples, or a folder of images; a few texts if none.")] = None,
     model: Annotated[
         str | None, typer.Option(help="The unedited model, where it is no longer where the export found it.")

@@ -99,6 +99,8 @@ def evaluate(
     if folder is not None:
         check_folder(folder, chosen.name, settings=plain(chosen))
     name = model if isinstance(model, HeadModel) else str(chosen.model if model is None else model)
+    if isinstance(name, str) and options.get("gguf_file") is not None:
+        name = f"{name}/{options.pop('gguf_file')}"
     prepared = gather(chosen, name, data=data, limit=limit, seed=seed, **options)
     loaded = name if isinstance(name, HeadModel) else load(name, **options)
     if folder is not None:

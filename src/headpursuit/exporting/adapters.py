@@ -76,7 +76,7 @@ def adapter_tensors(edited: Sequence[EditedProjection], *, format: str) -> dict[
 def _write(
     draft: Path, source: ExportSource, edited: Sequence[EditedProjection], tensors: dict[str, Tensor], own: dict[str, Any]
 ) -> None:
-    base = source.hub_id or (None if source.folder is None else str(source.folder.resolve()))
+    base = source.hub_id or (None if source.path is None else str(source.path.resolve()))
     config = {
         **own,
         "task_type": "CAUSAL_LM",

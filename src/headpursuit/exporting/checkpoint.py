@@ -29,6 +29,11 @@ def require_patchable(source: ExportSource, edited: Sequence[EditedProjection]) 
             f"{source.identity['id']} is quantised ({source.quantised}), so that its columns cannot be scaled in the files: "
             f"{_WAY_OUT}, or edit the original model and quantise that"
         )
+    if source.model.source.gguf is not None:
+        raise HeadPursuitError(
+            f"{source.identity['id']} is a GGUF file, and no folder of a checkpoint: export that form (--format gguf, a name "
+            f"that ends in .gguf), or {_WAY_OUT}"
+        )
     if source.folder is None or not source.stored:
         raise HeadPursuitError(
             f"{source.identity['id']} has no safetensors files on this machine that could be patched: give a local folder or "

@@ -13,7 +13,9 @@ from headpursuit.editing.edit import HeadEdit
 from headpursuit.editing.where import ALL
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.anatomy import LayerAnatomy
-from headpursuit.model.checkpoint_files import StoredTensor, checkpoint_files, find_by_content, find_by_name, stored_tensors
+from headpursuit.model.checkpoint_files import StoredTensor, find_by_content, find_by_name
+from headpursuit.model.gguf_files import GgufTensor, find_attention_output
+from headpursuit.model.gguf_loading import find_gguf
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.identity import require_same_model, unembedding_fingerprint
 from headpursuit.model.load import load, local_folder, outline
@@ -45,17 +47,22 @@ class ExportSource:
         return self.model.source.folder
 
     @property
+    def path(self) -> Path | None:
+        """The folder of its files, or its GGUF file."""
+        return self.model.source.path
+
+    @property
     def hub_id(self) -> str | None:
         """Its name on the Hub, or None for a model that came from elsewhere."""
         source = self.model.source
-        elsewhere = source.id in ("demo", source.architecture) or Path(source.id).exists()
+        elsewhere = source.id in ("demo", source.architecture) or source.gguf is not None or Path(source.id).exists()
         return None if elsewhere else source.id
 
     @property
     def quantised(self) -> str | None:
-        """Name of the way its weights are packed, or None where they are plain."""
+        """Name of the way its weights are packed, or None where they are plain, as those read from a GGUF file are."""
         config = getattr(self.model.hf.config, "quantization_config", None)
-        if config is None:
+        if config is None or self.model.source.gguf is not None:
             return None
         method = config.get("quant_method") if isinstance(config, dict) else getattr(config, "quant_method", None)
         return str(getattr(method, "value", method) or "quantised")
@@ -122,7 +129,7 @@ def open_source(
     identity = model.identity
     if origin is not None:
         require_same_model(path, origin, identity)
-    return ExportSource(model=model, identity=identity, loaded=True, stored=_stored(model.source.folder))
+    return ExportSource(model=model, identity=identity, loaded=True, stored=model.source.stored())
 
 
 def edited_projections(edit: HeadEdit, source: ExportSource) -> tuple[EditedProjection, ...]:
@@ -163,11 +170,11 @@ def _outlined(
     model: str | Path, origin: Mapping[str, Any], *, revision: str | None, trust_remote_code: bool
 ) -> ExportSource | None:
     """The model without its weights, where its files prove that it is the one meant and every projection is found in them."""
-    if local_folder(model, revision=revision) is None:
+    if local_folder(model, revision=revision) is None and find_gguf(model, revision=revision) is None:
         return None
     try:
         seen = outline(model, revision=revision, trust_remote_code=trust_remote_code)
-        stored = _stored(seen.source.folder)
+        stored = seen.source.stored()
     except HeadPursuitError:
         return None  # what cannot be outlined may still be loaded, which says what is wrong if it cannot
     source = ExportSource(
@@ -191,18 +198,15 @@ def _holds(source: ExportSource) -> bool:
     """Whether a tensor of the files, shaped like the unembedding, has the fingerprint."""
     unembedding = source.model.module(source.model.anatomy.unembedding)
     shape = (output_width(unembedding), input_width(unembedding))
-    alike = (one for one in source.stored if one.shape == shape and one.dtype in FLOATS)
+    alike = (one for one in source.stored if one.shape == shape and (one.dtype in FLOATS or isinstance(one, GgufTensor)))
     return any(unembedding_fingerprint(one.read()) == source.identity["fingerprint"] for one in alike)
-
-
-def _stored(folder: Path | None) -> list[StoredTensor]:
-    return [] if folder is None else stored_tensors(checkpoint_files(folder))
 
 
 def _stored_weight(source: ExportSource, layer: LayerAnatomy, module: torch.nn.Module) -> StoredTensor | None:
     name = f"{layer.projection}.weight"
     if not source.loaded:
-        return find_by_name(name, cast("Tensor", module.weight).shape, source.stored)
+        find = find_by_name if source.model.source.gguf is None else find_attention_output
+        return find(name, cast("Tensor", module.weight).shape, source.stored)
     if source.quantised:
         return None
     return find_by_content(name, weight_of(module), source.stored)

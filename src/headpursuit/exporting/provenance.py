@@ -1,13 +1,16 @@
-"""The provenance of an export: the edit and where it came from, in a file for programs and in the model card."""
+"""The provenance of an export: the edit and where it came from, in a file for programs and in the model card.
+
+A folder holds both; beside a GGUF file, whose keys all stay, lies the file for programs alone.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from headpursuit.editing.edit import HeadEdit, read_edit_file, write_edit
 from headpursuit.errors import HeadPursuitError
@@ -15,6 +18,7 @@ from headpursuit.exporting.adapters import CONFIG, WEIGHTS
 from headpursuit.exporting.projections import EditedProjection, ExportSource
 from headpursuit.files import checked, file_hash, read_json, read_text, write_text
 from headpursuit.model.checkpoint_files import checkpoint_files, stored_tensors
+from headpursuit.model.gguf_files import part_names
 from headpursuit.versions import versions
 
 RECORD = "headpursuit_edit.json"
@@ -25,13 +29,13 @@ _FRONT = re.compile(r"(---[ \t]*\r?\n)(.*?)(?=^---[ \t]*\r?$)", re.DOTALL | re.M
 
 @dataclass(frozen=True)
 class Record:
-    """The content of :data:`RECORD`.
+    """What an export says of itself, see :func:`record_path`.
 
     Attributes:
         edit: the edit that was exported.
         origin: identity of the unedited model.
-        folder: where its files lay, or None.
-        format: ``checkpoint``, ``lora`` or ``ia3``.
+        folder: where its files lay, a GGUF file by its own path, or None.
+        format: ``checkpoint``, ``lora``, ``ia3`` or ``gguf``.
         dtype: of the model in memory, ``auto`` where it was not loaded.
         files: hashes of the files that are no copies of the original's, by name.
     """
@@ -45,39 +49,77 @@ class Record:
 
     def damaged(self, out: Path) -> tuple[str, ...]:
         """Names of those files that are not as they were written."""
-        return tuple(name for name, known in self.files.items() if not (out / name).is_file() or file_hash(out / name) != known)
+        folder = record_path(out).parent
+        paths = {name: folder / name for name in self.files}
+        return tuple(name for name, path in paths.items() if not path.is_file() or file_hash(path) != self.files[name])
 
 
 class _Stored(BaseModel):
-    """What was done with the edit, as :data:`RECORD` holds it."""
+    """What was done with the edit, as a record holds it."""
 
     model_config = ConfigDict(extra="allow")
-    format: Literal["checkpoint", "lora", "ia3"]
+    format: Literal["checkpoint", "lora", "ia3", "gguf"]
     dtype: str
     folder: str | None
-    files: dict[Literal["README.md", "adapter_config.json", "adapter_model.safetensors"], str]
+    files: dict[Annotated[str, Field(pattern=r"^[^/\\]+$")], str]
 
 
-def write_record(draft: Path, source: ExportSource, edit: HeadEdit, edited: Sequence[EditedProjection], *, format: str) -> None:
-    """Write :data:`RECORD`: an edit file like any other, with what was done with it beside it."""
-    path = draft / RECORD
-    earlier = read_json(path) if path.is_file() else None
-    own = [CARD] if format == "checkpoint" else [CARD, CONFIG, WEIGHTS]
+def record_path(out: Path) -> Path:
+    """Where the record of an export is: in its folder, or beside a GGUF file (its first part, where there are several)."""
+    if out.suffix.lower() != ".gguf" or out.is_dir():
+        return out / RECORD
+    first = part_names(out)[0]
+    return first.with_name(f"{first.name}.json")
+
+
+def write_record(
+    path: Path,
+    source: ExportSource,
+    edit: HeadEdit,
+    edited: Sequence[EditedProjection],
+    *,
+    format: str,
+    files: Mapping[str, str],
+    earlier: Path,
+) -> None:
+    """Write an export's record: an edit file like any other, with what was done with it beside it.
+
+    Args:
+        path: the file.
+        source: the model that was exported.
+        edit: the edit.
+        edited: what it changes.
+        format: of the export.
+        files: hashes of the files that are no copies of the original's, by name.
+        earlier: the record of an export that the original was; there need not be one.
+    """
     done = {
         "format": format,
         "dtype": str(source.model.hf.dtype).removeprefix("torch.") if source.loaded else "auto",
-        "folder": None if source.folder is None else str(source.folder.resolve()),
-        "tensors": [one.stored.key for one in edited if one.stored is not None] if format == "checkpoint" else [],
+        "folder": None if source.path is None else str(source.path.resolve()),
+        "tensors": [one.stored.key for one in edited if one.stored is not None] if format in ("checkpoint", "gguf") else [],
         "modules": [one.layer.projection for one in edited],
-        "files": {name: file_hash(draft / name) for name in own},
+        "files": dict(files),
         "versions": versions(),
     }
-    write_edit(path, edit, model=source.identity, export=done, **({} if earlier is None else {"earlier": earlier}))
+    before = {"earlier": read_json(earlier)} if earlier.is_file() else {}
+    write_edit(path, edit, model=source.identity, export=done, **before)
+
+
+def own_files(draft: Path, *, format: str) -> dict[str, str]:
+    """Hashes of the files in a folder that are no copies of the original's, by name."""
+    names = [CARD] if format == "checkpoint" else [CARD, CONFIG, WEIGHTS]
+    return {name: file_hash(draft / name) for name in names}
 
 
 def holds_export(out: Path) -> bool:
-    """Whether a folder holds a whole export; it has its record last."""
-    return (out / RECORD).is_file()
+    """Whether a record says that there is an export; a folder has its record last, a GGUF file has it first."""
+    return record_path(out).is_file()
+
+
+def is_of(found: Record, source: ExportSource, edit: HeadEdit, *, format: str) -> bool:
+    """Whether a record is of this edit of this model in this format."""
+    return (found.edit, found.format, {**found.origin, "id": None}) == (edit, format, {**source.identity, "id": None})
 
 
 def is_same_export(out: Path, source: ExportSource, edit: HeadEdit, *, format: str) -> bool:
@@ -87,7 +129,7 @@ def is_same_export(out: Path, source: ExportSource, edit: HeadEdit, *, format: s
         HeadPursuitError: its record cannot be read.
     """
     found = read_record(out)
-    same = (found.edit, found.format, {**found.origin, "id": None}) == (edit, format, {**source.identity, "id": None})
+    same = is_of(found, source, edit, format=format)
     if not same or found.damaged(out) or format != "checkpoint":
         return same and not found.damaged(out)
     keys = sorted(one.key for one in stored_tensors(checkpoint_files(out)))
@@ -98,15 +140,17 @@ def read_record(out: str | Path) -> Record:
     """Read what an export says of itself.
 
     Raises:
-        HeadPursuitError: the folder holds no export.
+        HeadPursuitError: the folder holds no export, or no record lies beside the GGUF file.
     """
-    path = Path(out) / RECORD
+    path = record_path(Path(out))
     if not path.is_file():
-        raise HeadPursuitError(f"{out} holds no export: give a folder that `headpursuit export --out` wrote")
+        raise HeadPursuitError(
+            f"{out} holds no export ({path.name} is not there): give a folder or a GGUF file that `headpursuit export "
+            "--out` wrote"
+        )
     edit, origin = read_edit_file(path)
     done = checked(_Stored, read_json(path).get("export"), what=f"{path} is no record of an export", remedy="export again")
-    files = {str(name): known for name, known in done.files.items()}
-    return Record(edit=edit, origin=origin, folder=done.folder, format=done.format, dtype=done.dtype, files=files)
+    return Record(edit=edit, origin=origin, folder=done.folder, format=done.format, dtype=done.dtype, files=done.files)
 
 
 def write_card(draft: Path, source: ExportSource, edit: HeadEdit, *, format: str) -> None:

@@ -16,9 +16,11 @@ from headpursuit.errors import HeadPursuitError
 from headpursuit.exporting.adapters import WEIGHTS, adapter_tensors
 from headpursuit.exporting.checkpoint import scaled_weight
 from headpursuit.exporting.folder import files_beside
+from headpursuit.exporting.llama_cpp import llama_cpp, llama_logits
 from headpursuit.exporting.projections import ExportSource, edited_projections, open_source
 from headpursuit.exporting.provenance import CARD, RECORD, Record, read_record
 from headpursuit.model.checkpoint_files import StoredTensor, checkpoint_files, stored_tensors
+from headpursuit.model.gguf_files import GgufFile, gguf_parts
 from headpursuit.model.head_model import HeadModel, evaluating
 from headpursuit.model.identity import require_same_model
 from headpursuit.model.load import load, opening, wrap
@@ -42,15 +44,18 @@ class Verification:
 
     Attributes:
         folder: the export.
-        format: ``checkpoint``, ``lora`` or ``ia3``.
+        format: ``checkpoint``, ``lora``, ``ia3`` or ``gguf``.
         n: number of samples.
-        exact: whether the same bits were to be expected: a checkpoint with scales that are 0 or ± a power of two.
+        exact: whether the same bits were to be expected: weights in files with scales that are 0 or ± a power of two.
         bit_equal: whether the logits are the same bits.
         error: relative difference of the logits, in the Frobenius norm.
         tolerance: how much of it rounding explains.
         same_choice: share of tokens behind which the likeliest next token is the same.
         differing: tensors that differ from the original's.
         surprises: what differs, or does not, against what the export says of itself; empty when nothing does.
+        llama_cpp: for a GGUF file, where ``llama_cpp`` is installed: relative difference of llama.cpp's logits on the export
+            from the hooked model's, and of those on the original from the unedited model's, by which the first is judged; else
+            None.
     """
 
     folder: Path
@@ -63,18 +68,30 @@ class Verification:
     same_choice: float
     differing: tuple[str, ...]
     surprises: tuple[str, ...]
+    llama_cpp: tuple[float, float] | None = None
 
     @property
     def ok(self) -> bool:
         """Whether the export is the edit."""
-        return not self.surprises and (self.bit_equal if self.exact else self.error <= self.tolerance)
+        return not self.surprises and (self.bit_equal if self.exact else self.error <= self.tolerance) and self._ok_elsewhere
+
+    @property
+    def _ok_elsewhere(self) -> bool:
+        # llama.cpp rounds what enters a quantised product to 8 bits; an edit may make that count for more, but not for much.
+        return self.llama_cpp is None or self.llama_cpp[0] <= max(2 * self.llama_cpp[1], self.tolerance)
 
     def __str__(self) -> str:
         logits = "the same bits" if self.bit_equal else f"relative difference {self.error:.1e} (allowed {self.tolerance:.0e})"
         as_wanted = "the model is unchanged"
-        if self.format == "checkpoint":
+        if self.format in ("checkpoint", "gguf"):
             as_wanted = f"{len(self.differing)} tensors differ from the original's, as they should"
-        return f"logits of {self.n} samples: {logits}; {'; '.join(self.surprises) or as_wanted}"
+        told = f"logits of {self.n} samples: {logits}; {'; '.join(self.surprises) or as_wanted}"
+        if self.llama_cpp is None:
+            return told
+        export, original = self.llama_cpp
+        return (
+            f"{told}; llama.cpp's logits: relative difference {export:.1e} (on the original from the unedited {original:.1e})"
+        )
 
 
 def verify(
@@ -90,7 +107,7 @@ def verify(
     """Compare an export with the model that it was made of, edited by hooks.
 
     Args:
-        out: a folder that :func:`headpursuit.export` wrote.
+        out: a folder or a GGUF file that :func:`headpursuit.export` wrote.
         samples: what to run, see :func:`headpursuit.model.samples.as_samples`; a few texts when left out.
         model: the unedited model, where it is no longer where the export found it.
         revision: commit, branch or tag on the Hub.
@@ -99,7 +116,7 @@ def verify(
         progress: show a progress bar.
 
     Raises:
-        HeadPursuitError: the folder is no export, or the unedited model is not there or is another one.
+        HeadPursuitError: it is no export, or the unedited model is not there or is another one.
 
     >>> _ = hp.export(model, hp.HeadEdit(["L1.H2"], scale=-1), tmp_path / "edited", progress=False)
     >>> found = hp.verify(tmp_path / "edited", progress=False)
@@ -114,8 +131,11 @@ def verify(
     require_same_model(out / RECORD, record.origin, original.identity)
     with record.edit.applied(original):
         expected = _logits(original, chosen, "edited original", progress=progress)
-    if record.format == "checkpoint":
-        differing, surprises = _compare(original, out, record)
+    elsewhere = None
+    if record.format in ("checkpoint", "gguf"):
+        differing, surprises = (_compare if record.format == "checkpoint" else _compare_gguf)(original, out, record)
+        if record.format == "gguf" and llama_cpp() is not None:
+            elsewhere = _in_llama_cpp(original, out, chosen, expected, progress=progress)
         del original  # two models need not fit
         exported = load(out, **options)
     else:
@@ -132,18 +152,19 @@ def verify(
         folder=out,
         format=record.format,
         n=len(chosen),
-        exact=record.format == "checkpoint" and all(_is_exact(factor.scale) for factor in record.edit.factors),
+        exact=record.format in ("checkpoint", "gguf") and all(_is_exact(factor.scale) for factor in record.edit.factors),
         bit_equal=all(map(torch.equal, expected, found)),
         error=error,
         tolerance=TOLERANCE.get(exported.hf.dtype, 1e-5),
         same_choice=same_choice,
         differing=differing,
         surprises=(*surprises, *(f"{name} is not as it was written" for name in record.damaged(out))),
+        llama_cpp=elsewhere,
     )
 
 
 def _original(record: Record) -> str:
-    if record.folder is not None and Path(record.folder).is_dir():
+    if record.folder is not None and Path(record.folder).exists():
         return record.folder
     name = str(record.origin["id"])
     if Path(name).is_absolute():
@@ -161,6 +182,17 @@ def _logits(model: HeadModel, samples: Sequence[Sample], what: str, *, progress:
             logits = model.hf(**batch.inputs).logits
             found += [row[real].cpu() for row, real in zip(logits, batch.real, strict=True)]
     return found
+
+
+def _in_llama_cpp(
+    original: HeadModel, out: Path, samples: Sequence[Sample], expected: Sequence[Tensor], *, progress: bool
+) -> tuple[float, float]:
+    """Relative differences of llama.cpp's logits, see :class:`Verification`."""
+    batches = (collate(original, [make_prompt(original, sample)], side="right") for sample in samples)
+    rows = [batch.inputs["input_ids"][0].tolist() for batch in batches]
+    plain = _logits(original, samples, "original", progress=progress)
+    export = _difference(expected, llama_logits(out, rows))[0]
+    return export, _difference(plain, llama_logits(cast("Path", original.source.gguf), rows))[0]
 
 
 def _adapted(original: HeadModel, out: Path) -> HeadModel:
@@ -222,6 +254,34 @@ def _compare(original: HeadModel, out: Path, record: Record) -> tuple[tuple[str,
         if not own and not ((out / path).is_file() and filecmp.cmp(folder / path, out / path, shallow=False)):
             surprises.append(f"{path} differs")
     return tuple(differing), tuple(surprises)
+
+
+def _compare_gguf(original: HeadModel, out: Path, record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Tensors that differ, and what is not as the edit makes it."""
+    source = ExportSource(model=original, identity=record.origin, loaded=True, stored=original.source.stored())
+    edited = {one.stored.key: one for one in edited_projections(record.edit, source) if one.stored is not None}
+    before, after = gguf_parts(cast("Path", original.source.gguf)), gguf_parts(out)
+    if [[one.key for one in part.tensors] for part in before] != [[one.key for one in part.tensors] for part in after]:
+        return (), ("it holds other tensors than the original, or in another order",)
+    differing, surprises = [], []
+    for old, new in zip(before, after, strict=True):
+        if _opening(old) != _opening(new):
+            surprises.append(f"{new.path.name} has other keys than {old.path.name}")
+        for one, other in zip(old.tensors, new.tensors, strict=True):
+            same = one.dtype == other.dtype and np.array_equal(_bytes(one), _bytes(other))
+            differing += [] if same else [one.key]
+            if one.key not in edited:
+                surprises += [] if same else [f"{one.key} differs and should not"]
+            elif one.shape != other.shape or not torch.equal(
+                other.read(), scaled_weight(one.read(), edited[one.key].columns, input_first=edited[one.key].input_first)
+            ):
+                surprises.append(f"{one.key} is not the original's, scaled")
+    return tuple(differing), tuple(surprises)
+
+
+def _opening(file: GgufFile) -> bytes:
+    with file.path.open("rb") as opened:
+        return opened.read(file.entries)
 
 
 def _bytes(stored: StoredTensor) -> np.ndarray:

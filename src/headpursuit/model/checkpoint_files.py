@@ -112,15 +112,24 @@ def defect(folder: Path) -> str | None:
     if not (folder / "config.json").is_file():
         return f"({folder} holds no config.json): give a folder in the Hub's format"
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        with path.open("rb") as file:
-            if file.read(len(_POINTER)) == _POINTER:
-                return f"({path} is a pointer of git-lfs and not the file itself): run `git lfs pull` there"
+        if is_pointer(path):
+            return f"({path} is a pointer of git-lfs and not the file itself): run `git lfs pull` there"
     try:
         read_json(folder / "config.json")
         stored_tensors(checkpoint_files(folder))
     except HeadPursuitError as error:
         return f"({error})"
     return None
+
+
+def is_pointer(path: Path) -> bool:
+    """Whether a file is what git leaves in place of one that git-lfs keeps.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(len(_POINTER)) == _POINTER
 
 
 def checkpoint_files(folder: Path) -> tuple[Path, ...]:
@@ -185,9 +194,10 @@ def find_by_content(name: str, tensor: Tensor, stored: Sequence[StoredTensor]) -
 
 
 def likely(name: str, shape: Sequence[int], stored: Sequence[StoredTensor]) -> list[StoredTensor]:
-    """A few stored tensors of a weight's shape, those first whose names end most like its own."""
+    """A few stored tensors of a weight's shape, those first whose names end most like its own, and then those of its layer."""
     same_shape = [one for one in stored if one.shape == tuple(shape)]
-    return sorted(same_shape, key=lambda other: -_shared_ending(name, other.key))[:_CANDIDATES]
+    layer = _first_number(name)
+    return sorted(same_shape, key=lambda one: (-_shared_ending(name, one.key), _first_number(one.key) != layer))[:_CANDIDATES]
 
 
 def find_by_name(name: str, shape: Sequence[int], stored: Sequence[StoredTensor]) -> StoredTensor | None:
@@ -209,6 +219,10 @@ def find_by_name(name: str, shape: Sequence[int], stored: Sequence[StoredTensor]
     longest = max(endings.values(), default=0)
     found = [one for one, ending in endings.items() if ending == longest]
     return found[0] if len(found) == 1 and longest >= len(parts) - numbers[-1] else None
+
+
+def _first_number(name: str) -> str | None:
+    return next((part for part in name.split(".") if part.isdigit()), None)
 
 
 def _shared_ending(name: str, key: str) -> int:

@@ -19,7 +19,6 @@ from transformers import PreTrainedModel
 
 from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
 from headpursuit.model.anatomy import Anatomy
-from headpursuit.model.checkpoint_files import checkpoint_files, stored_tensors
 from headpursuit.model.generation import as_asked, generating_by, seeded, written_by
 from headpursuit.model.identity import unembedding_fingerprint
 from headpursuit.model.loaded import LoadedModel
@@ -73,13 +72,13 @@ class HeadModel(LoadedModel):
         The part stands there, too, where it is not the text's.
         """
         weight = weight_of(self.module(self.anatomy.unembedding))
-        stored = [] if self.source.folder is None else stored_tensors(checkpoint_files(self.source.folder))
+        name = f"{self.anatomy.unembedding}.weight"
         return {
             "id": self.source.id,
             "revision": self.source.revision,
             "architecture": self.source.architecture,
             **({} if self.anatomy.part == "text" else {"part": self.anatomy.part}),
-            "fingerprint": unembedding_fingerprint(weight, name=f"{self.anatomy.unembedding}.weight", stored=stored),
+            "fingerprint": unembedding_fingerprint(weight, name=name, stored=self.source.stored()),
         }
 
     def module(self, path: str) -> nn.Module:

@@ -3,12 +3,13 @@
 import copy
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -26,6 +27,7 @@ from headpursuit.errors import ChoiceError, HeadPursuitError, check_choice, show
 from headpursuit.model.anatomy import Anatomy
 from headpursuit.model.checkpoint_files import OTHER_FORMS, PICKLES, defect
 from headpursuit.model.finding import find_anatomy, how_to_say
+from headpursuit.model.gguf_loading import find_gguf, given_to_transformers
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import PARTS, Part
 from headpursuit.model.images import find_image_style
@@ -43,6 +45,7 @@ _LONGEST = 300
 def load(
     model: str | Path,
     *,
+    gguf_file: str | None = None,
     revision: str | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype = "auto",
@@ -55,10 +58,14 @@ def load(
     """Open a checkpoint and find its heads.
 
     Args:
-        model: a Hub name, a local folder in the Hub's format, or ``demo``, the model that comes with the package.
+        model: a Hub name, a local folder in the Hub's format, a GGUF file (``model.gguf``, or ``OWNER/NAME/FILE.gguf`` on the
+            Hub; of one in parts any part), or ``demo``, the model that comes with the package. A GGUF file's weights are
+            dequantised, and its tokenizer is the one that it holds.
+        gguf_file: a GGUF file in the folder or under the Hub name; the same as ``MODEL/FILE``.
         revision: commit, branch or tag on the Hub.
         device: where to put it; CUDA when there is one, else the CPU. Ignored when ``device_map`` is given.
-        dtype: ``auto`` keeps the checkpoint's own; ``float32``, ``bfloat16`` (``bf16``), ``float16`` (``fp16``).
+        dtype: ``auto`` keeps the checkpoint's own (float32 for most GGUF files); ``float32``, ``bfloat16`` (``bf16``),
+            ``float16`` (``fp16``).
         attn_implementation: ``eager``, ``sdpa``, …; heads are read behind the kernel, so any is right.
         trust_remote_code: run code that comes with the checkpoint. Off unless asked.
         part: which of its heads: ``text``, those of the decoder that writes text; ``cross``, those of cross-attention beside
@@ -71,6 +78,7 @@ def load(
 
     Raises:
         HeadPursuitError: there is no such model, it has no language-model head, or its heads do not add up.
+        MissingExtraError: the libraries that read GGUF files are not installed.
 
     >>> hp.load("demo", device="cpu")
     HeadModel(demo: LlavaForConditionalGeneration, text heads: 3 layers × 17 heads of width 24, model width 136, float32 on cpu)
@@ -79,10 +87,10 @@ def load(
         raise HeadPursuitError(f"{model.source.id} is loaded already: use it as it is")
     check_model(model)
     check_choice(PARTS, part=part)
-    wanted, dtype = _device(device), _dtype(dtype)
-    path = _path_of(model)
-    common = {"revision": revision, "trust_remote_code": trust_remote_code}
-    with opening(model, revision=revision):
+    model = model if gguf_file is None else f"{model}/{gguf_file}"
+    dtype = _dtype(dtype)
+    wanted, gguf = _device(device), find_gguf(model, revision=revision)
+    with _as_files(model, gguf, revision=revision, trust_remote_code=trust_remote_code) as (path, common):
         config = AutoConfig.from_pretrained(path, **common)
         _refuse_kernels(model, config, trust_remote_code=trust_remote_code)
         hf, loading = _auto_class(config).from_pretrained(
@@ -92,9 +100,10 @@ def load(
             use_safetensors=True,
             output_loading_info=True,
             **common,
+            **({} if gguf is None else {"config": config, **_dequantising()}),  # a configuration takes seconds to read there
             **options,
         )
-        processor = _load_processor(path, config, common)
+        processor = _named(_load_processor(path, config, common), model, gguf)
         if "device_map" not in options:
             hf.to(wanted)
     missing = sorted(loading["missing_keys"])
@@ -103,8 +112,8 @@ def load(
             f"{model} lacks {len(missing)} weights of {type(hf).__name__} ({', '.join(missing[:3])}, …), which would be "
             "random: it was saved by another version of transformers than this one, or its files are not complete"
         )
-    folder = local_folder(model, revision=revision)
-    return _attach(hf.eval(), processor, anatomy, part=part, source_id=str(model), folder=folder)
+    source = _source_of(hf, id=str(model), gguf=gguf, folder=local_folder(model, revision=revision))
+    return _attach(hf.eval(), processor, anatomy, part=part, source=source)
 
 
 def wrap(hf: PreTrainedModel, processor: Any = None, *, part: Part = "text", anatomy: Anatomy | None = None) -> HeadModel:
@@ -138,7 +147,8 @@ def wrap(hf: PreTrainedModel, processor: Any = None, *, part: Part = "text", ana
             )
     name = "demo" if name == _path_of("demo") else name
     folder = local_folder(name, revision=getattr(hf.config, "_commit_hash", None)) if name else None
-    return _attach(hf, processor, anatomy, part=part, source_id=name or type(hf).__name__, folder=folder)
+    source = _source_of(hf, id=name or type(hf).__name__, folder=folder)
+    return _attach(hf, processor, anatomy, part=part, source=source)
 
 
 def as_model(model: ModelLike) -> HeadModel:
@@ -171,18 +181,18 @@ def outline(model: str | Path, *, revision: str | None = None, trust_remote_code
     Raises:
         HeadPursuitError: there is no such model, or its structure is not recognised.
     """
-    path = _path_of(model)
-    with opening(model, revision=revision):
-        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
+    gguf = find_gguf(model, revision=revision)
+    with _as_files(model, gguf, revision=revision, trust_remote_code=trust_remote_code) as (path, common):
+        config = AutoConfig.from_pretrained(path, **common)
         _refuse_kernels(model, config, trust_remote_code=trust_remote_code)
         with torch.device("meta"):
             hf = _auto_class(config).from_config(config, trust_remote_code=trust_remote_code)
-    source = _source_of(hf, id=str(model), folder=local_folder(model, revision=revision))
+    source = _source_of(hf, id=str(model), gguf=gguf, folder=local_folder(model, revision=revision))
     return HeadModel(hf=hf, processor=None, anatomy=find_anatomy(hf), source=source)
 
 
 def local_folder(model: str | Path, *, revision: str | None = None) -> Path | None:
-    """The folder that holds a checkpoint's files on this machine, or None."""
+    """The folder that holds a checkpoint's files on this machine, or None; a GGUF file is none."""
     path = Path(_path_of(model))
     return path if path.is_dir() else _cached_folder(str(model), revision)
 
@@ -206,15 +216,40 @@ def _path_of(model: str | Path) -> str:
     return str(demo_path() if str(model) == "demo" else model)
 
 
-def _source_of(hf: PreTrainedModel, *, id: str, folder: Path | None) -> ModelSource:
+@contextmanager
+def _as_files(
+    model: str | Path, gguf: Path | None, *, what: str = "model", revision: str | None, trust_remote_code: bool
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What transformers is to open, and with which options; see :func:`opening`."""
+    common: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    with opening(model, what=what, revision=revision), ExitStack() as held:
+        if gguf is None:
+            yield _path_of(model), common
+            return
+        folder, named = held.enter_context(given_to_transformers(gguf))
+        yield folder, {**common, **named, "revision": None}
+
+
+def _dequantising() -> dict[str, Any]:
+    # Where transformers can keep a GGUF file's weights packed, it is told not to: their columns are looked at and scaled.
+    return {"quantization_config": transformers.GgufConfig(dequantize=True)} if hasattr(transformers, "GgufConfig") else {}
+
+
+def _named(processor: Any, model: str | Path, gguf: Path | None) -> Any:
+    if gguf is not None:  # and not by the folder that transformers was given
+        processor.name_or_path = str(model)
+    return processor
+
+
+def _source_of(hf: PreTrainedModel, *, id: str, folder: Path | None, gguf: Path | None = None) -> ModelSource:
+    if gguf is not None:  # what transformers was given is gone
+        hf.config.name_or_path = id
+        folder = None
     revision = getattr(hf.config, "_commit_hash", None)
-    return ModelSource(id=id, revision=revision, architecture=type(hf).__name__, folder=folder)
+    return ModelSource(id=id, revision=revision, architecture=type(hf).__name__, folder=folder, gguf=gguf)
 
 
-def _attach(
-    hf: PreTrainedModel, processor: Any, anatomy: Anatomy | None, *, part: Part, source_id: str, folder: Path | None
-) -> HeadModel:
-    source = _source_of(hf, id=source_id, folder=folder)
+def _attach(hf: PreTrainedModel, processor: Any, anatomy: Anatomy | None, *, part: Part, source: ModelSource) -> HeadModel:
     if anatomy is None:
         try:
             anatomy = find_anatomy(hf, part=part)
@@ -222,7 +257,7 @@ def _attach(
             if part != "text":
                 raise
             raise HeadPursuitError(f"{error}. {how_to_say(hf)}") from error
-    processor = _with_padding(processor, source_id)
+    processor = _with_padding(processor, source.id)
     claimed = HeadModel(hf=hf, processor=processor, anatomy=anatomy, source=source)
     claimed.check_paths()
     images = find_image_style(
@@ -314,10 +349,8 @@ def _explain(model: str | Path, error: Exception, *, what: str, revision: str | 
     if fault is None:
         if not path.exists() and (path.is_absolute() or str(model).startswith((".", "~")) or len(path.parts) > 2):
             text = "there is no such folder"
-        elif path.is_file():
-            text = "it is a file"
         reason = text[:_LONGEST] or type(error).__name__
-        fault = f"({reason}): give a Hub name, a local folder in the Hub's format, or demo"
+        fault = f"({reason}): give a Hub name, a local folder in the Hub's format, a GGUF file that transformers reads, or demo"
     return f"{model} could not be opened as a {what} {fault}"
 
 
@@ -361,8 +394,9 @@ def load_tokenizer(model: str | Path, *, revision: str | None = None, trust_remo
     Raises:
         HeadPursuitError: there is no such model, or its tokenizer is code that was not asked for.
     """
-    with opening(model, what="tokenizer", revision=revision):
-        tokenizer = AutoTokenizer.from_pretrained(_path_of(model), revision=revision, trust_remote_code=trust_remote_code)
+    gguf = find_gguf(model, revision=revision)
+    with _as_files(model, gguf, what="tokenizer", revision=revision, trust_remote_code=trust_remote_code) as (path, common):
+        tokenizer = _named(AutoTokenizer.from_pretrained(path, **common), model, gguf)
         # Settings of a wrong type are seen when it is called, which is to be here.
         tokenizer(["a"], add_special_tokens=False)
         return tokenizer

@@ -13,6 +13,8 @@ from transformers import PreTrainedModel
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.anatomy import Anatomy
 from headpursuit.model.attention import has_encoder, reads_images_only
+from headpursuit.model.checkpoint_files import StoredTensor, checkpoint_files, stored_tensors
+from headpursuit.model.gguf_files import gguf_tensors
 from headpursuit.model.images import ImageStyle
 
 
@@ -25,12 +27,29 @@ class ModelSource:
         revision: commit of the Hub repository, or None.
         architecture: class name.
         folder: local folder that holds the checkpoint's files, or None when there is none.
+        gguf: the GGUF file that it was read from (its first part, where there are several), or None.
     """
 
     id: str
     revision: str | None
     architecture: str
     folder: Path | None
+    gguf: Path | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """The folder or the GGUF file."""
+        return self.folder if self.gguf is None else self.gguf
+
+    def stored(self) -> list[StoredTensor]:
+        """The tensors of the checkpoint's files, from their headers alone; none where it has no files on this machine.
+
+        Raises:
+            HeadPursuitError: a file is missing, or cannot be read.
+        """
+        if self.gguf is not None:
+            return gguf_tensors(self.gguf)
+        return [] if self.folder is None else stored_tensors(checkpoint_files(self.folder))
 
 
 @dataclass(frozen=True)

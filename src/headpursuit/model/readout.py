@@ -104,6 +104,11 @@ def _check_logits(model: HeadModel, seen: _Readout) -> None:
     if seen.logits is None or seen.written is None or seen.logits.shape != seen.written.shape:
         return
     open_to_all = torch.isfinite(seen.logits) & (seen.logits > torch.finfo(seen.logits.dtype).min / 2)
+    if not open_to_all.any():
+        raise HeadPursuitError(
+            f"{model.source.id}: none of its logits on a few tokens is a finite number: its weights are damaged, or do not fit "
+            f"{str(seen.logits.dtype).removeprefix('torch.')}"
+        )
     raw, logits = seen.written[open_to_all].double(), seen.logits[open_to_all].double()
     ordered = logits[raw.argsort()]
     slack = tolerance(seen.logits) * float(logits.abs().max())

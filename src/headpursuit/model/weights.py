@@ -1,7 +1,7 @@
 """The few tensors that explain heads: output projections, unembedding, the final norm's gain.
 
-They come from a model in memory or straight from a checkpoint's safetensors shards, so that describing and ranking need no
-model. Which tensor of the files is which is settled once, while the model is there, by comparing contents.
+They come from a model in memory or straight from a checkpoint's safetensors shards or GGUF files, so that describing and
+ranking need no model. Which tensor of the files is which is settled once, while the model is there, by comparing contents.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.checkpoint_files import checkpoint_files, find_by_content, stored_tensors, tensor_hash, write_tensors
+from headpursuit.model.checkpoint_files import find_by_content, tensor_hash, write_tensors
+from headpursuit.model.gguf_files import gguf_header, is_gguf
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.norms import gain_of
 from headpursuit.model.projection import module_heads, split_heads, stores_input_first, weight_of
@@ -90,7 +91,7 @@ class LiveWeights:
 
 @dataclass(frozen=True)
 class FileWeights:
-    """Read from safetensors files, when asked for.
+    """Read from safetensors or GGUF files, when asked for.
 
     Attributes:
         tensors: for each tensor (``L3``, ``unembedding``, ``final_norm_gain``) the file, when that was last written
@@ -135,9 +136,8 @@ class FileWeights:
 
     def _read(self, entry: Mapping[str, Any]) -> Tensor:
         try:
-            with safe_open(entry["file"], framework="pt") as shard:
-                tensor = shard.get_tensor(entry["key"])
-        except (OSError, SafetensorError) as error:
+            tensor = _stored_tensor(Path(entry["file"]), entry["key"])
+        except (OSError, SafetensorError, HeadPursuitError) as error:
             raise HeadPursuitError(
                 f"{entry['file']}: {entry['key']} cannot be read ({error}); "
                 "the capture refers to this checkpoint, so put it back or capture again"
@@ -148,6 +148,16 @@ class FileWeights:
                 "put the checkpoint back, or capture again"
             )
         return tensor
+
+
+def _stored_tensor(file: Path, key: str) -> Tensor:
+    if not is_gguf(file):
+        with safe_open(file, framework="pt") as shard:
+            return shard.get_tensor(key)
+    found = next((one for one in gguf_header(file).tensors if one.key == key), None)
+    if found is None:
+        raise HeadPursuitError("there is no such tensor")
+    return found.read()
 
 
 def _gain_name(layer: int) -> str:
@@ -165,8 +175,7 @@ def locate_weights(model: HeadModel, folder: Path, *, through_norm: bool = False
     Returns:
         What :class:`FileWeights` takes, with files named relative to ``folder`` where they lie in it.
     """
-    source = model.source.folder
-    shards = [] if source is None else stored_tensors(checkpoint_files(source))
+    shards = model.source.stored()
     entries: dict[str, dict[str, Any]] = {}
     live = LiveWeights(model, through_norm=through_norm)
     stored: dict[str, Tensor] = {FINAL_NORM_GAIN: live.final_norm_gain().cpu().contiguous()}
