@@ -14,11 +14,12 @@ from headpursuit.concepts.endpoint import Endpoint, endpoint_from
 from headpursuit.concepts.keywords import keywords
 from headpursuit.evaluation.demo import run_demo
 from headpursuit.model.samples import as_samples
+from headpursuit.ranking.attribution import attribution
 from headpursuit.tuning.tune import Options
 
 GENERATE = (hp.load, hp.HeadModel.generate, hp.HeadEdit, hp.Sample)
 FUNCTIONS = {
-    "attribute": (hp.load, hp.as_samples, hp.attribute, hp.HeadRanking.save),
+    "attribute": (hp.load, hp.as_samples, attribution, hp.HeadRanking.save),
     "capture": (hp.load, hp.as_samples, hp.capture),
     "compare": (hp.head_overlap,),
     "concepts": (hp.concept, resolve),

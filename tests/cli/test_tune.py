@@ -78,6 +78,6 @@ def test_attribute_writes_heads(tmp_path, capsys):
     samples = [
         hp.Sample(text=one.text, image=one.image, target=one.target) for one in demo_samples("caption", "selection", limit=6)
     ]
-    expected = hp.attribute(model, samples, hp.concept("colours"), progress=False)
+    expected = hp.select(model, samples, "colours", method="attribution", progress=False)
     assert hp.load_heads(heads, model=model) == expected.top(2)
     assert content["heads"][0]["score"] == pytest.approx(expected.scores.max(), rel=1e-3)

@@ -34,16 +34,10 @@ def attribute(
     words, given = as_concept(concept), as_samples(samples, **columns, limit=limit)
 
     from headpursuit.model.load import load
-    from headpursuit.ranking.attribution import attribute as attribute_heads
+    from headpursuit.ranking.select import select
 
     loaded = load(model, **load_options)
-    ranking = attribute_heads(
-        loaded,
-        given,
-        words,
-        multi_token=multi_token,  # type: ignore[arg-type]
-        batch_size=batch_size,
-    )
+    ranking = select(loaded, given, words, method="attribution", multi_token=multi_token, batch_size=batch_size)
     top = min(top, len(ranking.order()))
     if out is not None:
         note(f"wrote {ranking.save(out, top=top)}")

@@ -7,7 +7,17 @@ from headpursuit.errors import HeadPursuitError
 Method = Literal["somp", "logit_lens"]
 METHODS: tuple[Method, ...] = get_args(Method)
 # A ranking's scores, by the method that gave them.
-MEASURES = {"somp": "explained variance", "logit_lens": "mean logit", "attribution": "derivative of the log-odds"}
+MEASURES = {
+    "somp": "explained variance",
+    "logit_lens": "mean logit",
+    "attribution": "derivative of the log-odds",
+    "integrated": "integrated derivative of the log-odds",
+    "greedy": "heads behind it",
+    "knockout": "effect of the edit",
+    "cosine": "cosine with the concept",
+}
+# Units of those scores that a capture gives.
+UNITS = {"somp": "share of variance", "logit_lens": "logits"}
 
 
 def method_key(name: str) -> str:

@@ -1,0 +1,112 @@
+"""Select heads for a concept: one function for every method, and what each costs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from headpursuit.activations.capture import capture
+from headpursuit.activations.captured import Captured
+from headpursuit.activations.positions import Positions
+from headpursuit.concepts import ConceptLike
+from headpursuit.errors import HeadPursuitError, did_you_mean
+from headpursuit.model.head_model import HeadModel
+from headpursuit.model.identity import require_same_model
+from headpursuit.model.samples import Samples
+from headpursuit.ranking.attribution import attribution, integrated
+from headpursuit.ranking.cost import Cost, metered
+from headpursuit.ranking.greedy import greedy
+from headpursuit.ranking.methods import METHODS, UNITS, method_key
+from headpursuit.ranking.rank import rank
+from headpursuit.ranking.ranking import HeadRanking
+
+# Methods that run the model under edits or backward; each is `f(model, samples, concept, **options)`.
+_BY_RUNNING: Mapping[str, Callable[..., HeadRanking]] = {"attribution": attribution, "integrated": integrated, "greedy": greedy}
+SELECTORS = (*METHODS, *_BY_RUNNING)
+
+
+def select(
+    model: HeadModel, samples: Samples, concept: ConceptLike, *, method: str = "somp", acts: Any = None, **options: Any
+) -> HeadRanking:
+    """Order all heads for a concept, by whichever method.
+
+    Args:
+        model: the model.
+        samples: the samples; with targets that speak of the concept where a method reads log-odds.
+        concept: as for :func:`headpursuit.rank`.
+        method: one of those below, which docs/selection.md compares.
+
+            - ``somp``, ``logit_lens``: what a head writes; see :func:`headpursuit.rank`. One pass forward.
+            - ``attribution``, ``integrated``: derivatives by its scale, at 1 or along the way to an edit's; see
+              :mod:`headpursuit.ranking.attribution`.
+            - ``greedy``: the same, one head after the other; see :mod:`headpursuit.ranking.greedy`.
+        acts: for methods that read a capture, one of this model, in place of one that is made of the samples.
+        **options: those of the method; ``progress=False`` for none of its bars.
+
+    Returns:
+        The ranking of all heads, with its unit and its cost.
+
+    Raises:
+        HeadPursuitError: no such method, an option that it does not take, or what the method itself refuses.
+
+    Examples:
+        >>> ranking = hp.select(model, samples, "colours", method="attribution", progress=False)
+        >>> ranking.top(1)[0].name, ranking.unit, ranking.cost.forward, ranking.cost.backward
+        ('L0.H4', 'nats a unit of scale', 24, 24)
+    """
+    key = method_key(method)
+    if key not in SELECTORS:
+        raise HeadPursuitError(f"method={method!r}: {did_you_mean(key, SELECTORS)}choose one of {', '.join(SELECTORS)}")
+    run: Callable[..., HeadRanking] = _BY_RUNNING.get(key, _captured)
+    _check_options(key, run, options, reads_capture=acts is not None)
+    given = {"acts": acts, "method": key} if run is _captured else {} if acts is None else {"acts": acts}
+    with metered(model) as meter:
+        ranking = run(model, samples, concept, **given, **options)
+    return replace(ranking, unit=ranking.unit or UNITS[key], cost=meter.cost + (ranking.cost or Cost()))
+
+
+def _captured(
+    model: HeadModel,
+    samples: Samples,
+    concept: ConceptLike,
+    *,
+    method: str,
+    acts: Any,
+    positions: Positions = "mean",
+    batch_size: int = 16,
+    limit: int | None = None,
+    **options: Any,
+) -> HeadRanking:
+    """Rank a capture, which is made first where none is given."""
+    progress = options.get("progress", True)
+    found = captured(model, samples, acts, positions=positions, batch_size=batch_size, limit=limit, progress=progress)
+    return rank(found, concept, method=method, **options)
+
+
+def captured(model: HeadModel, samples: Samples, acts: Any, **options: Any) -> Any:
+    """The capture that was given, or one that is made of the samples.
+
+    Raises:
+        HeadPursuitError: the capture given is of another model, or no capture.
+    """
+    if acts is None:
+        return capture(model, samples, **options)
+    if not isinstance(acts, Captured):
+        raise HeadPursuitError(f"acts is a {type(acts).__name__}: give what hp.capture or hp.open_capture returns")
+    require_same_model("acts", acts.model, model.identity)
+    return acts
+
+
+def _check_options(method: str, run: Callable[..., HeadRanking], options: Mapping[str, Any], *, reads_capture: bool) -> None:
+    known = _options_of(run) + (_options_of(rank) if run is _captured else [])
+    for name in [*options, *(["acts"] if reads_capture else [])]:
+        if name not in known or name == "method":
+            taken = ", ".join(sorted({one for one in known if one not in ("method", "acts")}))
+            raise HeadPursuitError(f"method={method!r} takes no {name}: {did_you_mean(name, known)}its options are {taken}")
+
+
+def _options_of(function: Callable[..., Any]) -> list[str]:
+    parameters = inspect.signature(function).parameters.values()
+    return [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
