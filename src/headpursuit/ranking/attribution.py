@@ -119,7 +119,7 @@ def integrated(
 
     Examples:
         >>> hp.select(model, samples, "colours", method="integrated", steps=2, progress=False)
-        HeadRanking(colours by integrated: …; 51 heads, 24 samples)
+        HeadRanking(colours by integrated: L1.H16 0.40, L0.H6 0.33, L0.H2 0.25, …; 51 heads, 24 samples)
     """
     heads = model.anatomy.heads()
     if steps < 1 or not 1 <= groups <= len(heads):

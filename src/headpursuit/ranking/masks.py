@@ -1,18 +1,19 @@
 """Groups of heads that are edited together, spread evenly over layers, so that none of them lames a layer."""
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import chain, groupby, islice
 
 import numpy as np
 
+from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head
 
 
 def stratified_groups(heads: Sequence[Head], count: int, rng: np.random.Generator) -> Iterator[list[tuple[Head, ...]]]:
     """Cut heads into groups, again and again.
 
-    A layer's heads are shuffled, layers are laid end to end, and a group is every ``count``-th head: groups differ by one head
-    in size and by one in each layer, and every head is in exactly one.
+    The heads of each layer are shuffled, and so are the layers; laid end to end, every ``count``-th head is a group's. Groups
+    differ by one head in size and by one in each layer, every head is in exactly one, and no two layers always meet.
 
     Args:
         heads: the heads, ordered by layer.
@@ -24,5 +25,31 @@ def stratified_groups(heads: Sequence[Head], count: int, rng: np.random.Generato
     """
     layers = [list(group) for _, group in groupby(heads, key=lambda head: head.layer)]
     while True:
-        row = [layer[index] for layer in layers for index in rng.permutation(len(layer))]
-        yield [tuple(row[start::count]) for start in rng.permutation(count)]
+        row = [layers[one][index] for one in rng.permutation(len(layers)) for index in rng.permutation(len(layers[one]))]
+        yield [tuple(sorted(row[start::count])) for start in rng.permutation(count)]
+
+
+def random_masks(heads: Sequence[Head], *, masks: int, share: float, seed: int) -> list[tuple[Head, ...]]:
+    """Draw sets of heads, each spread evenly over layers; every head is in as many of them as any other, up to one.
+
+    Args:
+        heads: the heads, ordered by layer.
+        masks: how many sets; the first of a larger number are those of a smaller one.
+        share: share of the heads in a set, at least one head.
+        seed: seed of the draw.
+
+    Raises:
+        HeadPursuitError: a share that makes all sets alike or is none; too few sets for every head to be in one.
+    """
+    if not 0 < share <= 0.5:
+        raise HeadPursuitError(f"share={share}: give a share of the heads above 0 and up to 0.5, such as 0.05")
+    if len(heads) < 2:
+        raise HeadPursuitError(f"{len(heads)} head: all masks are equal, so there is nothing to tell apart")
+    groups = max(2, min(len(heads), round(1 / share)))
+    if masks < groups:
+        raise HeadPursuitError(
+            f"masks={masks}: {len(heads)} heads need {groups} masks of {share:.3g} of them for each to be in one, and several "
+            "times as many to be told apart"
+        )
+    rounds = stratified_groups(heads, groups, np.random.default_rng(seed))
+    return list(islice(chain.from_iterable(rounds), masks))

@@ -18,12 +18,15 @@ from headpursuit.model.samples import Samples
 from headpursuit.ranking.attribution import attribution, integrated
 from headpursuit.ranking.cost import Cost, metered
 from headpursuit.ranking.greedy import greedy
+from headpursuit.ranking.knockout import knockout
 from headpursuit.ranking.methods import METHODS, UNITS, method_key
 from headpursuit.ranking.rank import rank
 from headpursuit.ranking.ranking import HeadRanking
 
 # Methods that run the model under edits or backward; each is `f(model, samples, concept, **options)`.
-_BY_RUNNING: Mapping[str, Callable[..., HeadRanking]] = {"attribution": attribution, "integrated": integrated, "greedy": greedy}
+_BY_RUNNING: Mapping[str, Callable[..., HeadRanking]] = {
+    function.__name__: function for function in (attribution, integrated, greedy, knockout)
+}
 SELECTORS = (*METHODS, *_BY_RUNNING)
 
 
@@ -42,6 +45,7 @@ def select(
             - ``attribution``, ``integrated``: derivatives by its scale, at 1 or along the way to an edit's; see
               :mod:`headpursuit.ranking.attribution`.
             - ``greedy``: the same, one head after the other; see :mod:`headpursuit.ranking.greedy`.
+            - ``knockout``: edits of random sets of heads, for any metric; see :mod:`headpursuit.ranking.knockout`.
         acts: for methods that read a capture, one of this model, in place of one that is made of the samples.
         **options: those of the method; ``progress=False`` for none of its bars.
 
