@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from headpursuit.activations.capture import capture
 from headpursuit.activations.captured import Captured
 from headpursuit.activations.positions import Positions
 from headpursuit.concepts import ConceptLike
 from headpursuit.errors import HeadPursuitError, did_you_mean
 from headpursuit.model.head_model import HeadModel
-from headpursuit.model.identity import require_same_model
 from headpursuit.model.samples import Samples
 from headpursuit.ranking.attribution import attribution, integrated
+from headpursuit.ranking.capturing import captured
+from headpursuit.ranking.cosine import cosine
 from headpursuit.ranking.cost import Cost, metered
 from headpursuit.ranking.greedy import greedy
 from headpursuit.ranking.knockout import knockout
@@ -25,13 +25,19 @@ from headpursuit.ranking.ranking import HeadRanking
 
 # Methods that run the model under edits or backward; each is `f(model, samples, concept, **options)`.
 _BY_RUNNING: Mapping[str, Callable[..., HeadRanking]] = {
-    function.__name__: function for function in (attribution, integrated, greedy, knockout)
+    function.__name__: function for function in (attribution, integrated, greedy, knockout, cosine)
 }
 SELECTORS = (*METHODS, *_BY_RUNNING)
 
 
 def select(
-    model: HeadModel, samples: Samples, concept: ConceptLike, *, method: str = "somp", acts: Any = None, **options: Any
+    model: HeadModel,
+    samples: Samples,
+    concept: ConceptLike,
+    *,
+    method: str = "somp",
+    acts: Captured | None = None,
+    **options: Any,
 ) -> HeadRanking:
     """Order all heads for a concept, by whichever method.
 
@@ -42,6 +48,7 @@ def select(
         method: one of those below, which docs/selection.md compares.
 
             - ``somp``, ``logit_lens``: what a head writes; see :func:`headpursuit.rank`. One pass forward.
+            - ``cosine``: what it writes on average, beside the concept's direction; see :mod:`headpursuit.ranking.cosine`.
             - ``attribution``, ``integrated``: derivatives by its scale, at 1 or along the way to an edit's; see
               :mod:`headpursuit.ranking.attribution`.
             - ``greedy``: the same, one head after the other; see :mod:`headpursuit.ranking.greedy`.
@@ -77,7 +84,7 @@ def _captured(
     concept: ConceptLike,
     *,
     method: str,
-    acts: Any,
+    acts: Captured | None,
     positions: Positions = "mean",
     batch_size: int = 16,
     limit: int | None = None,
@@ -87,20 +94,6 @@ def _captured(
     progress = options.get("progress", True)
     found = captured(model, samples, acts, positions=positions, batch_size=batch_size, limit=limit, progress=progress)
     return rank(found, concept, method=method, **options)
-
-
-def captured(model: HeadModel, samples: Samples, acts: Any, **options: Any) -> Any:
-    """The capture that was given, or one that is made of the samples.
-
-    Raises:
-        HeadPursuitError: the capture given is of another model, or no capture.
-    """
-    if acts is None:
-        return capture(model, samples, **options)
-    if not isinstance(acts, Captured):
-        raise HeadPursuitError(f"acts is a {type(acts).__name__}: give what hp.capture or hp.open_capture returns")
-    require_same_model("acts", acts.model, model.identity)
-    return acts
 
 
 def _check_options(method: str, run: Callable[..., HeadRanking], options: Mapping[str, Any], *, reads_capture: bool) -> None:

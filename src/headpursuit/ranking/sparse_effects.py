@@ -72,7 +72,8 @@ def _common(changes: Float[np.ndarray, "m ..."], design: Float[np.ndarray, "m k"
 def _beside_the_common(changes: Float[np.ndarray, "m ..."], design: Float[np.ndarray, "m k"]) -> Float[np.ndarray, "m ..."]:
     """What is left when all heads had the same effect: a pursuit looks for those that differ from the rest."""
     sizes = design.sum(axis=1)
-    return changes - np.multiply.outer(sizes, _common(changes, design))
+    found: Float[np.ndarray, "m ..."] = changes - np.multiply.outer(sizes, _common(changes, design))
+    return found
 
 
 def _path(X: Float[np.ndarray, "m j"], y: Float[np.ndarray, " m"], most: int) -> list[int]:
