@@ -2,7 +2,7 @@
 
 from typing import Literal, get_args
 
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, did_you_mean
 
 Method = Literal["somp", "logit_lens"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -16,6 +16,7 @@ MEASURES = {
     "knockout": "effect of the edit",
     "cosine": "cosine with the concept",
 }
+SELECTORS = tuple(MEASURES)
 # Units of those scores that a capture gives.
 UNITS = {"somp": "share of variance", "logit_lens": "logits"}
 
@@ -38,4 +39,16 @@ def as_method(name: str) -> Method:
     method = method_key(name)
     if method not in METHODS:
         raise HeadPursuitError(f"method={name!r}: choose one of {', '.join(METHODS)}")
+    return method
+
+
+def as_selector(name: str) -> str:
+    """A method of :func:`headpursuit.select` by its name, which may be written with a hyphen.
+
+    Raises:
+        HeadPursuitError: there is no such method.
+    """
+    method = method_key(name)
+    if method not in SELECTORS:
+        raise HeadPursuitError(f"method={name!r}: {did_you_mean(method, SELECTORS)}choose one of {', '.join(SELECTORS)}")
     return method

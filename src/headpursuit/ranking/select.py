@@ -19,7 +19,7 @@ from headpursuit.ranking.cosine import cosine
 from headpursuit.ranking.cost import Cost, metered
 from headpursuit.ranking.greedy import greedy
 from headpursuit.ranking.knockout import knockout
-from headpursuit.ranking.methods import METHODS, UNITS, method_key
+from headpursuit.ranking.methods import UNITS, as_selector
 from headpursuit.ranking.rank import rank
 from headpursuit.ranking.ranking import HeadRanking
 
@@ -27,7 +27,6 @@ from headpursuit.ranking.ranking import HeadRanking
 _BY_RUNNING: Mapping[str, Callable[..., HeadRanking]] = {
     function.__name__: function for function in (attribution, integrated, greedy, knockout, cosine)
 }
-SELECTORS = (*METHODS, *_BY_RUNNING)
 
 
 def select(
@@ -67,14 +66,18 @@ def select(
         >>> ranking.top(1)[0].name, ranking.unit, ranking.cost.forward, ranking.cost.backward
         ('L0.H4', 'nats a unit of scale', 24, 24)
     """
-    key = method_key(method)
-    if key not in SELECTORS:
-        raise HeadPursuitError(f"method={method!r}: {did_you_mean(key, SELECTORS)}choose one of {', '.join(SELECTORS)}")
+    key = as_selector(method)
     run: Callable[..., HeadRanking] = _BY_RUNNING.get(key, _captured)
-    _check_options(key, run, options, reads_capture=acts is not None)
-    given = {"acts": acts, "method": key} if run is _captured else {} if acts is None else {"acts": acts}
+    given = options if acts is None else {**options, "acts": acts}
+    known = options_of(key)
+    for name in given:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise HeadPursuitError(f"method={key!r} takes no {name}: {hint}its options are {', '.join(sorted(known))}")
+    if run is _captured:
+        given = {**given, "method": key}
     with metered(model) as meter:
-        ranking = run(model, samples, concept, **given, **options)
+        ranking = run(model, samples, concept, **given)
     return replace(ranking, unit=ranking.unit or UNITS[key], cost=meter.cost + (ranking.cost or Cost()))
 
 
@@ -84,7 +87,7 @@ def _captured(
     concept: ConceptLike,
     *,
     method: str,
-    acts: Captured | None,
+    acts: Captured | None = None,
     positions: Positions = "mean",
     batch_size: int = 16,
     limit: int | None = None,
@@ -96,14 +99,13 @@ def _captured(
     return rank(found, concept, method=method, **options)
 
 
-def _check_options(method: str, run: Callable[..., HeadRanking], options: Mapping[str, Any], *, reads_capture: bool) -> None:
-    known = _options_of(run) + (_options_of(rank) if run is _captured else [])
-    for name in [*options, *(["acts"] if reads_capture else [])]:
-        if name not in known or name == "method":
-            taken = ", ".join(sorted({one for one in known if one not in ("method", "acts")}))
-            raise HeadPursuitError(f"method={method!r} takes no {name}: {did_you_mean(name, known)}its options are {taken}")
+def options_of(method: str) -> set[str]:
+    """Names of the options that a method takes.
 
-
-def _options_of(function: Callable[..., Any]) -> list[str]:
-    parameters = inspect.signature(function).parameters.values()
-    return [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
+    Raises:
+        HeadPursuitError: there is no such method.
+    """
+    run = _BY_RUNNING.get(as_selector(method))
+    functions = (_captured, rank) if run is None else (run,)
+    parameters = [one for function in functions for one in inspect.signature(function).parameters.values()]
+    return {one.name for one in parameters if one.kind is one.KEYWORD_ONLY} - {"method"}
