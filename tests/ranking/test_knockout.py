@@ -231,3 +231,38 @@ def test_effects_without_noise_are_exact_and_small_ones_are_ordered():
     effects = rng.normal(0, 1, 36)
     assert sparse_effects(design, design @ effects).values == pytest.approx(effects, abs=1e-4)
     assert sparse_effects(design, design.sum(axis=1) * 0.5).values == pytest.approx(np.full(36, 0.5), abs=1e-6)
+
+
+def test_every_head_is_edited_by_itself_where_the_budget_allows_it(model):
+    def metric(model):
+        with torch.no_grad():
+            return float(model.hf(torch.tensor([[1, 60, 70, 80]])).logits[0, -1, 99])
+
+    ranking = hp.select(model, SAMPLES, COLOURS, method="knockout", metric=metric, masks=30, progress=False)
+    for head, effect in single_effects(model, metric).items():
+        assert ranking.score(head) == pytest.approx(effect, abs=1e-6)
+    assert ranking.cost.forward == 13
+
+
+def test_some_heads_alone_may_be_edited(model):
+    ranking = knockout(model, heads=[SAYS, HOLDS, "L0.H1"], masks=3, share=None)
+    assert (ranking.order()[0], ranking.order()[-1]) == (SAYS, HOLDS)
+    assert np.count_nonzero(ranking.scores) == 3
+    every = hp.select(model, SAMPLES, COLOURS, method="knockout", masks=12, progress=False)
+    assert ranking.score(SAYS) == every.score(SAYS)
+    assert knockout(model, heads=[SAYS]).score(SAYS) == every.score(SAYS)
+
+
+def test_fusion_knocks_out_the_best_of_the_cheap_methods(model):
+    options = {"positions": "last", "progress": False}
+    ranking = hp.select(model, SAMPLES, COLOURS, method="fusion", best=0.25, **options)
+    cheap = [hp.select(model, SAMPLES, COLOURS, method=method, **options).top(3) for method in ("somp", "logit_lens")]
+    cheap.append(hp.select(model, SAMPLES, COLOURS, method="attribution", progress=False).top(3))
+    candidates = {head for heads in cheap for head in heads}
+    assert {head for head in model.anatomy.heads() if ranking.score(head) != 0} == candidates
+    every = hp.select(model, SAMPLES, COLOURS, method="knockout", masks=12, progress=False)
+    assert all(ranking.score(head) == every.score(head) for head in candidates)
+    assert ranking.cost.forward == 3 * (2 + 1 + len(candidates))
+    assert ranking.cost.backward == 3
+    with pytest.raises(hp.HeadPursuitError, match="share of the heads"):
+        hp.select(model, SAMPLES, COLOURS, method="fusion", best=0)

@@ -9,7 +9,7 @@ from headpursuit.cli import options
 from headpursuit.cli.output import check_out, note, print_json, print_table
 from headpursuit.errors import HeadPursuitError
 
-_METHODS = "somp, logit-lens, cosine, attribution, integrated, greedy or knockout (docs/selection.md)."
+_METHODS = "somp, logit-lens, cosine, attribution, integrated, greedy, knockout or fusion (docs/selection.md)."
 
 
 @options.loads_a_model
@@ -20,19 +20,24 @@ def select(
     concept: options.Concept,
     method: Annotated[str, typer.Option(help=_METHODS)] = "somp",
     top: Annotated[int, typer.Option(min=1, help="How many heads to show and to write.")] = 16,
-    scale: Annotated[float | None, typer.Option(help="The edit's factor (integrated, greedy, knockout); -1.")] = None,
+    scale: Annotated[float | None, typer.Option(help="The edit's factor (of edits); -1.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Points along the scale (integrated); 8.")] = None,
     groups: Annotated[int | None, typer.Option(min=1, help="Groups of heads, each on its own way (integrated); 1.")] = None,
     k: Annotated[int | None, typer.Option(min=1, help="Heads that are taken one by one (greedy); 16.")] = None,
     masks: Annotated[int | None, typer.Option(min=1, help="Random sets of heads (knockout); 200.")] = None,
-    share: Annotated[float | None, typer.Option(help="Share of the heads in a set (knockout); 0.05.")] = None,
-    neutral: Annotated[str | None, typer.Option(metavar="FILE", help="Neutral texts: what heads cost (knockout).")] = None,
-    order: Annotated[str | None, typer.Option(help="effect, or effect_per_cost, which needs --neutral (knockout).")] = None,
+    share: Annotated[float | None, typer.Option(help="Share of the heads in a set (knockout); 0.05, or 1 head.")] = None,
+    neutral: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Neutral texts: what edits cost (knockout, fusion).")
+    ] = None,
+    order: Annotated[
+        str | None, typer.Option(help="effect (of knock-outs), or effect_per_cost, which needs --neutral.")
+    ] = None,
     measured: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep each set's measurement here, and go on from there (knockout).")
     ] = None,
+    best: Annotated[float | None, typer.Option(help="Share of heads that each cheap method hands on (fusion); 0.1.")] = None,
     without: Annotated[str | None, typer.Option(metavar="FILE", help="Samples without the concept (cosine).")] = None,
-    positions: Annotated[str | None, typer.Option(help="Tokens whose mean is read (somp, logit-lens, cosine); mean.")] = None,
+    positions: Annotated[str | None, typer.Option(help="Tokens whose mean is read (where a capture is read); mean.")] = None,
     n_atoms: Annotated[int | None, typer.Option(min=1, help="Pursuit steps at most (somp); 50.")] = None,
     fold_norm: options.FoldNorm = False,
     multi_token: options.MultiToken = "skip",
@@ -54,7 +59,14 @@ def select(
     check_out(measured, folder=True)
     chosen, words, given = as_selector(method), as_concept(concept), as_samples(samples, **columns, limit=limit)
     given_for: dict[str, Any] = {"scale": scale, "steps": steps, "groups": groups, "k": k, "masks": masks, "share": share}
-    given_for |= {"order": order, "out": measured, "positions": positions, "n_atoms": n_atoms, "batch_size": batch_size}
+    given_for |= {
+        "order": order,
+        "best": best,
+        "out": measured,
+        "positions": positions,
+        "n_atoms": n_atoms,
+        "batch_size": batch_size,
+    }
     texts = {"neutral": neutral, "without": without}
     given_for |= {name: None if file is None else as_samples(file, **columns) for name, file in texts.items()}
 
@@ -63,7 +75,7 @@ def select(
     from headpursuit.ranking.select import select as select_heads
 
     taken = options_of(chosen)
-    own = {name: value for name, value in {**given_for, "fold_norm": fold_norm or None}.items() if value is not None}
+    own = {name: value for name, value in given_for.items() if value is not None}
     for name in own:
         if name not in taken:
             option = "measured" if name == "out" else name.replace("_", "-")

@@ -23,7 +23,7 @@ from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import HeadPursuitError, shown
 from headpursuit.files import digest, locked, read_sealed, write_sealed
 from headpursuit.model.head_model import HeadModel
-from headpursuit.model.heads import Head
+from headpursuit.model.heads import Head, HeadsLike, parse_heads
 from headpursuit.model.identity import weights_fingerprint
 from headpursuit.model.samples import Samples, as_samples, fingerprint
 from headpursuit.model.tokenize import token_fingerprint
@@ -51,9 +51,10 @@ def knockout(
     concept: ConceptLike,
     *,
     metric: OwnMetric | None = None,
+    heads: HeadsLike | None = None,
     scale: float = -1.0,
     masks: int = 200,
-    share: float = 0.05,
+    share: float | None = None,
     neutral: Samples | None = None,
     order: Order = "effect",
     out: str | Path | None = None,
@@ -72,9 +73,12 @@ def knockout(
         concept: as for :func:`headpursuit.rank`.
         metric: given the model under an edit, a number, such as how many words of the concept it writes; when left out the mean
             of the concept's log-odds, see :func:`headpursuit.activations.measures.concept_log_odds`.
+        heads: edit these alone, all when left out; the others then score 0, between those that say the concept and those that
+            hold it down.
         scale: the edit's factor.
         masks: how many sets of heads are edited, each one evaluation of the measure.
         share: share of the heads in a set, at least one head. A larger one measures more heads at once, but they interact more.
+            When left out every head is edited by itself, once, where ``masks`` allows it, and else 0.05 of them together.
         neutral: texts that do not speak of the concept; what each head costs on them is then found likewise, as the divergence
             from the unedited model, see :class:`headpursuit.activations.measures.Divergence`.
         order: ``effect``, or ``effect_per_cost``: divided by the neutral cost, which counts as a quarter of the mean head's at
@@ -94,7 +98,7 @@ def knockout(
 
     Raises:
         HeadPursuitError: a measure that is no finite number or that nothing changes, too few masks, a share that makes them all
-            equal, a scale of 1, an order by cost without neutral texts; a sample without target where the log-odds are read.
+            alike, a scale of 1, an order by cost without neutral texts; a sample without target where the log-odds are read.
 
     Examples:
         >>> ranking = hp.select(model, samples, "colours", method="knockout", masks=40, share=0.1, progress=False)
@@ -106,8 +110,9 @@ def knockout(
     if order == "effect_per_cost" and neutral is None:
         raise HeadPursuitError("order='effect_per_cost': what heads cost is measured on neutral texts, give some (neutral=…)")
     sign = direction(scale)
-    heads = sorted(model.anatomy.heads())
-    sets = random_masks(heads, masks=masks, share=share, seed=seed)
+    asked = sorted(model.anatomy.heads() if heads is None else set(parse_heads(heads)))
+    model.anatomy.require(asked)
+    sets = random_masks(asked, masks=masks, share=share, seed=seed)
     chosen = as_samples(samples, limit=limit)
     resolved = resolved_for(model, concept, multi_token=multi_token, variants=variants)
     texts = None if neutral is None else as_samples(neutral)
@@ -118,7 +123,16 @@ def knockout(
         return float(concept_log_odds(model, chosen, tokens=resolved.token_ids, batch_size=batch_size).mean())
 
     unit = "nats" if metric is None else function_name(metric)
-    about = {"scale": scale, "share": share, "masks": masks, "seed": seed, "order": order, "metric": metric and unit}
+    about: dict[str, Any] = {
+        "scale": scale,
+        "share": share,
+        "masks": masks,
+        "seed": seed,
+        "order": order,
+        "metric": metric and unit,
+    }
+    if heads is not None:
+        about["heads"] = [head.name for head in asked]
     about["neutral"] = None if texts is None else fingerprint(texts)
     measure = Measurements(
         model,
@@ -146,7 +160,7 @@ def knockout(
         raise HeadPursuitError(
             f"the metric is {unedited:g} under each of {masks} masks as it is without: no head moves it on these samples"
         )
-    design = np.array([[head in one for head in heads] for one in map(set, sets)], dtype=float)
+    design = np.array([[head in one for head in asked] for one in map(set, sets)], dtype=float)
     effects = sparse_effects(design, sign * changes)
     values, scores = {"effect": effects.values, "error": effects.errors}, effects.values
     if texts is not None:
@@ -158,12 +172,12 @@ def knockout(
         model,
         chosen,
         resolved,
-        _as_table(model, heads, scores),
+        _as_table(model, asked, scores),
         method="knockout",
         unit=unit if order == "effect" else f"{unit} a neutral nat",
         variants=variants,
         about=about,
-        values={name: _as_table(model, heads, one) for name, one in values.items()},
+        values={name: _as_table(model, asked, one) for name, one in values.items()},
     )
     return replace(ranking, cost=measure.kept)
 
@@ -229,6 +243,8 @@ def _finite(value: Any, where: str) -> float:
 
 def _as_table(model: HeadModel, heads: Sequence[Head], values: Float[np.ndarray, " j"]) -> Float[np.ndarray, "l h"]:
     table = np.full((model.anatomy.n_layers, model.anatomy.n_heads), np.nan)
+    for head in model.anatomy.heads():
+        table[head.layer, head.head] = 0.0
     for head, value in zip(heads, values, strict=True):
         table[head.layer, head.head] = value
     return table

@@ -8,6 +8,8 @@ import numpy as np
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head
 
+SHARE = 0.05
+
 
 def stratified_groups(heads: Sequence[Head], count: int, rng: np.random.Generator) -> Iterator[list[tuple[Head, ...]]]:
     """Cut heads into groups, again and again.
@@ -29,22 +31,25 @@ def stratified_groups(heads: Sequence[Head], count: int, rng: np.random.Generato
         yield [tuple(sorted(row[start::count])) for start in rng.permutation(count)]
 
 
-def random_masks(heads: Sequence[Head], *, masks: int, share: float, seed: int) -> list[tuple[Head, ...]]:
+def random_masks(heads: Sequence[Head], *, masks: int, share: float | None, seed: int) -> list[tuple[Head, ...]]:
     """Draw sets of heads, each spread evenly over layers; every head is in as many of them as any other, up to one.
 
     Args:
         heads: the heads, ordered by layer.
         masks: how many sets; the first of a larger number are those of a smaller one.
-        share: share of the heads in a set, at least one head.
+        share: share of the heads in a set, at least one head; None for one head where there are as many sets as heads, and
+            0.05 where there are not.
         seed: seed of the draw.
 
     Raises:
         HeadPursuitError: a share that makes all sets alike or is none; too few sets for every head to be in one.
     """
+    if len(heads) == 1:
+        return [tuple(heads)]
+    if share is None:
+        share = 1 / len(heads) if masks >= len(heads) else SHARE
     if not 0 < share <= 0.5:
         raise HeadPursuitError(f"share={share}: give a share of the heads above 0 and up to 0.5, such as 0.05")
-    if len(heads) < 2:
-        raise HeadPursuitError(f"{len(heads)} head: all masks are equal, so there is nothing to tell apart")
     groups = max(2, min(len(heads), round(1 / share)))
     if masks < groups:
         raise HeadPursuitError(

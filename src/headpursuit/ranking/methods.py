@@ -15,6 +15,7 @@ MEASURES = {
     "greedy": "heads behind it",
     "knockout": "effect of the edit",
     "cosine": "cosine with the concept",
+    "fusion": "effect of the edit, of candidates",
 }
 SELECTORS = tuple(MEASURES)
 # Units of those scores that a capture gives.

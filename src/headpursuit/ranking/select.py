@@ -17,6 +17,7 @@ from headpursuit.ranking.attribution import attribution, integrated
 from headpursuit.ranking.capturing import captured
 from headpursuit.ranking.cosine import cosine
 from headpursuit.ranking.cost import Cost, metered
+from headpursuit.ranking.fusion import fusion
 from headpursuit.ranking.greedy import greedy
 from headpursuit.ranking.knockout import knockout
 from headpursuit.ranking.methods import UNITS, as_selector
@@ -25,7 +26,7 @@ from headpursuit.ranking.ranking import HeadRanking
 
 # Methods that run the model under edits or backward; each is `f(model, samples, concept, **options)`.
 _BY_RUNNING: Mapping[str, Callable[..., HeadRanking]] = {
-    function.__name__: function for function in (attribution, integrated, greedy, knockout, cosine)
+    function.__name__: function for function in (attribution, integrated, greedy, knockout, cosine, fusion)
 }
 
 
@@ -52,6 +53,7 @@ def select(
               :mod:`headpursuit.ranking.attribution`.
             - ``greedy``: the same, one head after the other; see :mod:`headpursuit.ranking.greedy`.
             - ``knockout``: edits of random sets of heads, for any metric; see :mod:`headpursuit.ranking.knockout`.
+            - ``fusion``: the best of the cheap methods, knocked out one by one; see :mod:`headpursuit.ranking.fusion`.
         acts: for methods that read a capture, one of this model, in place of one that is made of the samples.
         **options: those of the method; ``progress=False`` for none of its bars.
 

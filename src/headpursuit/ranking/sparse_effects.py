@@ -45,10 +45,13 @@ def sparse_effects(design: Float[np.ndarray, "m j"], changes: Float[np.ndarray, 
         changes: what each set changes.
 
     Returns:
-        The effects. How many columns the pursuit chooses is settled by cross-validation over rows, the ridge's penalty by
-        generalised cross-validation. What all heads do alike is
-        an effect of its own, beside which the pursuit looks for those that differ.
+        The effects; where every set is one head, they are what it changed, and there are no errors. How many columns the
+        pursuit chooses is settled by cross-validation over rows, the ridge's penalty by generalised cross-validation. What all
+        heads do alike is an effect of its own, beside which the pursuit looks for those that differ.
     """
+    if (design.sum(axis=1) == 1).all():  # every head was measured by itself, so there is nothing to split
+        counts = design.sum(axis=0)
+        return Effects(values=design.T @ changes / counts, errors=np.full(len(counts), np.nan), n_chosen=len(counts))
     X, y = _beside_the_common(design, design), _beside_the_common(changes, design)
     most = min(_MOST_ATOMS, len(X) // _FOLDS, X.shape[1])
     chosen = _path(X, y, most)[: _count(design, changes, most)]
