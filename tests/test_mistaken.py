@@ -38,8 +38,7 @@ def refused(call, *parts):
 TAKES_A_MODEL = {
     "capture": lambda model, tmp_path: hp.capture(model, SAMPLES, progress=False),
     "tokens": lambda model, tmp_path: hp.tokens(model, SAMPLES),
-    "attribute": lambda model, tmp_path: hp.attribute(model, SAMPLES[:2], ["red"], progress=False),
-    "greedy_heads": lambda model, tmp_path: hp.greedy_heads(model, SAMPLES[:2], ["red"], k=1, progress=False),
+    "select": lambda model, tmp_path: hp.select(model, SAMPLES[:2], ["red"], method="greedy", k=1, progress=False),
     "load_heads": lambda model, tmp_path: hp.load_heads(tmp_path / "heads.json", model=model),
     "load_edit": lambda model, tmp_path: hp.load_edit(tmp_path / "edit.json", model=model),
     "save": lambda model, tmp_path: hp.HeadEdit("L1.H2", scale=0).save(tmp_path / "again.json", model=model),
@@ -124,10 +123,13 @@ REFUSED = {
     "as_samples": (lambda **of: hp.as_samples(["a"], **of), {"limit": [0, 1.5, "2"], "sample": [0], **SEEDS}),
     "capture": (lambda **of: hp.capture(NOWHERE, SAMPLES, **of), {"batch_size": [0], "limit": [0], "sample": [-1], **SEEDS}),
     "tokens": (lambda **of: hp.tokens(NOWHERE, SAMPLES, **of), {"limit": [0]}),
-    "attribute": (lambda **of: hp.attribute(NOWHERE, SAMPLES, "colours", **of), {"batch_size": [0], "limit": [0]}),
-    "greedy_heads": (
-        lambda **of: hp.greedy_heads(NOWHERE, SAMPLES, "colours", **{"k": 1, **of}),
-        {"k": [0, 1.0], "scale": [NAN, INFINITE, "x"]},
+    "select": (
+        lambda **of: hp.select(NOWHERE, SAMPLES, "colours", method="greedy", **of),
+        {"k": [0, 1.0], "scale": [NAN, INFINITE, "x"], "batch_size": [0], "limit": [0]},
+    ),
+    "knockout": (
+        lambda **of: hp.select(NOWHERE, SAMPLES, "colours", method="knockout", **of),
+        {"masks": [0, 2.5], "scale": [NAN, INFINITE, "x"]},
     ),
     "describe": (lambda **of: hp.describe(NOWHERE, **of), {"n_atoms": [0]}),
     "rank": (lambda **of: hp.rank(NOWHERE, "colours", **of), {"n_atoms": [0, 2.5]}),
@@ -194,5 +196,5 @@ def test_the_embedded_model_is_called_demo_wherever_it_is_named(demo):
     from headpursuit.concepts import resolve
 
     assert resolve(hp.concept("red,green"), demo.tokenizer).tokenizer == "demo"
-    refused(lambda: hp.attribute(demo, SAMPLES, ["xyzzyqqq"], progress=False), "in the vocabulary of demo ")
+    refused(lambda: hp.select(demo, SAMPLES, ["xyzzyqqq"], method="attribution", progress=False), "in the vocabulary of demo ")
     assert hp.wrap(demo.hf, demo.processor).source == demo.source

@@ -15,14 +15,13 @@ from .model.head_model import HeadModel
 from .model.heads import Head
 from .model.load import load, wrap
 from .model.samples import Sample, as_samples
-from .ranking.attribution import attribute
 from .ranking.controls import random_controls
 from .ranking.describe import describe
-from .ranking.greedy import greedy_heads
 from .ranking.load_heads import load_heads
 from .ranking.overlap import concept_map, head_overlap
 from .ranking.rank import rank
 from .ranking.ranking import HeadRanking
+from .ranking.select import select
 from .ranking.significance import significance
 from .ranking.stability import stability
 from .tuning.tune import tune
@@ -41,7 +40,6 @@ __all__ = [
     "Sample",
     "__version__",
     "as_samples",
-    "attribute",
     "capture",
     "concept",
     "concept_map",
@@ -49,7 +47,6 @@ __all__ = [
     "describe",
     "evaluate",
     "export",
-    "greedy_heads",
     "head_overlap",
     "load",
     "load_edit",
@@ -59,6 +56,7 @@ __all__ = [
     "random_controls",
     "rank",
     "report",
+    "select",
     "significance",
     "stability",
     "tokens",

@@ -16,11 +16,11 @@ from headpursuit.concepts.endpoint import Endpoint, endpoint_from
 from headpursuit.concepts.keywords import keywords
 from headpursuit.evaluation.demo import run_demo
 from headpursuit.model.samples import as_samples
+from headpursuit.ranking.select import _BY_RUNNING
 from headpursuit.tuning.tune import Options
 
 GENERATE = (hp.load, hp.HeadModel.generate, hp.HeadEdit, hp.Sample)
 FUNCTIONS = {
-    "attribute": (hp.load, hp.as_samples, hp.attribute, hp.HeadRanking.save),
     "capture": (hp.load, hp.as_samples, hp.capture),
     "compare": (hp.head_overlap,),
     "concepts": (hp.concept, resolve),
@@ -35,6 +35,7 @@ FUNCTIONS = {
     "prompt": (hp.load, hp.tokens),
     "rank": (hp.open_capture, hp.as_samples, hp.rank, hp.significance, hp.stability, hp.HeadRanking.save),
     "report": (hp.report.load,),
+    "select": (hp.load, hp.as_samples, hp.select, hp.HeadRanking.save, hp.rank, hp.capture, *_BY_RUNNING.values()),
     "tune": (hp.load, hp.as_samples, hp.tune, Options),
     "verify": (hp.verify, hp.as_samples),
 }
@@ -68,6 +69,7 @@ EXCEPTIONS = {
     ("models", "name"): "a search in a packaged table",
     ("models", "state"): "a search in a packaged table",
     ("rank", "significance"): "draws of hp.significance",
+    ("select", "measured"): "out of hp.select, which here is the heads file",
     ("tune", "dry_run"): "what would run, in place of running it",
     ("rank", "stability"): "draws of hp.stability",
 }

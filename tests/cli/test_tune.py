@@ -64,21 +64,29 @@ def test_mistakes_cost_one_line(tmp_path, capsys, words, said):
     assert said in told.err.strip().splitlines()[-1]
 
 
-def test_attribute_writes_heads(tmp_path, capsys):
+def test_select_writes_heads(tmp_path, capsys):
     lines = []
     for number, one in enumerate(demo_samples("caption", "selection", limit=6)):
         one.image.save(tmp_path / f"{number}.png")
         lines.append(json.dumps({"text": one.text, "image": f"{number}.png", "target": one.target}))
     (tmp_path / "captions.jsonl").write_text("\n".join(lines))
     heads = tmp_path / "heads.json"
-    words = ("attribute", "demo", "--concept", "colours", "--samples", tmp_path / "captions.jsonl", "--top", 2)
-    assert call(*words, "--out", heads, "--json") == 0
+    words = ("select", "demo", "--concept", "colours", "--samples", tmp_path / "captions.jsonl", "--top", 2)
+    assert call(*words, "--method", "attribution", "--out", heads, "--json") == 0
     content = json.loads(capsys.readouterr().out)
     assert content["method"] == "attribution"
     model = hp.load("demo", device="cpu")
     samples = [
         hp.Sample(text=one.text, image=one.image, target=one.target) for one in demo_samples("caption", "selection", limit=6)
     ]
-    expected = hp.attribute(model, samples, hp.concept("colours"), progress=False)
+    expected = hp.select(model, samples, "colours", method="attribution", progress=False)
     assert hp.load_heads(heads, model=model) == expected.top(2)
     assert content["heads"][0]["score"] == pytest.approx(expected.scores.max(), rel=1e-3)
+    known = ("--method", "knockout", "--masks", 20, "--share", 0.1, "--neutral", tmp_path / "captions.jsonl")
+    assert call(*words, *known, "--order", "effect_per_cost", "--measured", tmp_path / "masks") == 0
+    told = capsys.readouterr()
+    assert "score in nats a neutral nat" in " ".join(told.out.split())
+    assert "cost: 258 rows forward, 0 backward" in told.err
+    assert len(list((tmp_path / "masks").glob("*.json"))) == 21
+    assert call(*words, "--method", "cosine", "--masks", 20) == 1
+    assert "--method cosine takes no --masks" in capsys.readouterr().err

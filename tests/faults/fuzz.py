@@ -201,7 +201,7 @@ def samples(random: Random, world: World, work: Path) -> list[object]:
         (
             ["capture", world.model, "--samples", file, "--out", "out"],
             ["capture", world.model, "--samples", file, "--out", "out", "--limit", 2, "--positions", "answer", "--skip-bad"],
-            ["attribute", world.model, "--samples", file, "--concept", CONCEPT],
+            ["select", world.model, "--samples", file, "--concept", CONCEPT, "--method", "attribution"],
             ["rank", world.acts, "--concept", CONCEPT, "--significance", 2, "--frequencies", file],
         )
     )
@@ -291,7 +291,7 @@ _KNOWN: dict[str, list[str]] = {
     "capture": ["{model}", "--samples={text}", "--out=out", "--limit=2"],
     "describe": ["{acts}"],
     "rank": ["{acts}", f"--concept={CONCEPT}"],
-    "attribute": ["{model}", "--samples={jsonl}", f"--concept={CONCEPT}", "--limit=2"],
+    "select": ["{model}", "--samples={jsonl}", f"--concept={CONCEPT}", "--limit=2", "--method=attribution"],
     "map": ["{acts}", f"--concept={CONCEPT}"],
     "compare": ["{heads}", "{heads}"],
     "generate": ["{model}", "--prompt=two cats", "--max-new-tokens=1"],

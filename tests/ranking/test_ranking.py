@@ -62,7 +62,7 @@ def test_order_frame_and_file_agree(acts, tmp_path):
 def test_a_whole_ranking_comes_back(acts, tmp_path, made_by):
     if made_by == "attribute":
         samples = [hp.Sample(text, target="red") for text in tiny.TEXTS]
-        ranking = hp.attribute(tiny.tiny("llama"), samples, COLOURS, progress=False)
+        ranking = hp.select(tiny.tiny("llama"), samples, COLOURS, method="attribution", progress=False)
     else:
         ranking = hp.rank(acts, COLOURS, method="logit-lens" if made_by == "lens" else "somp", progress=False)
     if made_by == "uneven":
@@ -71,6 +71,7 @@ def test_a_whole_ranking_comes_back(acts, tmp_path, made_by):
     assert "NaN" not in path.read_text()
     found = hp.HeadRanking.load(path)
     assert found == ranking
+    assert (found.unit, found.cost) == (ranking.unit, ranking.cost)
     assert hash(found) == hash(ranking)
     np.testing.assert_array_equal(found.scores, ranking.scores)
     assert found.order() == ranking.order()
@@ -133,8 +134,8 @@ def test_a_concept_is_taken_in_every_form(acts, tmp_path):
     assert hp.stability(acts, words, k=2, draws=1, progress=False).ranking.words == named.words
     assert hp.concept_map(acts, ["colours", words], progress=False).concepts == ("colours", "red, blue, yellow")
     model, samples = tiny.tiny("llama"), [hp.Sample("a", target="red")]
-    assert hp.attribute(model, samples, words, progress=False).words == named.words
-    assert len(hp.greedy_heads(model, samples, words, k=1, progress=False)) == 1
+    assert hp.select(model, samples, words, method="attribution", progress=False).words == named.words
+    assert hp.select(model, samples, words, method="greedy", k=1, progress=False).words == named.words
 
 
 def test_heads_of_another_model_are_refused(acts, tmp_path):

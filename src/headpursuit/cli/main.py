@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from headpursuit import __version__
-from headpursuit.cli.attribute import attribute
 from headpursuit.cli.capture import capture
 from headpursuit.cli.compare import compare
 from headpursuit.cli.concept_map import concept_map
@@ -23,6 +22,7 @@ from headpursuit.cli.models import models
 from headpursuit.cli.prompt import prompt
 from headpursuit.cli.rank import rank
 from headpursuit.cli.report import report
+from headpursuit.cli.select import select
 from headpursuit.cli.tune import tune
 from headpursuit.cli.verify import verify
 
@@ -35,7 +35,7 @@ app = typer.Typer(
     help="Find, explain and edit the attention heads of Hugging Face language and vision-language models.",
 )
 _COMMANDS = (
-    *(demo, capture, describe, rank, attribute, compare, generate, prompt, export, verify),
+    *(demo, capture, describe, rank, select, compare, generate, prompt, export, verify),
     *(tune, evaluate, concepts, keywords, models, report),
 )
 for command in _COMMANDS:

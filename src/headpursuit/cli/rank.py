@@ -45,12 +45,14 @@ def rank(
 ) -> None:
     """Order all heads by how much a concept explains of what they write; needs no model in memory."""
     from headpursuit.concepts import as_concept
-    from headpursuit.ranking.methods import MEASURES, as_method
+    from headpursuit.ranking.methods import MEASURES, METHODS, as_method, method_key
 
     if frequencies is not None and not significance:
         raise HeadPursuitError("--frequencies are for random token sets: give --significance N, too")
     if text_column is not None and frequencies is None:
         raise HeadPursuitError("--text-column is the field of --frequencies' texts: give --frequencies FILE, too")
+    if method_key(method) in set(MEASURES) - set(METHODS):
+        raise HeadPursuitError(f"--method {method} runs the model: headpursuit select MODEL --samples FILE --method {method}")
     check_out(out)
     check_capture(acts)
     view, words = as_method(method), as_concept(concept)

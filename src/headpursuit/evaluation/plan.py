@@ -3,10 +3,10 @@
 import time
 from collections.abc import Sequence
 
+from headpursuit.activations.measures import negative_log_likelihood
 from headpursuit.evaluation.cells import Task
 from headpursuit.evaluation.metrics import NEUTRAL_TASK
 from headpursuit.evaluation.prepare import Prepared, PreparedConcept
-from headpursuit.evaluation.teacher_forced import negative_log_likelihood
 from headpursuit.evaluation.teacher_forced_tasks import neutral_task, teacher_forced_task_name
 from headpursuit.model.head_model import HeadModel
 

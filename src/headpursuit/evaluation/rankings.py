@@ -17,7 +17,7 @@ from headpursuit.model.head_model import HeadModel
 from headpursuit.model.identity import weights_fingerprint
 from headpursuit.model.samples import Sample, fingerprint
 from headpursuit.model.tokenize import token_fingerprint
-from headpursuit.ranking.attribution import attribute
+from headpursuit.ranking.attribution import attribution
 from headpursuit.ranking.methods import Selection
 from headpursuit.ranking.rank import rank
 from headpursuit.ranking.ranking import HeadRanking
@@ -76,7 +76,7 @@ def stored_rankings(
             continue
         if method == "attribution":
             answered = speaking(model, task, concept.words, seed=seed)
-            ranking = attribute(model, answered, concept, multi_token=multi_token, progress=progress)
+            ranking = attribution(model, answered, concept, multi_token=multi_token, progress=progress)
         else:
             acts = stored_capture(model, task.samples, positions=positions, folder=folder / "captures", progress=progress)
             ranking = rank(acts, concept, method=method, n_atoms=n_atoms, multi_token=multi_token, progress=progress)

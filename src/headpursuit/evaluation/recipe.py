@@ -26,9 +26,9 @@ from headpursuit.activations.positions import RowPositions
 from headpursuit.editing.where import ALL, TokenGroup
 from headpursuit.errors import HeadPursuitError, did_you_mean, shown
 from headpursuit.evaluation.metrics import ANSWER_METRICS, LIKELIHOOD, NEUTRAL_TASK
-from headpursuit.evaluation.own_metrics import function_name
 from headpursuit.files import expanded, read_text
 from headpursuit.ranking.methods import Order, method_key
+from headpursuit.ranking.own_metrics import function_name
 
 CLASSES = "classes"
 NEUTRAL = "text"

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from headpursuit.activations.measures import concept_log_odds, negative_log_likelihood, with_targets
 from headpursuit.concepts import Concept, MultiToken, resolve
 from headpursuit.data.records import Record
 from headpursuit.evaluation.cells import Cells, Scores, Task
 from headpursuit.evaluation.metrics import LIKELIHOOD, Metric, count_words
-from headpursuit.evaluation.teacher_forced import concept_log_odds, negative_log_likelihood, with_targets
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.samples import Sample
 

@@ -1,13 +1,16 @@
-"""Attribution: the change of a concept's log-odds with each head's scale, for all heads by one backward pass.
+"""Attribution: the change of a concept's log-odds with each head's scale, for all heads by one backward pass or a few.
 
 An edit multiplies what a head writes by ``α``, so that the derivative by ``α`` at 1 says, to first order, what a small edit
 does; heads are ordered by it. That is the head importance of Michel, Levy and Neubig (2019, "Are sixteen heads really better
 than one?", equation 2) with its sign, and attribution patching (Syed, Rager and Conmy 2023) of a head's scale. SOMP asks what a
 head writes; this asks what is made of it, and needs the model, answers, and memory for a backward pass.
+
+A large edit is no small one: the derivative is then integrated along the way from 1 to the edit's scale (integrated gradients,
+Sundararajan, Taly and Yan 2017).
 """
 
-from collections.abc import Iterator, Sequence
-from typing import get_args
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -17,22 +20,22 @@ from tqdm.auto import tqdm
 
 from headpursuit.activations.recording import check_ran, projection_inputs
 from headpursuit.activations.teacher_forcing import concept_tokens, log_odds, require_targets, teacher_forced_logits
-from headpursuit.concepts import ConceptLike, MultiToken, as_concept, resolve
+from headpursuit.concepts import ConceptLike, MultiToken, ResolvedConcept, as_concept, resolve
 from headpursuit.errors import HeadPursuitError, check_choice, check_counts
 from headpursuit.model.anatomy import LayerAnatomy
 from headpursuit.model.head_model import HeadModel, evaluating
-from headpursuit.model.load import ModelLike, as_model
+from headpursuit.model.heads import Head
 from headpursuit.model.projection import weight_of
 from headpursuit.model.samples import Sample, Samples, as_samples, fingerprint
+from headpursuit.ranking.masks import stratified_groups
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.versions import versions
 
-METHOD = "attribution"
 POSITIONS = "all"
 
 
-def attribute(
-    model: ModelLike,
+def attribution(
+    model: HeadModel,
     samples: Samples,
     concept: ConceptLike,
     *,
@@ -42,10 +45,10 @@ def attribute(
     limit: int | None = None,
     progress: bool = True,
 ) -> HeadRanking:
-    """Order all heads by the derivative of a concept's log-odds with respect to their scale.
+    """Order all heads by the derivative of a concept's log-odds with respect to their scale: one pass forward and backward.
 
     Args:
-        model: the model, or what :func:`headpursuit.load` takes.
+        model: the model.
         samples: samples with targets that speak of the concept; the log-odds are read where they do, see
             :func:`headpursuit.activations.teacher_forcing.log_odds`.
         concept: as for :func:`headpursuit.rank`.
@@ -63,46 +66,158 @@ def attribute(
         HeadPursuitError: a sample without target, a concept without tokens, a model that cannot be differentiated.
 
     Examples:
-        >>> hp.attribute(model, samples, "colours", progress=False)
+        >>> hp.select(model, samples, "colours", method="attribution", progress=False)
         HeadRanking(colours by attribution: L0.H4 0.33, L2.H14 0.25, L0.H7 0.22, …; 51 heads, 24 samples)
     """
     check_counts(batch_size=batch_size, limit=limit)
-    check_choice(get_args(MultiToken), multi_token=multi_token)
-    words, chosen = as_concept(concept), as_samples(samples, limit=limit)
-    model = as_model(model)
-    size = len(weight_of(model.module(model.anatomy.unembedding)))
-    resolved = resolve(words, model.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=size)
+    chosen = as_samples(samples, limit=limit)
+    resolved = resolved_for(model, concept, multi_token=multi_token, variants=variants)
     found = scale_derivatives(model, chosen, resolved.token_ids, batch_size=batch_size, progress=progress)
+    return edit_ranking(
+        model, chosen, resolved, found.mean(axis=0), method="attribution", unit="nats a unit of scale", variants=variants
+    )
+
+
+def integrated(
+    model: HeadModel,
+    samples: Samples,
+    concept: ConceptLike,
+    *,
+    scale: float = -1.0,
+    steps: int = 8,
+    groups: int = 1,
+    multi_token: MultiToken = "skip",
+    variants: bool = True,
+    batch_size: int = 8,
+    limit: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> HeadRanking:
+    """Order all heads by the derivative of a concept's log-odds, integrated along their scale from 1 to an edit's.
+
+    Args:
+        model: the model.
+        samples: as for :func:`attribution`.
+        concept: as for :func:`headpursuit.rank`.
+        scale: the edit's factor, where the way ends.
+        steps: points along the way (midpoint rule), each a pass forward and backward for every group.
+        groups: into how many groups the heads are cut, evenly over layers; those of a group go along the way together while
+            all others stay as they are. One is cheapest, but all heads halfway is far from any edit of a few.
+        multi_token: as for :func:`attribution`.
+        variants: as for :func:`attribution`.
+        batch_size: as for :func:`attribution`.
+        limit: only the first so many samples.
+        seed: seed of the groups.
+        progress: show a progress bar.
+
+    Returns:
+        The ranking; a score is what the head lends, in nats: the share of the log-odds' change that falls to it, counted
+        positive where the head says the concept. Over a group scores add up to what scaling the whole group changes, up to the
+        error of the midpoint rule; where the log-odds are linear in the scale, one step is exact.
+
+    Raises:
+        HeadPursuitError: as :func:`attribution`; no step, or another number of groups than there can be, or a scale of 1.
+
+    Examples:
+        >>> hp.select(model, samples, "colours", method="integrated", steps=2, progress=False)
+        HeadRanking(colours by integrated: L1.H16 0.40, L0.H6 0.33, L0.H2 0.25, …; 51 heads, 24 samples)
+    """
+    heads = model.anatomy.heads()
+    if steps < 1 or not 1 <= groups <= len(heads):
+        raise HeadPursuitError(f"steps={steps}, groups={groups}: give at least one step, and 1 to {len(heads)} groups")
+    sign = direction(scale)
+    chosen = as_samples(samples, limit=limit)
+    resolved = resolved_for(model, concept, multi_token=multi_token, variants=variants)
+    found = np.full((model.anatomy.n_layers, model.anatomy.n_heads), np.nan)
+    parts = next(stratified_groups(heads, groups, np.random.default_rng(seed)))
+    bar = tqdm(total=steps * groups, desc="along the scale", unit="step", disable=not progress, leave=False)
+    with bar:
+        for part in parts:
+            rows = tuple(zip(*((head.layer, head.head) for head in part), strict=True))
+            total = np.zeros(len(part))
+            for step in range(steps):
+                alpha = 1 + (scale - 1) * (step + 0.5) / steps
+                here = scale_derivatives(
+                    model, chosen, resolved.token_ids, at=dict.fromkeys(part, alpha), batch_size=batch_size
+                )
+                total += here.mean(axis=0)[rows]
+                bar.update()
+            found[rows] = sign * (scale - 1) / steps * total
+    about = {"scale": scale, "steps": steps, "groups": groups, "seed": seed}
+    return edit_ranking(model, chosen, resolved, found, method="integrated", unit="nats", variants=variants, about=about)
+
+
+def direction(scale: float) -> int:
+    """The sign that makes an edit's change of the log-odds positive for a head that says the concept.
+
+    Raises:
+        HeadPursuitError: the edit changes nothing, or the scale is no finite number.
+    """
+    if not np.isfinite(scale) or scale == 1:
+        raise HeadPursuitError(f"scale={scale}: give a finite number other than 1; −1 suppresses, 0 ablates, 5 enhances")
+    return 1 if scale > 1 else -1
+
+
+def resolved_for(model: HeadModel, concept: ConceptLike, *, multi_token: MultiToken, variants: bool) -> ResolvedConcept:
+    """A concept's tokens in a model's vocabulary."""
+    check_choice(get_args(MultiToken), multi_token=multi_token)
+    size = len(weight_of(model.module(model.anatomy.unembedding)))
+    return resolve(as_concept(concept), model.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=size)
+
+
+def edit_ranking(
+    model: HeadModel,
+    samples: Sequence[Sample],
+    resolved: ResolvedConcept,
+    scores: Float[np.ndarray, "l h"],
+    *,
+    method: str,
+    unit: str,
+    variants: bool,
+    about: Mapping[str, Any] | None = None,
+    values: Mapping[str, Float[np.ndarray, "l h"]] | None = None,
+) -> HeadRanking:
+    """Scores that say what scaling heads does, with what is needed to know and repeat them."""
     return HeadRanking(
-        scores=found.mean(axis=0),
+        scores=scores,
         concept=resolved.name,
-        method=METHOD,
+        method=method,
         words=resolved.labels,
-        n=len(chosen),
+        n=len(samples),
         positions=POSITIONS,
         model=model.identity,
         about={
+            **(about or {}),
             "multi_token": resolved.multi_token,
             "variants": variants,
-            "data": fingerprint(chosen),
+            "data": fingerprint(samples),
             "dtype": str(model.hf.dtype).removeprefix("torch."),
             "versions": versions(),
         },
+        unit=unit,
+        values=values or {},
     )
 
 
 def scale_derivatives(
-    model: HeadModel, samples: Sequence[Sample], tokens: Sequence[int], *, batch_size: int = 8, progress: bool = False
+    model: HeadModel,
+    samples: Sequence[Sample],
+    tokens: Sequence[int],
+    *,
+    at: Mapping[Head, float] | None = None,
+    batch_size: int = 8,
+    progress: bool = False,
 ) -> Float[np.ndarray, "n l h"]:
     """Derivative of each sample's log-odds of some tokens with respect to the scale of every head.
 
-    With ``z`` what enters an output projection, the derivative is ``Σ z · ∂L/∂z`` over the head's slice and all tokens: no
-    parameter has to be put into the model.
+    Every head's slice of ``z`` is multiplied by a factor of its own, sample by sample, and the derivatives are those of the
+    factors: no parameter has to be put into the model.
 
     Args:
-        model: the model, under whatever edit is applied; the derivative is then by a factor on top of the edit's.
+        model: the model, under whatever edit is applied; the factors are then on top of the edit's.
         samples: each with a target.
         tokens: the concept's token ids.
+        at: the factors of some heads at which the derivatives are taken, those of all heads; 1 for the others.
         batch_size: samples that run together.
         progress: show a progress bar.
 
@@ -117,41 +232,42 @@ def scale_derivatives(
     if model.anatomy.part == "vision":
         batch_size = 1  # a tower sees images, several a sample or tiles of one, and no row of a batch is a sample's
     found = np.full((len(samples), model.anatomy.n_layers, model.anatomy.n_heads), np.nan)
-    entered: dict[int, Tensor] = {}
+    factors: dict[int, Tensor] = {}
 
     def enter(layer: LayerAnatomy, z: Tensor) -> Tensor:
-        """Keep ``z`` of the last pass as a tensor that a gradient can be asked of."""
-        entered[layer.index] = z if z.requires_grad else z.detach().requires_grad_()
-        return entered[layer.index]
+        """Scale each head by a factor that a gradient can be asked of."""
+        own = [(at or {}).get(Head(layer.index, head, model.anatomy.part), 1.0) for head in range(layer.n_heads)]
+        wide = torch.promote_types(z.dtype, torch.float32)
+        factor = torch.tensor(own, dtype=wide, device=z.device).repeat(1 if batch_size == 1 else len(z), 1).requires_grad_()
+        factors[layer.index] = factor
+        spread = factor.view(len(factor), *[1] * (z.ndim - 2), layer.n_heads, 1)
+        scaled: Tensor = z.to(wide).unflatten(-1, (layer.n_heads, layer.head_width)) * spread
+        return scaled.flatten(-2).to(z.dtype)
 
     bar = tqdm(total=len(samples), desc="derivatives", unit="sample", disable=not progress, leave=False)
     with bar, torch.enable_grad(), evaluating(model.hf), projection_inputs(model, enter):
         for rows, pieces in teacher_forced_logits(model, samples, batch_size=batch_size):
             # Rows of a batch do not see each other, so that the gradient of the sum holds every sample's own.
             total = torch.stack([log_odds(*piece, wanted) for piece in pieces]).sum()
-            for layer, part in _derivatives(model, total, entered, rows=len(rows)):
+            for layer, part in _derivatives(model, total, factors):
                 found[rows, layer.index, : layer.n_heads] = part.cpu().numpy()
             bar.update(len(rows))
     return found
 
 
 def _derivatives(
-    model: HeadModel, total: Tensor, entered: dict[int, Tensor], *, rows: int
+    model: HeadModel, total: Tensor, factors: dict[int, Tensor]
 ) -> Iterator[tuple[LayerAnatomy, Float[Tensor, "b h"]]]:
-    """For every layer the derivative by each head's scale, sample by sample."""
+    """For every layer the derivative by each head's factor, sample by sample."""
     name = model.source.architecture
-    check_ran(model, entered)
+    check_ran(model, factors)
     if not total.requires_grad:
         raise HeadPursuitError(f"{name}: its logits do not depend on its heads by differentiable steps; rank by SOMP instead")
     try:
         # What the logits do not depend on, such as a vision tower's last layer in LLaVA, has the derivative 0.
-        gradients = torch.autograd.grad(total, list(entered.values()), allow_unused=True, materialize_grads=True)
+        gradients = torch.autograd.grad(total, list(factors.values()), allow_unused=True, materialize_grads=True)
     except NotImplementedError as error:  # some packed kernels have a forward pass alone
         raise HeadPursuitError(f"{name} cannot be differentiated ({error}); rank by SOMP instead") from error
-    for (index, z), gradient in zip(entered.items(), gradients, strict=True):
-        layer = model.anatomy.layer(index)
-        dtype = torch.promote_types(z.dtype, torch.float32)
-        product = z.detach().to(dtype) * gradient.to(dtype)
-        columns = product.flatten(1, -2).sum(dim=1) if rows > 1 else product.flatten(0, -2).sum(dim=0)[None]
-        yield layer, columns.unflatten(1, (layer.n_heads, layer.head_width)).sum(dim=2)
-    entered.clear()
+    for index, gradient in zip(factors, gradients, strict=True):
+        yield model.anatomy.layer(index), gradient
+    factors.clear()

@@ -1,61 +1,85 @@
 """Choose heads one after the other, each for what it adds to the edit of those before."""
 
 from contextlib import nullcontext
-from typing import Any
 
+import numpy as np
 from tqdm.auto import tqdm
 
-from headpursuit.concepts import ConceptLike, as_concept
+from headpursuit.concepts import ConceptLike, MultiToken
 from headpursuit.editing.edit import HeadEdit
-from headpursuit.errors import check_counts, check_finite
+from headpursuit.errors import check_counts
+from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import Head
-from headpursuit.model.load import ModelLike, as_model
-from headpursuit.model.samples import Samples
-from headpursuit.ranking.attribution import attribute
+from headpursuit.model.samples import Samples, as_samples
+from headpursuit.ranking.attribution import direction, edit_ranking, resolved_for, scale_derivatives
+from headpursuit.ranking.ranking import HeadRanking, by_order
 
 
-def greedy_heads(
-    model: ModelLike,
+def greedy(
+    model: HeadModel,
     samples: Samples,
     concept: ConceptLike,
     *,
-    k: int,
+    k: int = 16,
     scale: float = -1.0,
+    multi_token: MultiToken = "skip",
+    variants: bool = True,
+    batch_size: int = 8,
+    limit: int | None = None,
     progress: bool = True,
-    **options: Any,
-) -> tuple[Head, ...]:
+) -> HeadRanking:
     """Take ``k`` heads, each with the largest derivative under the edit of those taken before: one backward pass a head.
 
-    The effect of a head changes once others are edited. A ranking cannot see that, just as correlations with the signal cannot
-    tell what the second step of a pursuit takes.
+    The effect of a head changes once others are edited. A derivative at scale 1 cannot see that, just as correlations with the
+    signal cannot tell what the second step of a pursuit takes.
 
     Args:
-        model: the model, or what :func:`headpursuit.load` takes.
+        model: the model.
         samples: samples with targets that speak of the concept.
         concept: as for :func:`headpursuit.rank`.
-        k: how many heads.
+        k: how many heads; all where the model has no more.
         scale: the edit's factor.
+        multi_token: what becomes of words of several tokens, see :func:`headpursuit.concepts.resolve`.
+        variants: also use case and plural forms of the words.
+        batch_size: samples that run together; a backward pass keeps all that the forward pass computed.
+        limit: only the first so many samples.
         progress: show a progress bar.
-        **options: options of :func:`headpursuit.ranking.attribution.attribute`.
 
     Returns:
-        The heads in the order in which they were taken.
+        The ranking: first the heads taken, in the order in which they were, then the others by their last derivative. The score
+        is the number of heads behind it; the derivative when a head was taken, or the last one, stands beside it.
 
     Raises:
-        HeadPursuitError: as ``attribute``; or ``k`` is not between 1 and the number of heads.
+        HeadPursuitError: a sample without target, a concept without tokens, a model that cannot be differentiated;
+            ``k`` below 1, or a scale of 1.
 
     Examples:
-        >>> [head.name for head in hp.greedy_heads(model, samples, "colours", k=2, progress=False)]
+        >>> [head.name for head in hp.select(model, samples, "colours", method="greedy", k=2, progress=False).top(2)]
         ['L0.H4', 'L0.H7']
     """
     check_counts(k=k)
-    check_finite(scale=scale)
-    words, model = as_concept(concept), as_model(model)
+    direction(scale)
     heads = model.anatomy.heads()
-    check_counts(1, len(heads), k=k)
+    chosen = as_samples(samples, limit=limit)
+    resolved = resolved_for(model, concept, multi_token=multi_token, variants=variants)
     taken: list[Head] = []
-    for _ in tqdm(range(k), desc="greedy heads", unit="head", disable=not progress, leave=False):
+    values = np.full((model.anatomy.n_layers, model.anatomy.n_heads), np.nan)
+    for _ in tqdm(range(min(k, len(heads))), desc="greedy heads", unit="head", disable=not progress, leave=False):
         with HeadEdit(taken, scale=scale).applied(model) if taken else nullcontext():
-            ranking = attribute(model, samples, words, progress=False, **options)
-        taken.append(next(head for head in ranking.order() if head not in taken))
-    return tuple(taken)
+            found = scale_derivatives(model, chosen, resolved.token_ids, batch_size=batch_size).mean(axis=0)
+        left = [head for head in heads if head not in taken]
+        for head in left:
+            values[head.layer, head.head] = found[head.layer, head.head]
+        taken.append(min(left, key=lambda head: (-found[head.layer, head.head], head)))
+    rest = sorted(set(heads) - set(taken), key=lambda head: (-values[head.layer, head.head], head))
+    return edit_ranking(
+        model,
+        chosen,
+        resolved,
+        by_order([*taken, *rest], values.shape),
+        method="greedy",
+        unit="heads",
+        variants=variants,
+        values={"derivative": values},
+        about={"k": len(taken), "scale": scale},
+    )

@@ -13,7 +13,19 @@ Selection = Literal[Order, "tuned", "random", "none"]
 # How heads were chosen, in the order in which it is shown.
 SELECTIONS: tuple[Selection, ...] = ("tuned", *ORDERS, "random")
 # A ranking's scores, by the method that gave them.
-MEASURES = {"somp": "explained variance", "logit_lens": "mean logit", "attribution": "derivative of the log-odds"}
+MEASURES = {
+    "somp": "explained variance",
+    "logit_lens": "mean logit",
+    "attribution": "derivative of the log-odds",
+    "integrated": "integrated derivative of the log-odds",
+    "greedy": "heads behind it",
+    "knockout": "effect of the edit",
+    "cosine": "cosine with the concept",
+    "fusion": "effect of the edit, of candidates",
+}
+SELECTORS = tuple(MEASURES)
+# Units of those scores that a capture gives.
+UNITS = {"somp": "share of variance", "logit_lens": "logits"}
 
 
 def method_key(name: str) -> str:
@@ -34,3 +46,14 @@ def as_method(name: str) -> Method:
     method = method_key(name)
     check_choice(METHODS, method=method)
     return method  # type: ignore[return-value]
+
+
+def as_selector(name: str) -> str:
+    """A method of :func:`headpursuit.select` by its name, which may be written with a hyphen.
+
+    Raises:
+        HeadPursuitError: there is no such method.
+    """
+    method = method_key(name)
+    check_choice(SELECTORS, method=method)
+    return method

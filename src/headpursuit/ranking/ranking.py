@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -16,6 +16,7 @@ from headpursuit.drawing import Figure
 from headpursuit.errors import HeadPursuitError, check_counts, shown
 from headpursuit.files import read_sealed, write_sealed
 from headpursuit.model.heads import HEADS_FORMAT, Head, HeadLike, read_heads_content
+from headpursuit.ranking.cost import Cost
 from headpursuit.ranking.methods import MEASURES
 
 # So many heads are shown of a ranking where nothing else is asked for.
@@ -54,13 +55,15 @@ class HeadRanking:
     Attributes:
         scores: shape ``(l, h)``; NaN where a layer has no such head.
         concept: name of the concept.
-        method: ``somp`` (share of variance explained), ``logit_lens`` (mean logit), or ``attribution`` (derivative of the
-            concept's log-odds by the head's scale).
+        method: what gave the scores: ``somp``, ``logit_lens``, or one of those that :func:`headpursuit.select` knows.
         words: labels of the atoms that the concept came to.
         n: number of samples.
         positions: which tokens each sample was the mean of; for ``attribution`` those at which the heads were scaled.
         model: whose heads these are.
         about: what is needed to rank again, in plain values.
+        unit: unit of the scores; empty where it was not said.
+        values: further values of every head by name, such as standard errors; each of shape ``(l, h)``.
+        cost: what the ranking cost, or None where it was not counted. Two rankings that differ in it alone are equal.
 
     Examples:
         >>> ranking = hp.rank(acts, ["red", "green", "blue", "yellow"], progress=False)
@@ -78,6 +81,9 @@ class HeadRanking:
     positions: str
     model: Mapping[str, Any]
     about: Mapping[str, Any]
+    unit: str = ""
+    values: Mapping[str, Float[np.ndarray, "l h"]] = field(default_factory=dict)
+    cost: Cost | None = None
 
     def order(self) -> list[Head]:
         """All heads, best first; of equal scores the earlier head first."""
@@ -110,7 +116,7 @@ class HeadRanking:
     def to_frame(self, *, beside: Sequence[Beside] = ()) -> pd.DataFrame:
         """A row a head, best first: rank (from one), name, layer, head, score, and the columns of what stands beside."""
         rows = [{"rank": rank, **self._entry(head, beside)} for rank, head in enumerate(self.order(), start=1)]
-        return pd.DataFrame(rows)[["rank", "name", "layer", "head", "score", *_columns(beside)]]
+        return pd.DataFrame(rows)[["rank", "name", "layer", "head", "score", *self._columns(beside)]]
 
     def to_dict(self) -> dict[str, Any]:
         """The whole ranking in plain values, for JSON; NaN is None."""
@@ -122,7 +128,10 @@ class HeadRanking:
             "n": self.n,
             "positions": self.positions,
             "about": dict(self.about),
-            "scores": [[None if np.isnan(score) else float(score) for score in row] for row in self.scores],
+            "unit": self.unit,
+            "cost": None if self.cost is None else asdict(self.cost),
+            "scores": _plain(self.scores),
+            "values": {name: _plain(values) for name, values in self.values.items()},
         }
 
     @classmethod
@@ -134,7 +143,7 @@ class HeadRanking:
         """
         try:
             scores = np.array(content["scores"], dtype=float)
-            if scores.ndim != 2:
+            if scores.ndim != 2 or any(np.shape(values) != scores.shape for values in content.get("values", {}).values()):
                 raise ValueError(f"scores of shape {scores.shape}")
             return cls(
                 scores=scores,
@@ -142,6 +151,9 @@ class HeadRanking:
                 n=int(content["n"]),
                 model=dict(content["model"]),
                 about=dict(content["about"]),
+                unit=str(content.get("unit", "")),
+                values={name: np.array(values, dtype=float) for name, values in content.get("values", {}).items()},
+                cost=None if content.get("cost") is None else Cost(**content["cost"]),
                 **{name: str(content[name]) for name in ("concept", "method", "positions")},
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -203,13 +215,15 @@ class HeadRanking:
         from headpursuit.drawing.style import readable
 
         check_counts(0, k=k)
-        title, label = f"{readable(self.concept)}, {self.n} samples", MEASURES.get(self.method, self.method)
+        title, label = f"{readable(self.concept)}, {self.n} samples", self._measure
         return heat_map(self.scores, title=title, label=label, outlined=self.order()[:k], selection=self.method)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, HeadRanking):
             return NotImplemented
-        return np.array_equal(self.scores, other.scores, equal_nan=True) and self._told() == other._told()
+        arrays, others = ({"": one.scores, **one.values} for one in (self, other))
+        alike = arrays.keys() == others.keys() and all(np.array_equal(arrays[key], others[key], True) for key in arrays)
+        return alike and self._told() == other._told()
 
     def __hash__(self) -> int:
         return hash((self.concept, self.method, self.words, self.n, self.positions, self.scores.shape))
@@ -222,25 +236,42 @@ class HeadRanking:
 
     def _repr_html_(self) -> str:
         count = self._count()
-        title = f"{self.concept} by {self.method} ({MEASURES.get(self.method, 'score')}), {self.n} samples; "
+        title = f"{self.concept} by {self.method} ({self._measure}), {self.n} samples; "
         title += f"the best {min(_SHOWN, count)} of {count} heads"
         table = self.to_frame().head(_SHOWN).to_html(index=False, float_format="{:.3f}".format)
         return f"<p>{escape(title)}</p>{table}"
+
+    @property
+    def _measure(self) -> str:
+        measure = MEASURES.get(self.method, self.method)
+        return f"{measure} ({self.unit})" if self.unit else measure
 
     def _count(self) -> int:
         return int((~np.isnan(self.scores)).sum())
 
     def _told(self) -> tuple[Any, ...]:
         about, model = dict(self.about), dict(self.model)
-        return self.concept, self.method, self.words, self.n, self.positions, model, about
+        return self.concept, self.method, self.words, self.n, self.positions, model, about, self.unit
+
+    def _columns(self, beside: Sequence[Beside]) -> dict[str, Float[np.ndarray, "l h"]]:
+        return {**self.values, **{name: values for one in beside for name, values in one.columns().items()}}
 
     def _entry(self, head: Head, beside: Sequence[Beside]) -> dict[str, Any]:
-        more = {name: float(values[head.layer, head.head]) for name, values in _columns(beside).items()}
+        more = {name: float(values[head.layer, head.head]) for name, values in self._columns(beside).items()}
         return {"layer": head.layer, "head": head.head, "name": head.name, "score": self.score(head), **more}
 
 
-def _columns(beside: Sequence[Beside]) -> dict[str, Float[np.ndarray, "l h"]]:
-    return {name: values for one in beside for name, values in one.columns().items()}
+def by_order(heads: Sequence[Head], shape: tuple[int, ...]) -> Float[np.ndarray, "l h"]:
+    """Scores of heads that have an order and nothing more: the number of heads behind each, shape ``(l, h)``."""
+    scores = np.full(shape, np.nan)
+    for behind, head in enumerate(reversed(heads)):
+        scores[head.layer, head.head] = behind
+    return scores
+
+
+def _plain(values: Float[np.ndarray, "l h"]) -> list[list[float | None]]:
+    """Rows of numbers for JSON, which has no NaN."""
+    return [[None if np.isnan(value) else float(value) for value in row] for row in values]
 
 
 @dataclass(frozen=True)

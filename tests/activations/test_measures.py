@@ -10,9 +10,9 @@ import torch
 
 import headpursuit as hp
 import tiny
+from headpursuit.activations.measures import concept_log_odds, negative_log_likelihood, with_targets
 from headpursuit.concepts import resolve
 from headpursuit.demo import chat_prompt, demo_samples
-from headpursuit.evaluation.teacher_forced import concept_log_odds, negative_log_likelihood, with_targets
 from headpursuit.model.head_model import HeadModel
 
 SAMPLES = [

@@ -1,11 +1,11 @@
-"""Two measures that need no generation: what the model would say is read from its logits along a given answer.
+"""Measures that need no generation: what the model would say is read from its logits along a given answer.
 
 Counting a concept's words in generated text is noisy: a word is said or it is not. Here the answer is given (teacher forcing)
-and the model's own probabilities are read at the tokens that predict it. Both run under whatever edit is applied, so that
-the effect of an edit is the difference of two calls on the same samples, paired sample by sample (issue 5, point 2).
+and the model's own probabilities are read at the tokens that predict it. All run under whatever edit is applied, so that
+the effect of an edit is the difference of two calls on the same samples, paired sample by sample.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -86,6 +86,56 @@ def negative_log_likelihood(
         return float(torch.nn.functional.cross_entropy(logits, following))
 
     return _per_sample(model, samples, measure, batch_size=batch_size, progress=progress, label="likelihood")
+
+
+class Divergence:
+    """How far an edit takes a model from itself on neutral texts, where a likelihood may also rise by luck.
+
+    The measure is the Kullback-Leibler divergence of the edited model's next token from that of the model as it was, where
+    all tokens but the ``kept`` likeliest count as one, so that little has to be kept; it is a lower bound that hardly differs.
+
+    Args:
+        model: the model as it is to be compared with.
+        samples: as for :func:`negative_log_likelihood`.
+        batch_size: samples that run together, padded on the right.
+        kept: tokens that are told apart at each position.
+
+    Raises:
+        HeadPursuitError: a text without target has only one token.
+
+    >>> with hp.HeadEdit(["L0.H4"], scale=1).applied(model):
+    ...     Divergence(model, samples)(model)
+    0.0
+    """
+
+    def __init__(self, model: HeadModel, samples: Sequence[Sample], *, batch_size: int = 16, kept: int = 256) -> None:
+        self._samples, self._batch_size = samples, batch_size
+        self._likeliest: list[tuple[Int[Tensor, "p c"], Float[Tensor, "p c"]]] = []
+        for logits in self._logits(model):
+            tokens = logits.topk(min(kept, logits.shape[1] - 1), dim=1).indices
+            self._likeliest.append((tokens, _told_apart(logits, tokens)))
+
+    def __call__(self, model: HeadModel) -> float:
+        """Mean divergence over all positions of all samples, in nats a token."""
+        total, count = 0.0, 0
+        for logits, (tokens, before) in zip(self._logits(model), self._likeliest, strict=True):
+            after = _told_apart(logits, tokens)
+            total += float((before.exp() * (before - after)).sum())
+            count += len(logits)
+        return total / count
+
+    def _logits(self, model: HeadModel) -> Iterator[Float[Tensor, "p v"]]:
+        with torch.no_grad(), evaluating(model.hf):
+            for _, pieces in teacher_forced_logits(model, self._samples, batch_size=self._batch_size):
+                for logits, _ in pieces:
+                    yield logits
+
+
+def _told_apart(logits: Float[Tensor, "p v"], tokens: Int[Tensor, "p c"]) -> Float[Tensor, "p c+1"]:
+    """Log-probabilities of some tokens, and of all others together."""
+    own = logits.gather(1, tokens)
+    others = logits.scatter(1, tokens, float("-inf")).logsumexp(dim=1, keepdim=True)
+    return torch.cat([own, others], dim=1).log_softmax(dim=1)
 
 
 def _per_sample(

@@ -1,0 +1,83 @@
+"""The cost of a ranking, counted while the model runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from headpursuit.hooks import Hooks
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from headpursuit.model.head_model import HeadModel
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a ranking cost.
+
+    Attributes:
+        forward: rows that ran forward through the model: a text is one, and while it is written each new token is one more.
+        backward: rows that ran backward.
+        seconds: time that it took.
+    """
+
+    forward: int = 0
+    backward: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.forward + other.forward, self.backward + other.backward, self.seconds + other.seconds)
+
+    def __str__(self) -> str:
+        return f"{self.forward} rows forward, {self.backward} backward, {self.seconds:.1f} s"
+
+
+class Meter:
+    """Counts rows and seconds since it was made.
+
+    Attributes:
+        forward: rows that ran forward.
+        backward: rows that ran backward.
+    """
+
+    def __init__(self) -> None:
+        self.forward, self.backward, self._start = 0, 0, time.perf_counter()
+
+    @property
+    def cost(self) -> Cost:
+        """The cost so far."""
+        return Cost(self.forward, self.backward, time.perf_counter() - self._start)
+
+
+@contextmanager
+def metered(model: HeadModel) -> Iterator[Meter]:
+    """Count what runs through a model inside a ``with`` block.
+
+    >>> with metered(model) as meter:
+    ...     _ = hp.capture(model, samples, progress=False)
+    >>> meter.forward, meter.backward
+    (24, 0)
+    """
+    meter = Meter()
+
+    def count(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        logits = output.logits
+        rows = len(logits)
+        meter.forward += rows
+        if logits.requires_grad:
+            logits.register_hook(ran_backward(rows))
+
+    def ran_backward(rows: int) -> Any:
+        def hook(gradient: Any) -> None:
+            meter.backward += rows
+
+        return hook
+
+    with Hooks() as hooks:
+        hooks.after(model.hf, count)
+        yield meter

@@ -1,0 +1,76 @@
+"""Fusion: the heads that cheap methods put first, each of them then knocked out by itself."""
+
+from dataclasses import replace
+from typing import Any
+
+from headpursuit.activations.positions import Positions
+from headpursuit.concepts import ConceptLike, MultiToken
+from headpursuit.errors import HeadPursuitError
+from headpursuit.model.head_model import HeadModel
+from headpursuit.model.samples import Samples, as_samples
+from headpursuit.ranking.attribution import attribution
+from headpursuit.ranking.capturing import captured
+from headpursuit.ranking.knockout import Order, OwnMetric, knockout
+from headpursuit.ranking.methods import METHODS
+from headpursuit.ranking.rank import rank
+from headpursuit.ranking.ranking import HeadRanking
+
+
+def fusion(
+    model: HeadModel,
+    samples: Samples,
+    concept: ConceptLike,
+    *,
+    best: float = 0.1,
+    metric: OwnMetric | None = None,
+    scale: float = -1.0,
+    neutral: Samples | None = None,
+    order: Order = "effect",
+    positions: Positions = "mean",
+    multi_token: MultiToken = "skip",
+    variants: bool = True,
+    batch_size: int = 8,
+    limit: int | None = None,
+    progress: bool = True,
+) -> HeadRanking:
+    """Knock out, one by one, the heads that attribution or a method that reads a capture has among its best.
+
+    Args:
+        model: the model.
+        samples: samples with targets that speak of the concept.
+        concept: as for :func:`headpursuit.rank`.
+        best: share of the heads that each of the cheap methods hands on: attribution, and SOMP and the logit lens of a capture.
+        metric: as for :func:`headpursuit.ranking.knockout.knockout`.
+        scale: the edit's factor.
+        neutral: as for the knock-out.
+        order: as for the knock-out.
+        positions: tokens whose mean is captured.
+        multi_token: what becomes of words of several tokens, see :func:`headpursuit.concepts.resolve`.
+        variants: also use case and plural forms of the words.
+        batch_size: samples that run together; a backward pass keeps all that the forward pass computed.
+        limit: only the first so many samples.
+        progress: show progress bars.
+
+    Returns:
+        The ranking; scores as the knock-out's, 0 for heads that were no candidates.
+
+    Raises:
+        HeadPursuitError: as for attribution and the knock-out; a share that is not above 0 and at most 1.
+
+    Examples:
+        >>> ranking = hp.select(model, samples, "colours", method="fusion", positions="last", progress=False)
+        >>> ranking.unit, int((ranking.scores != 0).sum())
+        ('nats', 11)
+    """
+    heads = model.anatomy.heads()
+    if not 0 < best <= 1:
+        raise HeadPursuitError(f"best={best}: give the share of the heads that each method hands on, such as 0.1")
+    chosen, count = as_samples(samples, limit=limit), max(1, round(best * len(heads)))
+    options: dict[str, Any] = {"multi_token": multi_token, "variants": variants, "progress": progress}
+    acts = captured(model, chosen, None, positions=positions, batch_size=batch_size, progress=progress)
+    cheap = [rank(acts, concept, method=method, **options) for method in METHODS]
+    cheap.append(attribution(model, chosen, concept, batch_size=batch_size, **options))
+    candidates = sorted({head for ranking in cheap for head in ranking.top(count)})
+    more: dict[str, Any] = {"metric": metric, "scale": scale, "neutral": neutral, "order": order, "batch_size": batch_size}
+    found = knockout(model, chosen, concept, heads=candidates, masks=len(candidates), **more, **options)
+    return replace(found, method="fusion", about={**found.about, "best": best})

@@ -1,0 +1,250 @@
+"""Knock-outs: the effect of each head on any measure, from edits of many random sets of heads.
+
+A single head's edit is measured best by itself, but there are as many of those as heads. Random sets of a few heads, spread
+over layers, measure several at once, and sparse regression splits what they change (ranking/sparse_effects.py). Unlike a
+derivative this is the edit itself, at its own scale, and the measure may be anything: what the model writes, too.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+from tqdm.auto import tqdm
+
+from headpursuit.activations.measures import Divergence, concept_log_odds
+from headpursuit.activations.teacher_forcing import require_targets
+from headpursuit.concepts import ConceptLike, MultiToken
+from headpursuit.editing.edit import HeadEdit
+from headpursuit.errors import HeadPursuitError, shown
+from headpursuit.files import digest, locked, read_sealed, write_sealed
+from headpursuit.model.head_model import HeadModel
+from headpursuit.model.heads import Head, HeadsLike, parse_heads
+from headpursuit.model.identity import weights_fingerprint
+from headpursuit.model.samples import Samples, as_samples, fingerprint
+from headpursuit.model.tokenize import token_fingerprint
+from headpursuit.ranking.attribution import direction, edit_ranking, resolved_for
+from headpursuit.ranking.cost import Cost, metered
+from headpursuit.ranking.masks import random_masks
+from headpursuit.ranking.own_metrics import function_fingerprint, function_name
+from headpursuit.ranking.ranking import HeadRanking
+from headpursuit.ranking.sparse_effects import sparse_effects
+from headpursuit.versions import versions
+
+Order = Literal["effect", "effect_per_cost"]
+ORDERS = ("effect", "effect_per_cost")
+OwnMetric = Callable[[HeadModel], float]
+
+FORMAT = 1
+_AGAIN = "delete it, and the next run measures it anew"
+# Of the mean head's neutral cost; a head that seems to cost less counts as costing so much, lest luck put it first.
+_LEAST = 0.25
+
+
+def knockout(
+    model: HeadModel,
+    samples: Samples,
+    concept: ConceptLike,
+    *,
+    metric: OwnMetric | None = None,
+    heads: HeadsLike | None = None,
+    scale: float = -1.0,
+    masks: int = 200,
+    share: float | None = None,
+    neutral: Samples | None = None,
+    order: Order = "effect",
+    out: str | Path | None = None,
+    multi_token: MultiToken = "skip",
+    variants: bool = True,
+    batch_size: int = 16,
+    limit: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> HeadRanking:
+    """Order all heads by what their edit does to a measure, found from edits of random sets of heads.
+
+    Args:
+        model: the model.
+        samples: samples with targets that speak of the concept, where the log-odds are the measure.
+        concept: as for :func:`headpursuit.rank`.
+        metric: given the model under an edit, a number, such as how many words of the concept it writes; when left out the mean
+            of the concept's log-odds, see :func:`headpursuit.activations.measures.concept_log_odds`.
+        heads: edit these alone, all when left out; the others then score 0, between those that say the concept and those that
+            hold it down.
+        scale: the edit's factor.
+        masks: how many sets of heads are edited, each one evaluation of the measure.
+        share: share of the heads in a set, at least one head. A larger one measures more heads at once, but they interact more.
+            When left out every head is edited by itself, once, where ``masks`` allows it, and else 0.05 of them together.
+        neutral: texts that do not speak of the concept; what each head costs on them is then found likewise, as the divergence
+            from the unedited model, see :class:`headpursuit.activations.measures.Divergence`.
+        order: ``effect``, or ``effect_per_cost``: divided by the neutral cost, which counts as a quarter of the mean head's at
+            least.
+        out: a folder to keep each set's measurement in; a run that was cut off goes on where it stopped.
+        multi_token: what becomes of words of several tokens, see :func:`headpursuit.concepts.resolve`.
+        variants: also use case and plural forms of the words.
+        batch_size: samples that run together.
+        limit: only the first so many samples.
+        seed: seed of the sets.
+        progress: show a progress bar.
+
+    Returns:
+        The ranking; a score is by how much the head's edit lowers the measure (for a scale above 1: raises it), in nats or in
+        the metric's own unit; negative for a head that holds the concept down. Beside it stand the effect, its standard error
+        and, with neutral texts, the cost in nats a token.
+
+    Raises:
+        HeadPursuitError: a measure that is no finite number or that nothing changes, too few masks, a share that makes them all
+            alike, a scale of 1, an order by cost without neutral texts; a sample without target where the log-odds are read.
+
+    Examples:
+        >>> ranking = hp.select(model, samples, "colours", method="knockout", masks=40, share=0.1, progress=False)
+        >>> ranking.unit, ranking.cost.forward == 41 * len(samples), list(ranking.values)
+        ('nats', True, ['effect', 'error'])
+    """
+    if order not in ORDERS:
+        raise HeadPursuitError(f"order={order!r}: choose one of {', '.join(ORDERS)}")
+    if order == "effect_per_cost" and neutral is None:
+        raise HeadPursuitError("order='effect_per_cost': what heads cost is measured on neutral texts, give some (neutral=…)")
+    sign = direction(scale)
+    asked = sorted(model.anatomy.heads() if heads is None else set(parse_heads(heads)))
+    model.anatomy.require(asked)
+    sets = random_masks(asked, masks=masks, share=share, seed=seed)
+    chosen = as_samples(samples, limit=limit)
+    resolved = resolved_for(model, concept, multi_token=multi_token, variants=variants)
+    texts = None if neutral is None else as_samples(neutral)
+    if metric is None:
+        require_targets(chosen)
+
+    def log_odds(model: HeadModel) -> float:
+        return float(concept_log_odds(model, chosen, tokens=resolved.token_ids, batch_size=batch_size).mean())
+
+    unit = "nats" if metric is None else function_name(metric)
+    about: dict[str, Any] = {
+        "scale": scale,
+        "share": share,
+        "masks": masks,
+        "seed": seed,
+        "order": order,
+        "metric": metric and unit,
+    }
+    if heads is not None:
+        about["heads"] = [head.name for head in asked]
+    about["neutral"] = None if texts is None else fingerprint(texts)
+    measure = Measurements(
+        model,
+        metric or log_odds,
+        None if texts is None else Divergence(model, texts, batch_size=batch_size),
+        folder=None if out is None else Path(out),
+    )
+    if out is not None:
+        measure.about |= {
+            "model": weights_fingerprint(model.hf),
+            "dtype": str(model.hf.dtype),
+            "versions": versions(),
+            "samples": fingerprint(chosen),
+            "tokens": token_fingerprint(model, chosen),
+            "metric": list(resolved.token_ids) if metric is None else function_fingerprint(metric),
+            "neutral": about["neutral"],
+        }
+    with measure.held():
+        unedited, _ = measure(None)
+        distinct = tqdm(list(dict.fromkeys(sets)), desc="knock-outs", unit="mask", disable=not progress, leave=False)
+        found = {one: measure(HeadEdit(one, scale=scale)) for one in distinct}
+        measured = np.array([found[one] for one in sets])
+    changes = measured[:, 0] - unedited
+    if not changes.any():
+        raise HeadPursuitError(
+            f"the metric is {unedited:g} under each of {masks} masks as it is without: no head moves it on these samples"
+        )
+    design = np.array([[head in one for head in asked] for one in map(set, sets)], dtype=float)
+    effects = sparse_effects(design, sign * changes)
+    values, scores = {"effect": effects.values, "error": effects.errors}, effects.values
+    if texts is not None:
+        values["neutral"] = sparse_effects(design, measured[:, 1]).values
+    if order == "effect_per_cost":
+        floor = _LEAST * measured[:, 1].sum() / design.sum()
+        scores = effects.values / np.maximum(values["neutral"], floor)
+    ranking = edit_ranking(
+        model,
+        chosen,
+        resolved,
+        _as_table(model, asked, scores),
+        method="knockout",
+        unit=unit if order == "effect" else f"{unit} a neutral nat",
+        variants=variants,
+        about=about,
+        values={name: _as_table(model, asked, one) for name, one in values.items()},
+    )
+    return replace(ranking, cost=measure.kept)
+
+
+@dataclass
+class Measurements:
+    """What a metric says under edits, and what they cost on neutral texts; kept on disk where a folder is given.
+
+    Attributes:
+        model: the model.
+        metric: given the model under an edit, a number.
+        neutral: the same for neutral texts, or None.
+        folder: where measurements are kept, or None.
+        about: everything that they depend on beside the edit, in plain values.
+        kept: what those cost that were found in the folder.
+    """
+
+    model: HeadModel
+    metric: OwnMetric
+    neutral: Divergence | None
+    folder: Path | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+    kept: Cost = field(default_factory=Cost)
+
+    def __call__(self, edit: HeadEdit | None) -> tuple[float, float]:
+        """The metric and the neutral cost (0 where none is measured) under an edit, None for the unedited model.
+
+        Raises:
+            HeadPursuitError: the metric gives no finite number; a kept measurement is not as it was written.
+        """
+        about = {**self.about, "edit": None if edit is None else edit.to_dict()}
+        path = None if self.folder is None else self.folder / f"{digest(about)}.json"
+        if path is not None and path.is_file():
+            stored = read_sealed(path, format=FORMAT, what="measurement", remedy=_AGAIN)
+            if digest(stored["about"]) != path.stem:
+                raise HeadPursuitError(f"{path} holds another measurement than its name says: {_AGAIN}")
+            self.kept += Cost(**stored["cost"])
+            return stored["metric"], stored["neutral"]
+        with metered(self.model) as meter, nullcontext() if edit is None else edit.applied(self.model):
+            found = _finite(self.metric(self.model), "the unedited model" if edit is None else str(edit))
+            cost = 0.0 if self.neutral is None else _finite(self.neutral(self.model), f"neutral texts under {edit}")
+        if path is not None:
+            content = {"format": FORMAT, "about": about, "metric": found, "neutral": cost, "cost": asdict(meter.cost)}
+            write_sealed(path, content, indent=None)
+        return found, cost
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder, if there is one, for this process alone."""
+        with nullcontext() if self.folder is None else locked(self.folder):
+            yield
+
+
+def _finite(value: Any, where: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise HeadPursuitError(f"the metric gave {shown(value)} for {where}: it must give a number") from error
+    if not math.isfinite(number):
+        raise HeadPursuitError(f"the metric gave {number} for {where}: it must give a finite number under every edit")
+    return number
+
+
+def _as_table(model: HeadModel, heads: Sequence[Head], values: Float[np.ndarray, " j"]) -> Float[np.ndarray, "l h"]:
+    table = np.full((model.anatomy.n_layers, model.anatomy.n_heads), np.nan)
+    for head in model.anatomy.heads():
+        table[head.layer, head.head] = 0.0
+    for head, value in zip(heads, values, strict=True):
+        table[head.layer, head.head] = value
+    return table
