@@ -15,7 +15,7 @@ def attribute(
     model: options.Model,
     samples: Annotated[str, typer.Option(help="Samples with targets that speak of the concept.")],
     concept: options.Concept,
-    top: Annotated[int, typer.Option(min=1, help="How many heads to show and to write.")] = 16,
+    top: options.Top = None,
     multi_token: options.MultiToken = "skip",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many samples.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples that run together; fewer need less memory.")] = 8,
@@ -35,6 +35,7 @@ def attribute(
 
     from headpursuit.model.load import load
     from headpursuit.ranking.attribution import attribute as attribute_heads
+    from headpursuit.ranking.methods import SHOWN
 
     loaded = load(model, **load_options)
     ranking = attribute_heads(
@@ -44,12 +45,14 @@ def attribute(
         multi_token=multi_token,  # type: ignore[arg-type]
         batch_size=batch_size,
     )
-    top = min(top, len(ranking.order()))
     if out is not None:
         note(f"wrote {ranking.save(out, top=top)}")
     if json:
         print_json({**ranking.heads_file(top=top), "seed": seed})
         return
-    rows = [[str(number), head.name, f"{ranking.score(head):+.4f}"] for number, head in enumerate(ranking.top(top), start=1)]
+    rows = [
+        [str(number), head.name, f"{ranking.score(head):+.4f}"]
+        for number, head in enumerate(ranking.order()[: top or SHOWN], start=1)
+    ]
     title = f"{ranking.concept} in {loaded.source.id}, {ranking.n} samples: log-odds (nats) a unit of scale"
     print_table(title, ["rank", "head", "derivative"], rows, right=["rank", "derivative"])

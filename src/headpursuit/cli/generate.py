@@ -7,7 +7,10 @@ import typer
 
 from headpursuit.cli import options
 from headpursuit.cli.edits import EditOption, HeadOption, HeadsOption, ScaleOption, read_edit
-from headpursuit.cli.output import print_json
+from headpursuit.cli.output import note, print_json
+
+# Nats that the median token may lose before a reader is told.
+_FLUENT = 0.2
 
 
 @options.loads_a_model
@@ -37,6 +40,7 @@ def generate(
     samples[0].open_image()
     chosen, origin = read_edit(heads=heads, head=head, edit=edit, scale=scale, where=where)
 
+    from headpursuit.evaluation.teacher_forced import fluency_cost
     from headpursuit.model.identity import require_same_model
     from headpursuit.model.load import load
 
@@ -48,14 +52,17 @@ def generate(
     drawing = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
     writing = {"max_new_tokens": max_new_tokens, "seed": seed, **drawing}
     unedited = loaded.generate(samples, **writing)
-    edited = None
+    edited, cost = None, None
     if chosen is not None:
         with chosen.applied(loaded):
             edited = loaded.generate(samples, **writing)
+        if any(text.strip() for text in unedited):
+            cost = fluency_cost(loaded, chosen, samples, unedited)
     if json:
         content = {
             "model": loaded.identity,
             "edit": None if chosen is None else chosen.to_dict(),
+            "fluency_cost": cost,
             "seed": seed,
             "outputs": [
                 {"prompt": text, "unedited": plain, "edited": None if edited is None else edited[index]}
@@ -64,6 +71,11 @@ def generate(
         }
         print_json(content)
         return
+    if cost is not None and cost > _FLUENT:
+        note(
+            f"half of the tokens that the unedited model writes here lose more than {cost:.2f} nats under this edit, so that its "
+            "text may be broken: take fewer heads (`rank --top`), or a scale nearer to 1"
+        )
     for index, text in enumerate(prompt):
         if edited is None:
             typer.echo(unedited[index].strip())

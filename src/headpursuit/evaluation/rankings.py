@@ -20,6 +20,7 @@ from headpursuit.model.identity import weights_fingerprint
 from headpursuit.model.samples import Sample, fingerprint
 from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.ranking.attribution import attribute
+from headpursuit.ranking.methods import CALIBRATED
 from headpursuit.ranking.rank import rank
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.versions import versions
@@ -83,7 +84,8 @@ def stored_rankings(
             ranking = attribute(model, answered, concept, multi_token=multi_token, progress=progress)
         else:
             acts = stored_capture(model, task.samples, positions=positions, folder=folder / "captures", progress=progress)
-            ranking = rank(acts, concept, method=method, n_atoms=n_atoms, multi_token=multi_token, progress=progress)
+            options = {} if method == CALIBRATED else {"draws": 0}
+            ranking = rank(acts, concept, method=method, n_atoms=n_atoms, multi_token=multi_token, progress=progress, **options)
         write_sealed(path, {"format": FORMAT, "about": about, "ranking": ranking.to_dict()})
         found[method] = ranking
     return found

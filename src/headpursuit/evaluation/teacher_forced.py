@@ -2,7 +2,7 @@
 
 Counting a concept's words in generated text is noisy: a word is said or it is not. Here the answer is given (teacher forcing)
 and the model's own probabilities are read at the tokens that predict it. Both run under whatever edit is applied, so that
-the effect of an edit is the difference of two calls on the same samples, paired sample by sample (issue 5, point 2).
+the effect of an edit is the difference of two calls on the same samples, paired sample by sample.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from headpursuit.activations.teacher_forcing import concept_tokens, log_odds, require_targets, teacher_forced_logits
+from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.head_model import HeadModel, evaluating
 from headpursuit.model.samples import Sample
@@ -86,6 +87,39 @@ def negative_log_likelihood(
         return float(torch.nn.functional.cross_entropy(logits, following))
 
     return _measured(model, samples, measure, batch_size=batch_size, progress=progress, label="likelihood")
+
+
+def fluency_cost(model: HeadModel, edit: HeadEdit, samples: Sequence[Sample], answers: Sequence[str]) -> float:
+    """Nats that the median token of the unedited model's own answers loses under an edit.
+
+    A concept that is suppressed costs a few tokens much and the others little; an edit that breaks the model costs all of
+    them, so that the median tells the one from the other.
+
+    Args:
+        model: the unedited model.
+        edit: the edit.
+        samples: prompts.
+        answers: what the unedited model wrote; blank ones are left out.
+
+    Raises:
+        HeadPursuitError: all answers are blank.
+    """
+    asked = with_targets(samples, answers)
+    unedited = _token_likelihoods(model, asked)
+    with edit.applied(model):
+        edited = _token_likelihoods(model, asked)
+    return float((unedited - edited).median())
+
+
+def _token_likelihoods(model: HeadModel, samples: Sequence[Sample]) -> Float[Tensor, " p"]:
+    with torch.no_grad(), evaluating(model.hf):
+        return torch.cat(
+            [
+                -torch.nn.functional.cross_entropy(logits, following, reduction="none").cpu()
+                for _, pieces in teacher_forced_logits(model, samples, batch_size=16)
+                for logits, following in pieces
+            ]
+        )
 
 
 def _measured(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ from torch import Tensor
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.token_text import known_ids
-from headpursuit.ranking.rank import AtomRows
+from headpursuit.ranking.scorer import AtomRows
 
 # At most so many classes of length, and of frequency.
 _CLASSES = 10
 # A class should hold so many times a whole concept, or the random sets could only be the concept itself.
 _ROOM = 4
+# In so few of all models should one head or more lie above chance by chance.
+_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,33 @@ def random_token_sets(
         classes=len(np.unique(labels)),
         shared=float(np.isin(drawn, tokens).mean()),
     )
+
+
+def within_chance(null: Float[np.ndarray, "m l h"]) -> Float[np.ndarray, "l h"]:
+    """The explained variance that random token sets reach: of all heads together, only one model in 20 has one above it.
+
+    The quantile ``1 − 0.05 / heads`` of a normal distribution with the mean and deviation of the logarithms of the random
+    sets' explained variances (Bonferroni's correction), so that it lies beyond what can be counted.
+
+    Args:
+        null: explained variances of the random sets.
+    """
+    logs = np.log(np.maximum(null, np.finfo(float).tiny))
+    far = NormalDist().inv_cdf(1 - _LEVEL / (~np.isnan(null[0])).sum())
+    return np.minimum(np.exp(logs.mean(axis=0) + far * logs.std(axis=0, ddof=1)), 1.0)
+
+
+def above_chance(explained: Float[np.ndarray, "l h"], chance: Float[np.ndarray, "l h"]) -> Float[np.ndarray, "l h"]:
+    """The share that a concept explains of the variance that chance does not: ``(explained − chance) / (1 − chance)``.
+
+    Like the adjusted coefficient of determination it is 1 where all is explained, and at most 0 where chance does as well.
+
+    Args:
+        explained: explained variances of the concept.
+        chance: those that random sets reach, see :func:`within_chance`.
+    """
+    rest = 1 - chance
+    return np.where(rest > 0, (explained - chance) / np.where(rest > 0, rest, 1), np.minimum(explained - chance, 0))
 
 
 def _ordinary(tokenizer: Any, lengths: Float[np.ndarray, " v"]) -> Int[np.ndarray, " t"]:

@@ -15,8 +15,8 @@ from headpursuit.activations.moments import HeadMoments
 from headpursuit.concepts import ConceptLike, as_concept
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head, HeadsLike, parse_heads
-from headpursuit.ranking.methods import MEASURES, Method
-from headpursuit.ranking.rank import RankOptions, Scorer
+from headpursuit.ranking.methods import MEASURES, Method, as_method
+from headpursuit.ranking.scorer import ScoreOptions, Scorer
 from headpursuit.ranking.significance import significance
 
 if TYPE_CHECKING:
@@ -127,11 +127,11 @@ def concept_map(
     *,
     draws: int = 0,
     seed: int = 0,
-    **options: Unpack[RankOptions],
+    **options: Unpack[ScoreOptions],
 ) -> ConceptMap:
     """Score all heads for many concepts in one pass.
 
-    Scores are those of :func:`headpursuit.rank`. Explained variance grows with the number of atoms, so scores compare the
+    Scores are those of :func:`headpursuit.rank`, by the paper's ``somp`` where nothing is said. Explained variance grows with the number of atoms, so scores compare the
     heads of one concept, and not the concepts of one head; z compares both.
 
     Args:
@@ -139,7 +139,7 @@ def concept_map(
         concepts: word lists with different names, each given as for :func:`headpursuit.rank`.
         draws: number of random token sets a concept that z is measured against; none when 0.
         seed: seed of the draws.
-        **options: those of :func:`headpursuit.rank`.
+        **options: those of :func:`headpursuit.rank`; what ``calibrated`` is for, z tells here.
 
     Raises:
         HeadPursuitError: no concepts, two of one name, one without a token in the vocabulary.
@@ -154,6 +154,7 @@ def concept_map(
     names = tuple(one.name for one in lists)
     if not names or len(set(names)) < len(names):
         raise HeadPursuitError(f"concepts {', '.join(names) or '(none)'}: give at least one, each with a name of its own")
+    options = {"method": as_method(options.get("method", "somp")), **options}
     scorer, z = Scorer(acts, **options), None
     if draws:
         tested = [significance(acts, one, draws=draws, seed=seed, **options) for one in lists]
@@ -161,4 +162,4 @@ def concept_map(
         z = np.stack([one.z for one in tested])
     else:
         scores = scorer.scores([scorer.resolved(one).rows for one in lists], title="map concepts")
-    return ConceptMap(names, scores, z, scorer.method, acts.n, acts.positions, acts.model)
+    return ConceptMap(names, scores, z, as_method(scorer.method), acts.n, acts.positions, acts.model)

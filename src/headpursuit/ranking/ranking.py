@@ -15,13 +15,11 @@ from jaxtyping import Float
 from headpursuit.errors import HeadPursuitError
 from headpursuit.files import read_sealed, write_sealed
 from headpursuit.model.heads import HEADS_FORMAT, Head, HeadLike, read_heads_content
-from headpursuit.ranking.methods import MEASURES
+from headpursuit.ranking.methods import CALIBRATED, MEASURES, SHOWN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# So many heads are shown of a ranking where nothing else is asked for.
-_SHOWN = 16
 _WRITE_ONE = "write one with `headpursuit rank --out`"
 
 
@@ -56,7 +54,7 @@ class HeadRanking:
     Attributes:
         scores: shape ``(l, h)``; NaN where a layer has no such head.
         concept: name of the concept.
-        method: ``somp`` (share of variance explained), ``logit_lens`` (mean logit), or ``attribution`` (derivative of the
+        method: ``calibrated`` (share of variance explained above chance), ``somp`` (that share), ``logit_lens`` (mean logit), or ``attribution`` (derivative of the
             concept's log-odds by the head's scale).
         words: labels of the atoms that the concept came to.
         n: number of samples.
@@ -109,6 +107,14 @@ class HeadRanking:
             raise HeadPursuitError(f"k={k}: choose between 1 and the model's {len(order)} heads")
         return tuple(order[:k])
 
+    def few(self) -> int:
+        """How many of the best heads are edited where nothing else is asked for: 2 % of all, at most 8, at least 1.
+
+        No more than lie above chance, where the ranking knows that.
+        """
+        most = self._count() if self.method != CALIBRATED else int((self.scores > 0).sum())
+        return max(1, min(8, self._count() // 50, most))
+
     def to_frame(self, *, beside: Sequence[Beside] = ()) -> pd.DataFrame:
         """A row a head, best first: rank (from one), name, layer, head, score, and the columns of what stands beside."""
         rows = [{"rank": rank, **self._entry(head, beside)} for rank, head in enumerate(self.order(), start=1)]
@@ -149,21 +155,21 @@ class HeadRanking:
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise HeadPursuitError(f"this is no whole ranking ({error!r}): rank again, and keep it with save") from error
 
-    def heads_file(self, *, top: int = 16, beside: Sequence[Beside] = ()) -> dict[str, Any]:
+    def heads_file(self, *, top: int | None = None, beside: Sequence[Beside] = ()) -> dict[str, Any]:
         """The content of a heads file: the whole ranking, and under ``heads`` the best heads with what stands beside them."""
-        chosen = self.top(min(top, self._count()))
+        chosen = self.top(self.few() if top is None else min(top, self._count()))
         return {
             **self.to_dict(),
             "heads": [self._entry(head, beside) for head in chosen],
             **{one.key: dict(one.summary()) for one in beside},
         }
 
-    def save(self, path: str | Path, *, top: int = 16, beside: Sequence[Beside] = ()) -> Path:
+    def save(self, path: str | Path, *, top: int | None = None, beside: Sequence[Beside] = ()) -> Path:
         """Write a heads file: all scores, and a list of the best heads, which is what an edit takes from it.
 
         Args:
             path: the file; its folder is made if needed.
-            top: how many heads that list has; all where the model has no more.
+            top: how many heads that list has, :meth:`few` where left out; all where the model has no more.
             beside: what else is known of every head; adds keys to the file and to every head.
 
         Returns:
@@ -191,7 +197,7 @@ class HeadRanking:
         except HeadPursuitError as error:
             raise HeadPursuitError(f"{path}: {error}") from error
 
-    def plot(self, *, k: int = _SHOWN) -> Figure:
+    def plot(self, *, k: int = SHOWN) -> Figure:
         """The score of every head as a map of layers and heads.
 
         Args:
@@ -223,8 +229,8 @@ class HeadRanking:
     def _repr_html_(self) -> str:
         count = self._count()
         title = f"{self.concept} by {self.method} ({MEASURES.get(self.method, 'score')}), {self.n} samples; "
-        title += f"the best {min(_SHOWN, count)} of {count} heads"
-        table = self.to_frame().head(_SHOWN).to_html(index=False, float_format="{:.3f}".format)
+        title += f"the best {min(SHOWN, count)} of {count} heads"
+        table = self.to_frame().head(SHOWN).to_html(index=False, float_format="{:.3f}".format)
         return f"<p>{escape(title)}</p>{table}"
 
     def _count(self) -> int:

@@ -13,9 +13,10 @@ from headpursuit.concepts import ConceptLike
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head
 from headpursuit.optional import optional_import
-from headpursuit.ranking.null import random_token_sets
-from headpursuit.ranking.rank import RankOptions, Scorer
+from headpursuit.ranking.methods import CALIBRATED, LOGIT_LENS
+from headpursuit.ranking.null import above_chance, random_token_sets, within_chance
 from headpursuit.ranking.ranking import Beside, HeadRanking
+from headpursuit.ranking.scorer import ScoreOptions, Scorer
 
 Tail = Literal["fitted", "counted"]
 TAILS = ("fitted", "counted")
@@ -30,11 +31,12 @@ class Significance(Beside):
     """A ranking beside its null. All arrays are ``(l, h)``, NaN where a layer has no such head.
 
     Attributes:
-        ranking: the scores that were tested.
-        null_mean: mean score of the random sets.
+        ranking: the heads in their order.
+        tested: the values that were tested, explained variances or mean logits; the ranking's own scores unless it is calibrated.
+        null_mean: their mean over the random sets.
         null_deviation: its standard deviation (``ddof`` 1).
-        z: how many deviations a score lies above that mean.
-        p: probability of such a score under the null; by ``tail``.
+        z: how many deviations a value lies above that mean.
+        p: probability of such a value under the null; by ``tail``.
         p_counted: the permutation p-value ``(b + 1) / (m + 1)``, where ``b`` of ``m`` random sets score as high.
         q: the lowest false-discovery rate at which a head is found (Benjamini and Hochberg 1995), over all heads.
         draws: number of random sets, ``m``.
@@ -49,6 +51,7 @@ class Significance(Beside):
     key: ClassVar[str] = "significance"
 
     ranking: HeadRanking
+    tested: Float[np.ndarray, "l h"] = field(repr=False)
     null_mean: Float[np.ndarray, "l h"] = field(repr=False)
     null_deviation: Float[np.ndarray, "l h"] = field(repr=False)
     z: Float[np.ndarray, "l h"] = field(repr=False)
@@ -69,7 +72,8 @@ class Significance(Beside):
 
     def columns(self) -> Mapping[str, Float[np.ndarray, "l h"]]:
         """Values of every head, by name."""
-        return {"null": self.null_mean, "z": self.z, "p": self.p, "p_counted": self.p_counted, "q": self.q}
+        tested = {"explained": self.tested} if self.ranking.method == CALIBRATED else {}
+        return {**tested, "null": self.null_mean, "z": self.z, "p": self.p, "p_counted": self.p_counted, "q": self.q}
 
     def summary(self) -> dict[str, Any]:
         """The settings of the measurement, in plain values."""
@@ -92,7 +96,7 @@ def significance(
     frequencies: Float[np.ndarray, " v"] | None = None,
     tail: Tail = "fitted",
     seed: int = 0,
-    **options: Unpack[RankOptions],
+    **options: Unpack[ScoreOptions],
 ) -> Significance:
     """Rank heads for a concept and test every score against random token sets.
 
@@ -133,9 +137,12 @@ def significance(
     null = random_token_sets(resolved.rows, scorer.unembedding, acts.tokenizer, draws=draws, frequencies=frequencies, seed=seed)
     scores = scorer.scores([resolved.rows, *null.sets], title=f"null of {resolved.name}")
     ranking = scorer.ranking(resolved, scores[0])
-    measured = _against_null(scores[0], scores[1:], logarithmic=scorer.method == "somp", tail=tail, stats=stats)
+    if scorer.calibrated:
+        ranking = scorer.ranking(resolved, above_chance(scores[0], within_chance(scores[1:])), draws=draws, seed=seed)
+    measured = _against_null(scores[0], scores[1:], logarithmic=scorer.method != LOGIT_LENS, tail=tail, stats=stats)
     return Significance(
         ranking=ranking,
+        tested=scores[0],
         **measured,
         draws=draws,
         tail=tail,

@@ -13,9 +13,11 @@ from headpursuit.activations.moments import HeadMoments
 from headpursuit.concepts import ConceptLike, ResolvedConcept
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.heads import Head
+from headpursuit.ranking.null import above_chance
 from headpursuit.ranking.overlap import jaccard
-from headpursuit.ranking.rank import AtomRows, RankOptions, Scorer
+from headpursuit.ranking.rank import rank_resolved
 from headpursuit.ranking.ranking import Beside, HeadRanking
+from headpursuit.ranking.scorer import AtomRows, ScoreOptions, Scorer
 
 # Fewer samples than this, drawn with replacement, are too often all the same one.
 _FEWEST = 8
@@ -73,7 +75,7 @@ def stability(
     draws: int = 100,
     leave_out: float = 0.2,
     seed: int = 0,
-    **options: Unpack[RankOptions],
+    **options: Unpack[ScoreOptions],
 ) -> Stability:
     """Rank again on samples drawn with replacement, and on parts of the word list.
 
@@ -86,7 +88,8 @@ def stability(
         draws: number of draws of samples, and of words.
         leave_out: share of the words that each draw leaves out, rounded up and never all of them.
         seed: seed of the draws.
-        **options: those of :func:`headpursuit.rank`; a word is left out with all its forms.
+        **options: those of :func:`headpursuit.rank`; a word is left out with all its forms. What chance reaches is measured
+            once, on all samples and words.
 
     Returns:
         How often each head stays, with the ranking.
@@ -104,7 +107,7 @@ def stability(
     scorer = Scorer(acts, **options)
     resolved = scorer.resolved(concept)
     rng = np.random.default_rng(seed)
-    ranking = scorer.ranking(resolved, scorer.scores([resolved.rows], title=f"rank {resolved.name}")[0])
+    ranking, chance = rank_resolved(scorer, resolved, seed=seed)
     best = ranking.top(k)
 
     samples = None
@@ -124,6 +127,8 @@ def stability(
         parts = list(_word_draws(resolved, draws, leave_out, rng))
         words = scorer.scores(parts, title="leave out words")
 
+    if chance is not None:
+        samples, words = (None if drawn is None else above_chance(drawn, chance) for drawn in (samples, words))
     stays_samples, jaccard_samples = _kept(samples, ranking, best)
     stays_words, jaccard_words = _kept(words, ranking, best)
     return Stability(
