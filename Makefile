@@ -29,7 +29,8 @@ lint: $(STAMP) ## ruff, mypy, and the direction of imports
 
 fuzz: $(STAMP) ## wrong input, deaths, full disks, flipped bits: the long run, which writes docs/reliability.md (an hour)
 	$(PY) tests/faults/fuzz.py --inputs 12000 --workers 2 --write docs/reliability.md
-	FAULTS=long $(PY) -m pytest -n auto tests/faults/test_deaths.py tests/faults/test_flipped_bits.py
+	$(PY) tests/faults/dying.py --write docs/reliability.md
+	FAULTS=long $(PY) -m pytest -n auto tests/faults/test_flipped_bits.py
 
 bench: $(STAMP) ## measure pursuits, captures and edits against plain ways
 	$(PY) -m benchmarks.pursuit

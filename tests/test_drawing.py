@@ -124,7 +124,7 @@ def test_the_target_has_the_largest_panel():
 
 def test_what_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(hp.HeadPursuitError, match="cannot write the figure"):
+    with pytest.raises(hp.HeadPursuitError, match=r"bars\.png could not be written"):
         drawing.save_figure(drawing.bars(["a"], [1.0]), tmp_path / "file" / "bars.png")
 
 

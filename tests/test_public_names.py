@@ -12,6 +12,7 @@ from dataclasses import is_dataclass
 import pytest
 
 import headpursuit as hp
+import headpursuit.concepts
 
 NAMES = [
     *(f"headpursuit.{name}" for name in hp.__all__ if name not in ("__version__", "data", "pursuit", "report")),
@@ -19,7 +20,6 @@ NAMES = [
 ]
 
 
-# Rooms whose annotations cannot be read at run time yet.
 # What may be left out and is given by position all the same, since there is nothing else that it could be.
 BY_POSITION = {"headpursuit.evaluate": {"model"}, "headpursuit.wrap": {"processor"}, "headpursuit.verify": {"samples"}}
 ORDER = (("model", "acts"), ("samples",), ("concept", "concepts"))
@@ -39,6 +39,44 @@ def test_every_public_name_has_a_docstring_and_types_that_can_be_read(path):
         assert set(inspect.signature(thing).parameters) | {"return"} == set(hints), "each argument has a type"
     elif not issubclass(thing, Exception) and not (is_dataclass(thing) and thing.__dataclass_params__.init):
         typing.get_type_hints(thing.__init__)  # one that is made of fields has their types
+
+
+ROOMS = (hp, hp.data, hp.pursuit, hp.report, headpursuit.concepts)
+# The modules that hold a public name; what their functions give back is found there, too.
+THINGS = [getattr(room, name) for room in ROOMS for name in room.__all__]
+MODULES = sorted({thing.__module__ for thing in THINGS if inspect.isclass(thing) or inspect.isfunction(thing)})
+
+
+def written(module):
+    """Public functions, classes and methods of a module, by name."""
+    for name, thing in vars(importlib.import_module(module)).items():
+        if name.startswith("_") or getattr(thing, "__module__", None) != module:
+            continue
+        if inspect.isclass(thing) or inspect.isfunction(thing):
+            yield name, thing
+        for key, one in vars(thing).items() if inspect.isclass(thing) else ():
+            function = getattr(one, "fget", None) or getattr(one, "func", None) or getattr(one, "__func__", one)
+            if inspect.isfunction(function) and (not key.startswith("_") or key == "__init__"):
+                yield f"{name}.{key}", function
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_types_of_every_function_and_method_can_be_read(module):
+    for name, thing in written(module):
+        try:
+            typing.get_type_hints(thing)
+        except NameError as error:
+            pytest.fail(f"{module}.{name}: {error}")
+
+
+def test_methods_are_looked_at():
+    names = {f"{module}.{name}" for module in MODULES for name, _ in written(module)}
+    assert {
+        "headpursuit.ranking.describe.Descriptions.plot",
+        "headpursuit.tuning.tune.Tuned.plot",
+        "headpursuit.model.head_model.HeadModel.identity",
+        "headpursuit.concepts.resolve.ResolutionReport.to_frame",
+    } <= names
 
 
 @pytest.mark.parametrize("path", NAMES)

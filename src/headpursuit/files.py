@@ -279,6 +279,18 @@ def read_sealed(path: Path, *, format: int, what: str, remedy: str, by_hand: boo
     return content
 
 
+def read_kept(path: Path, *, format: int, what: str, remedy: str) -> dict[str, Any]:
+    """A sealed object that lies under the :func:`digest` of its ``about``, by which it is found again.
+
+    Raises:
+        HeadPursuitError: as :func:`read_sealed`, or it is about something else than its name says.
+    """
+    content = read_sealed(path, format=format, what=what, remedy=remedy)
+    if digest(content.get("about") or {}) != path.stem:
+        raise HeadPursuitError(f"{path} holds another {what} than its name says: {remedy}")
+    return content
+
+
 def checked(schema: type[Schema], content: Any, *, what: str, remedy: str) -> Schema:
     """Content read from a file, in the shape that a schema asks for.
 
@@ -338,7 +350,9 @@ def locked(folder: Path, *, beside: bool = False) -> Iterator[None]:
         try:
             yield
         finally:
-            lock.unlink(missing_ok=True)
+            # A system that deletes no open file keeps it, which does no harm.
+            with suppress(OSError):
+                lock.unlink()
 
 
 def digest(about: Mapping[str, Any]) -> str:

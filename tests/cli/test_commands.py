@@ -59,7 +59,7 @@ def test_prompt_shows_what_the_model_reads(folder, capsys):
     shown = capsys.readouterr().out
     assert shown.count("counted at positions image") == 3
     assert "samples.jsonl line 1" in shown
-    assert call("prompt", folder / "model", "--samples", folder / "samples.jsonl", "--positions", "some") == 1
+    assert call("prompt", folder / "model", "--samples", folder / "samples.jsonl", "--positions", "some") == 2
 
 
 def test_capture_tells_what_it_did(folder, acts, capsys):
@@ -89,7 +89,7 @@ def test_another_part_is_captured_and_edited(folder, capsys, tmp_path):
     prompt = ("--prompt", "two cats", "--image", folder / "0.png", "--max-new-tokens", 2)
     told = call_json(capsys, "generate", folder / "model", "--head", "L0.V1", *prompt)
     assert [entry["name"] for entry in told["edit"]["heads"]] == ["L0.V1"]
-    assert call("capture", folder / "model", *samples, "--out", tmp_path / "no", "--part", "ears") == 1
+    assert call("capture", folder / "model", *samples, "--out", tmp_path / "no", "--part", "ears") == 2
     assert "part='ears': choose one of text, cross, vision" in capsys.readouterr().err
     assert call("capture", folder / "model", *samples, "--out", tmp_path / "no", "--through-norm") == 1
     assert "leave through_norm out" in capsys.readouterr().err
@@ -192,6 +192,29 @@ def test_rank_beside_chance_and_disturbed_data(folder, acts, capsys):
     shown = capsys.readouterr()
     assert "stays (samples)" in shown.out
     assert "20 random token sets matched in norm" in shown.err
+
+
+def test_frequencies_are_read_by_the_field_that_is_named(folder, acts, tmp_path, capsys):
+    words = ["rank", acts, "--concept", folder / "words.txt", "--significance", 4]
+    (tmp_path / "texts.jsonl").write_text(json.dumps({"story": "red and blue", "title": "a", "x": 1}))
+    told = call_json(capsys, *words, "--frequencies", tmp_path / "texts.jsonl", "--text-column", "story")
+    (tmp_path / "texts.txt").write_text("red and blue")
+    assert told == call_json(capsys, *words, "--frequencies", tmp_path / "texts.txt")
+    assert call(*words, "--frequencies", tmp_path / "texts.jsonl") == 1
+    assert "texts.jsonl line 1: neither text nor image" in capsys.readouterr().err
+    assert call("rank", acts, "--concept", "red", "--text-column", "story") == 1
+    assert "give --frequencies FILE, too" in capsys.readouterr().err
+
+
+def test_json_has_no_number_that_is_none(capsys):
+    import numpy as np
+
+    from headpursuit.cli.output import print_json
+
+    nan, inf = float("nan"), float("inf")
+    print_json({"a": nan, "b": [inf, (-inf, 1.5)], "c": {"d": np.float64("nan")}, "e": "NaN", "f": None, "g": 0})
+    told = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name))
+    assert told == {"a": None, "b": [None, [None, 1.5]], "c": {"d": None}, "e": "NaN", "f": None, "g": 0}
 
 
 def test_compare(folder, heads, acts, capsys):
@@ -304,12 +327,13 @@ def test_concepts(capsys):
         (["concepts", "no-such-concept"], "no-such-concept"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_1(folder, acts, heads, capsys, monkeypatch, words, message):
+def test_a_mistake_is_one_line_and_exit_1_or_2(folder, acts, heads, capsys, monkeypatch, words, message):
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     places = {"model": folder / "model", "samples": folder / "samples.jsonl", "acts": acts, "new": folder / "new"}
     places["heads"] = heads
     capsys.readouterr()
-    assert call(*(word.format(**places) for word in words)) == 1
+    wrong_usage = "choose one of" in message or "ends in" in message
+    assert call(*(word.format(**places) for word in words)) == (2 if wrong_usage else 1)
     told = capsys.readouterr()
     lines = [line for line in told.err.splitlines() if line.startswith("headpursuit: ")]
     assert len(lines) == 1
@@ -341,7 +365,7 @@ WRONG = [
 def test_a_wrong_name_is_told_before_torch_is_imported(tmp_path):
     """In a process in which importing torch fails."""
     code = "import json, sys; sys.modules['torch'] = None; from command import call\n"
-    code += "for words in json.loads(sys.argv[1]): assert call(*words) == 1, words\n"
+    code += "for words in json.loads(sys.argv[1]): assert call(*words) == 1 + bool({'magic', 'map.gif'} & {*words}), words\n"
     tests = Path(__file__).parents[1]
     done = subprocess.run(
         [sys.executable, "-c", code, json.dumps(WRONG)],
@@ -398,4 +422,4 @@ def test_the_table_of_architectures(capsys):
     shown = capsys.readouterr().out
     assert "MambaMixer" in shown
     assert "llama" not in shown
-    assert call("models", "--state", "perhaps") == 1
+    assert call("models", "--state", "perhaps") == 2

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import json
 
 import pytest
 import typer.main
 
 import headpursuit as hp
+from command import call
 from headpursuit.cli.main import app
 from headpursuit.concepts import resolve
 from headpursuit.concepts.endpoint import Endpoint, endpoint_from
@@ -31,7 +33,7 @@ FUNCTIONS = {
     "map": (hp.open_capture, hp.concept_map, hp.rank),
     "models": (),
     "prompt": (hp.load, hp.tokens),
-    "rank": (hp.open_capture, hp.rank, hp.significance, hp.stability, hp.HeadRanking.save),
+    "rank": (hp.open_capture, hp.as_samples, hp.rank, hp.significance, hp.stability, hp.HeadRanking.save),
     "report": (hp.report.load,),
     "tune": (hp.load, hp.as_samples, hp.tune, Options),
     "verify": (hp.verify, hp.as_samples),
@@ -103,3 +105,82 @@ def test_an_option_is_spelled_as_it_is_named(command):
     for option in commands()[command].params:
         if option.param_type_name == "option" and option.name != "help":
             assert f"--{option.name.replace('_', '-')}" in option.opts
+
+
+# Options whose values are all known, or have one form, and what is none of them.
+WRONG = dict.fromkeys(
+    ("device", "dtype", "format", "kind", "method", "multi_token", "part", "positions", "reach", "state", "tail", "where"),
+    "magic",
+) | {"limits": "magic=1", "methods": "magic", "figure": "magic.gif"}
+GIVEN = {
+    "attribute": ["demo", "--samples", "{texts}", "--concept", "colours"],
+    "capture": ["demo", "--samples", "{texts}", "--out", "{new}"],
+    "compare": ["no.json"],
+    "concepts": ["colours", "--model", "demo"],
+    "describe": ["{acts}"],
+    "evaluate": ["demo-digits", "--out", "{new}"],
+    "export": ["demo", "--out", "{new}", "--head", "L1.H1"],
+    "generate": ["demo", "--prompt", "a", "--head", "L1.H1"],
+    "keywords": ["{texts}", "--kind", "toxic", "--model", "m", "--out", "{new}", "--endpoint", "http://127.0.0.1:9/v1"],
+    "map": ["{acts}", "--concept", "colours"],
+    "models": [],
+    "prompt": ["demo", "--samples", "{texts}"],
+    "rank": ["{acts}", "--concept", "colours", "--significance", "2"],
+    "tune": ["demo", "--samples", "{texts}", "--concept", "colours", "--out", "{new}"],
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("choices")
+    texts = folder / "texts.txt"
+    texts.write_text("".join(f"text {number}\n" for number in range(9)))
+    hp.capture("demo", texts, out=folder / "acts", progress=False)
+    return {"texts": texts, "acts": folder / "acts", "new": folder / "new"}
+
+
+@pytest.mark.parametrize(("command", "option"), [(c, name) for c in GIVEN for name in sorted(options(c) & set(WRONG))])
+def test_a_wrong_choice_is_wrong_usage(command, option, folders, capsys):
+    given = [word.format(**folders) for word in GIVEN[command]]
+    assert call(command, *given, f"--{option.replace('_', '-')}", WRONG[option]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("headpursuit: ")]
+    assert len(lines) == 1, lines
+    assert "magic" in lines[0]
+    assert "choose" in lines[0] or "give" in lines[0]
+    assert not folders["new"].exists()
+
+
+# Options whose help names several things, of which there are as many as one likes.
+FREE = {"concept", "frequencies", "head", "model", "revision", "samples"}
+
+
+def test_every_option_with_words_to_choose_from_is_tried():
+    every = [param for command in commands().values() for param in command.params if param.param_type_name == "option"]
+    assert {param.name for param in every if " or " in (param.help or "")} - FREE <= set(WRONG)
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [(["tune", "demo", "--concept", "colours"], one) for one in ("--text-column", "--neutral", "--positions")]
+    + [(["verify", "{new}"], "--image-column")],
+)
+def test_options_that_speak_of_samples_need_some(words, option, folders, capsys):
+    value = folders["texts"] if option == "--neutral" else "mean"
+    assert call(*(word.format(**folders) for word in words), option, value) == 1
+    assert capsys.readouterr().err == f"headpursuit: {option} speaks of samples: give --samples, or leave it out\n"
+
+
+def test_an_edit_at_image_tokens_needs_an_image(tmp_path, capsys):
+    assert call("generate", "demo", "--prompt", "a", "--head", "L1.H1", "--where", "image") == 1
+    assert "there is none: give --image FILE, or another --where" in capsys.readouterr().err
+    hp.HeadEdit("L1.H1", scale=0, where="image").save(tmp_path / "edit.json", model="demo")
+    capsys.readouterr()
+    assert call("generate", "demo", "--prompt", "a", "--edit", tmp_path / "edit.json") == 1
+    assert "there is none: give --image FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("order", [["--significance", "4", "--stability", "3"], ["--stability", "3", "--significance", "4"]])
+def test_significance_and_stability_go_together_in_either_order(order, folders, capsys):
+    assert call("rank", folders["acts"], "--concept", "red,", *order, "--top", "1", "--json") == 0
+    (head,) = json.loads(capsys.readouterr().out)["heads"]
+    assert {"z", "p", "q", "stays_samples"} <= set(head)

@@ -49,15 +49,16 @@ def test_a_dry_run_runs_no_cell(tmp_path, capsys):
     ("words", "said"),
     [
         (("--concept", "colourz"), "no built-in concept 'colourz'"),
-        (("--concept", "colours", "--reach", "far"), "--reach far: give a number, or 'fixed'"),
-        (("--concept", "colours", "--methods", "magic"), "method 'magic'"),
+        (("--concept", "colours", "--reach", "far"), "reach='far': give a number, or 'fixed'"),
+        (("--concept", "colours", "--methods", "magic"), "methods='magic': choose one of"),
         (("--concept", "colours", "--where", "nowhere"), "where='nowhere'"),
         (("--concept", "colours", "--samples", "none.jsonl"), "none.jsonl"),
         (("--concept", "colours", "--scales", "1", "-1"), "scales from 1.0 to -1.0"),
     ],
 )
 def test_mistakes_cost_one_line(tmp_path, capsys, words, said):
-    assert call("tune", "demo", *words, "--out", tmp_path / "out", *QUICK) == 1
+    wrong_usage = {"--reach", "--methods", "--where"} & {*words}
+    assert call("tune", "demo", *words, "--out", tmp_path / "out", *QUICK) == (2 if wrong_usage else 1)
     told = capsys.readouterr()
     assert told.out == ""
     assert said in told.err.strip().splitlines()[-1]

@@ -18,6 +18,7 @@ from headpursuit.concepts import keywords as module
 from headpursuit.concepts.endpoint import Reply
 from headpursuit.concepts.keywords import keywords
 from headpursuit.errors import HeadPursuitError
+from headpursuit.files import locked
 from headpursuit.model.samples import Sample
 
 ANSWERS = [Sample(text=text, where=f"line {number}") for number, text in enumerate(["You Clown, you fool", "clown!", "hi"])]
@@ -142,6 +143,16 @@ def test_a_run_that_is_cut_off_goes_on(tmp_path):
     assert (second.asked, second.recalled) == (1, 2)
     server.http.shutdown()
     server.http.server_close()
+
+
+def test_one_process_writes_a_list_at_a_time(tmp_path, capsys):
+    (tmp_path / "answers.txt").write_text("you clown\n")
+    words = ["keywords", tmp_path / "answers.txt", "--kind", "toxic", "--model", "m", "--out", tmp_path / "w.txt"]
+    with locked(tmp_path / "w.txt", beside=True):
+        assert call(*words, "--endpoint", "http://127.0.0.1:9/v1") == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("headpursuit: ")]
+    assert "w.txt is being written by another process" in line
+    assert {one.name for one in tmp_path.iterdir()} == {"answers.txt"}
 
 
 @pytest.fixture(scope="module")

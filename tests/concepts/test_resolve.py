@@ -12,6 +12,7 @@ import torch
 
 from concepts import tokenizers_for_tests as kinds
 from headpursuit.concepts import Concept, concept, concept_names, resolve
+from headpursuit.concepts.vocabulary import gather_atoms
 from headpursuit.errors import HeadPursuitError, MissingExtraError
 
 ALL_KINDS = [kinds.byte_level, kinds.llama, kinds.unigram, kinds.split_blanks, kinds.forgetful, kinds.uncased]
@@ -153,21 +154,21 @@ def test_atoms_gathers_rows_and_averages_the_rest():
     tokenizer = kinds.byte_level()
     unembedding = torch.randn(len(tokenizer), 7, generator=torch.Generator().manual_seed(0))
     resolved = resolve(Concept("test", ("red", "South Korea")), tokenizer, multi_token="mean")
-    atoms = resolved.atoms(unembedding)
+    atoms = gather_atoms(unembedding, resolved.rows)
     assert atoms.shape == (len(resolved), 7)
     for atom, row in zip(atoms, resolved.rows, strict=True):
         torch.testing.assert_close(atom, unembedding[list(row)].mean(0))
     single = resolve(Concept("test", ("red",)), tokenizer)
-    assert torch.equal(single.atoms(unembedding), unembedding[[row[0] for row in single.rows]])
-    assert resolved.atoms(unembedding.bfloat16()).dtype == torch.bfloat16
+    assert torch.equal(gather_atoms(unembedding, single.rows), unembedding[[row[0] for row in single.rows]])
+    assert gather_atoms(unembedding.bfloat16(), resolved.rows).dtype == torch.bfloat16
 
 
 def test_atoms_of_another_model_are_refused():
     resolved = resolve(Concept("test", ("red",)), kinds.byte_level())
     with pytest.raises(HeadPursuitError, match="has 5 rows"):
-        resolved.atoms(torch.zeros(5, 3))
+        gather_atoms(torch.zeros(5, 3), resolved.rows)
     with pytest.raises(HeadPursuitError, match=r"\(v, d\)"):
-        resolved.atoms(torch.zeros(5))
+        gather_atoms(torch.zeros(5), resolved.rows)
 
 
 def test_nothing_resolved_names_concept_tokenizer_words_and_way_out():
@@ -183,7 +184,7 @@ def test_nothing_resolved_names_concept_tokenizer_words_and_way_out():
 
 
 def test_unknown_policies_are_refused():
-    with pytest.raises(HeadPursuitError, match="'skip', 'first' or 'mean'"):
+    with pytest.raises(HeadPursuitError, match="multi_token='last': choose one of skip, first, mean"):
         resolve(Concept("test", ("red",)), kinds.byte_level(), multi_token="last")
 
 

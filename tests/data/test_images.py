@@ -177,11 +177,26 @@ def test_captions_in_every_file_that_goes_round(tmp_path, name):
     assert [record.image.name for record in found] == ["1.jpg", "2.jpg"]
 
 
+def test_captions_are_read_line_by_line_and_a_long_one_whole(tmp_path, monkeypatch):
+    from headpursuit.data.flickr30k import read_flickr30k
+
+    picture(tmp_path / "1.jpg")
+    caption = "a" * 200_000 + "\nand a second line"
+    (tmp_path / "captions.txt").write_text(f'image,caption\n1.jpg,"{caption}"\n')
+    (record,) = load_records("flickr30k", path=tmp_path, split="all")
+    assert record.references == (caption,)
+    large = tmp_path / "dataset_flickr30k.json"
+    entry = '{"filename": "1.jpg", "split": "test", "sentences": [{"raw": "A dog."}]}'
+    large.write_text('{"version": 1, "images": [' + ", ".join([entry] * 20_000) + " not JSON")
+    first = next(iter(read_flickr30k(large, "all")))  # no more is read than is asked for
+    assert first.make().references == ("A dog.",)
+
+
 def test_karpathys_splits_are_kept(tmp_path):
     (tmp_path / "dataset_flickr30k.json").write_text(CAPTIONS["dataset_flickr30k.json"])
     picture(tmp_path / "2.jpg")
     assert [record.references for record in load_records("flickr30k", path=tmp_path, split="test")] == [("Two cats.",)]
-    with pytest.raises(hp.HeadPursuitError, match=r"image 1: there is no image .*1.jpg"):
+    with pytest.raises(hp.HeadPursuitError, match=r"item 1: there is no image .*1.jpg"):
         load_records("flickr30k", path=tmp_path, split="selection")
 
 
@@ -190,11 +205,12 @@ def test_karpathys_splits_are_kept(tmp_path):
     [
         ("results_20130124.token", "1.jpg#0\tA dog.\n2.jpg A cat.\n", "results_20130124.token line 2: no image and caption"),
         ("results_20130124.token", "a\0.jpg#0\tA dog.\n", "line 1: .* is no path of the image"),
-        ("captions.txt", "image,caption\nx.jpg," + "a" * 200_000, "captions.txt line 2: not readable as CSV"),
+        ("captions.txt", 'image,caption\n"x.jpg" y,a\n', "captions.txt, line 2: not readable as CSV"),
         ("results_20130124.token", "../1.jpg#0\tA dog.\n", "line 1: the image .* lies outside"),
         ("captions.txt", "image,caption\nx.jpg\n", "captions.txt line 2: no image and caption"),
-        ("dataset_flickr30k.json", '{"images": [{"filename": "a"}]}', "image 1: expected filename, split"),
-        ("dataset_flickr30k.json", "[]", 'no list under "images"'),
+        ("captions.txt", "image,caption\nx.jpg,A dog, brown.\n", "captions.txt line 2: 3 cells, where the first line has 2"),
+        ("dataset_flickr30k.json", '{"images": [{"filename": "a"}]}', "item 1: expected filename, split"),
+        ("dataset_flickr30k.json", "[]", 'expected a list under "images"'),
         ("other.md", "x", "no captions; expected one of"),
     ],
 )

@@ -117,7 +117,7 @@ def test_an_edit_of_another_model_is_refused(llama, tmp_path):
         ("[]", "is no edit file"),
         (json.dumps({"model": {}, "heads": []}), "at least one head"),
         (json.dumps({"model": {}, "heads": [{"layer": 0, "head": 1}]}), "holds heads without scales"),
-        (json.dumps({"model": {}, "heads": [{"layer": 0, "head": 1, "scale": "x"}]}), "is no edit file"),
+        (json.dumps({"model": {}, "heads": [{"layer": 0, "head": 1, "scale": "x"}]}), r"edit\.json: this is no edit"),
         (json.dumps({"model": {}, "heads": [{"layer": 0, "head": 1, "scale": 1, "where": "up"}]}), "choose one of all"),
     ],
 )

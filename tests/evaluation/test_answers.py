@@ -71,6 +71,10 @@ def test_scores(answer, accepted, f1, exact):
         ("<think>\nRome? No.\n</think>\n\nThe answer is: Paris", "Paris"),
         ("Rome? No.</think> Paris", "Paris"),
         ("<think>Rome? It may be", ""),
+        ("<thinking>Rome?</thinking>\nParis", "Paris"),
+        ("[THINK]Rome? No.[/THINK]Paris", "Paris"),
+        ("<reasoning>Rome? It may be", ""),
+        ("I think <b>Paris</b>", "I think <b>Paris</b>"),
     ],
 )
 def test_the_answer_is_the_first_line(written, answer):

@@ -375,12 +375,12 @@ def test_country_questions_and_the_others_are_apart(tmp_path):
 def test_given_answers_speak_of_the_concept(model):
     from headpursuit.evaluation.cells import Cells
     from headpursuit.evaluation.metrics import count_words
-    from headpursuit.evaluation.teacher_forced_tasks import forced_task
+    from headpursuit.evaluation.teacher_forced_tasks import teacher_forced_task
 
     found = prepare(load_recipe("demo-caption-colors"), Source(limit=12))
     (concept,) = found.concepts
     name = concept.spec.task
-    task = forced_task(
+    task = teacher_forced_task(
         concept.counted, found.tasks[name], found.records[name], Cells(model, found.tasks, seed=0), multi_token="skip"
     )
     assert 0 < len(task.samples) < 12  # some pictures are pencil grey, and no caption says so

@@ -153,6 +153,25 @@ def test_a_function_that_cannot_be_told_from_another_is_refused(metrics, message
         tasks.own_questions(QUESTIONS, metrics=metrics)
 
 
+def fails(answer, record):
+    raise KeyError("rating")
+
+
+def says(answer, record):
+    return "good"
+
+
+@pytest.mark.parametrize(("function", "cause"), [(fails, KeyError), (says, ValueError)])
+def test_a_function_that_fails_is_one_line_with_metric_and_sample(function, cause):
+    task = tasks.own_questions(QUESTIONS, metrics=[function], name="mine")
+    with pytest.raises(
+        hp.HeadPursuitError, match=f"metric {function.__name__} fails on .* of mine: {cause.__name__}: "
+    ) as told:
+        task.score([""] * len(QUESTIONS))
+    assert isinstance(told.value.__cause__, cause)
+    assert (QUESTIONS[0].where or "record 1") in str(told.value)
+
+
 def test_everything_that_a_number_depends_on_is_its_identity():
     base = tasks.question_answering(QUESTIONS).identity
     assert base == tasks.question_answering(list(QUESTIONS), max_new_tokens=2).identity

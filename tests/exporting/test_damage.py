@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import random
 import shutil
@@ -107,6 +108,13 @@ def test_links_that_lead_elsewhere_are_refused(folder, tmp_path):
     with pytest.raises(hp.HeadPursuitError, match="is a link to"):
         hp.export(copy, EDIT, tmp_path / "out", progress=False)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_pipe_beside_the_weights_is_refused_and_not_read(folder, tmp_path):
+    copy = Path(shutil.copytree(folder, tmp_path / "model"))
+    os.mkfifo(copy / "notes")
+    with pytest.raises(hp.HeadPursuitError, match="notes is no plain file"):
+        hp.export(copy, EDIT, tmp_path / "out", progress=False)
 
 
 def test_pickles_are_left_out_whatever_they_are_called(folder, tmp_path):

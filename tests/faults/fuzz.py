@@ -14,15 +14,12 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
 import traceback
 import typing
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import date
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -35,6 +32,8 @@ import typer.main
 
 import headpursuit as hp
 from command import call
+from faults.figures import heading, put
+from faults.replies import Replies, server
 from faults.world import CONCEPT, World, make_world
 from faults.wrong import TEXTS, changed, flipped, json_text, value
 from headpursuit.cli.main import app
@@ -258,10 +257,10 @@ def replies(random: Random, world: World, work: Path) -> list[object]:
     if random.random() < 0.5:
         said = json_text(random, {"words": ["red", "cats"]}).decode("utf-8", "replace")
         sound["choices"][0]["message"]["content"] = said
-        _Server.reply = json.dumps(sound).encode()
+        Replies.reply = json.dumps(sound).encode()
     else:
-        _Server.reply = json_text(random, sound)
-    asked = ("--kind", "toxic", "--model", "m", "--endpoint", _server(), "--per-minute", 10**6, "--timeout", 1)
+        Replies.reply = json_text(random, sound)
+    asked = ("--kind", "toxic", "--model", "m", "--endpoint", server(), "--per-minute", 10**6, "--timeout", 1)
     return ["keywords", world.text, *asked, "--limit", 1, "--out", "out.txt"]
 
 
@@ -494,29 +493,6 @@ def _written(file: Path, content: bytes) -> Path:
     return file
 
 
-class _Server(BaseHTTPRequestHandler):
-    reply = b""
-    address = ""
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(self.reply)))
-        self.end_headers()
-        self.wfile.write(self.reply)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-def _server() -> str:
-    if not _Server.address:
-        http = ThreadingHTTPServer(("127.0.0.1", 0), _Server)
-        _Server.address = f"http://127.0.0.1:{http.server_port}/v1"
-        threading.Thread(target=http.serve_forever, daemon=True).start()
-    return _Server.address
-
-
 def _work(given: tuple[range, Path, tuple[str, ...]]) -> Tally:
     numbers, root, kinds = given
     return run(numbers, World(root), kinds=kinds)
@@ -548,8 +524,7 @@ def main() -> None:
     for text, found in sorted(alike.items(), key=lambda item: -len(item[1])):
         print(f"{len(found):5} × {text} (seed {found[0]})")
     if asked.write:
-        text = asked.write.read_text()
-        asked.write.write_text(re.sub(r"(?<=<!-- figures -->\n).*?(?=<!-- end -->)", lambda _: figures, text, flags=re.DOTALL))
+        put(asked.write, "inputs", figures)
     sys.exit(bool(whole.failures))
 
 
@@ -565,7 +540,7 @@ def _figures(tally: Tally, seed: int, seconds: float) -> str:
     exits = ", ".join(f"{code}: {count}" for code, count in sorted(tally.exits.items(), key=str))
     kinds = "".join(f"| {kind} | {count} |\n" for kind, count in sorted(tally.inputs.items()))
     return (
-        f"{date.today()}, headpursuit {hp.__version__}, seed {seed}: **{total:,} inputs** in {seconds / 60:.0f} minutes; "
+        f"{heading(f'seed {seed}', seconds)}: **{total:,} inputs**; "
         f"{', '.join(f'{count} {name}' for name, count in counted.items())}. Exits of commands: {exits}.\n\n"
         f"| kind of input | inputs |\n| --- | --- |\n{kinds}"
     )

@@ -60,7 +60,16 @@ def test_an_image_stands_upright_as_transformers_shows_it(tmp_path, orientation,
 
 def test_a_folder_gives_its_images_and_says_what_it_passed_over(tmp_path, caplog):
     drawn = Image.new("RGB", (4, 4), "red")
-    for name in ("b.jfif", "a.AVIF", "sub/c.png", "._a.png", ".ipynb_checkpoints/d.png", "__MACOSX/e.png", ".f/g/h.png"):
+    for name in (
+        "b.jfif",
+        "a.AVIF",
+        "sub/c.png",
+        "._a.png",
+        ".ipynb_checkpoints/d.png",
+        "__MACOSX/e.png",
+        "@eaDir/f.png",
+        ".f/g.png",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         drawn.save(tmp_path / name, format={"b.jfif": "JPEG", "a.AVIF": "AVIF"}.get(name, "PNG"))
     (tmp_path / "x.heic").write_bytes(b"")
@@ -68,7 +77,7 @@ def test_a_folder_gives_its_images_and_says_what_it_passed_over(tmp_path, caplog
     found = as_samples(tmp_path)
     assert [one.image.relative_to(tmp_path).as_posix() for one in found] == ["a.AVIF", "b.jfif", "sub/c.png"]
     assert all(one.open_image().getpixel((1, 1))[0] > 250 for one in found)
-    assert [record.getMessage() for record in caplog.records] == [f"{tmp_path}: passed over 5 files (4 hidden, 1 .heic)"]
+    assert [record.getMessage() for record in caplog.records] == [f"{tmp_path}: passed over 6 files (5 hidden, 1 .heic)"]
     from headpursuit.data import load_records
 
     assert len(load_records("image-folder", path=tmp_path, split="all")) == 3

@@ -45,13 +45,13 @@ def test_generation_takes_one_prompt_or_many_and_images(llava):
     from model.test_contracts import prompts
 
     samples = prompts(llava)
-    many = llava.generate([s.text for s in samples], images=[s.image for s in samples], max_new_tokens=4, min_new_tokens=4)
-    one = llava.generate(samples[2].text, images=samples[2].image, max_new_tokens=4, min_new_tokens=4)
+    many = llava.generate([s.text for s in samples], image=[s.image for s in samples], max_new_tokens=4, min_new_tokens=4)
+    one = llava.generate(samples[2].text, image=samples[2].image, max_new_tokens=4, min_new_tokens=4)
     assert many[2] == one
     blind = llava.generate(samples[2].text, max_new_tokens=4, min_new_tokens=4)
     assert blind != one
     with pytest.raises(hp.HeadPursuitError, match="2 prompts but 1 images"):
-        llava.generate(["a", "b"], images=[None])
+        llava.generate(["a", "b"], image=[None])
 
 
 def test_sampling_is_seeded_and_leaves_the_callers_random_state(llama):

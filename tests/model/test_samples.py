@@ -125,5 +125,5 @@ def test_what_is_no_sample_gets_one_clear_line(given, message):
 
 @pytest.mark.parametrize("option", ["limit", "sample"])
 def test_nothing_cannot_be_kept(option):
-    with pytest.raises(hp.HeadPursuitError, match=f"{option}=0: keep at least one"):
+    with pytest.raises(hp.HeadPursuitError, match=f"{option}=0: give at least 1"):
         as_samples(["a"], **{option: 0})

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForImageTextToText, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import headpursuit as hp
 import tiny
@@ -31,12 +31,13 @@ TARGETS = [None, "Paris", " red", "two dogs", "é"]
 def specials_around(base: str, form: str) -> PreTrainedTokenizerFast:
     """A tokenizer of some kind that adds special tokens in some form."""
     raw = Tokenizer.from_str(getattr(kinds, base)().backend_tokenizer.to_str())
-    names = ["<s>", "</s>", "<pad>", "[gMASK]", "<sop>"]
+    names = ["<s>", "</s>", "<pad>", "[gMASK]", "<sop>", "<image>"]
     raw.add_special_tokens(names)
     raw.post_processor = processors.TemplateProcessing(
         single=ADDED[form], special_tokens=[(name, raw.token_to_id(name)) for name in names]
     )
-    return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+    special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    return PreTrainedTokenizerFast(tokenizer_object=raw, **special, extra_special_tokens={"image_token": "<image>"})
 
 
 def word_piece() -> PreTrainedTokenizerFast:
@@ -44,27 +45,35 @@ def word_piece() -> PreTrainedTokenizerFast:
     raw = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     raw.normalizer = normalizers.BertNormalizer()
     raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "<image>"]
     raw.train_from_iterator(
         kinds.CORPUS, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, show_progress=False)
     )
     ends = [(name, raw.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
     raw.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=raw, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
-    )
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    return PreTrainedTokenizerFast(tokenizer_object=raw, **names, extra_special_tokens={"image_token": "<image>"})
 
 
 @cache
-def model(kind: str, form: str = "", template: str = "none") -> hp.HeadModel:
-    """A tiny Llama in float64 behind a tokenizer of that kind."""
+def model(kind: str, form: str = "", template: str = "none", family: str = "llama", dtype: str = "float64") -> hp.HeadModel:
+    """A tiny model behind a tokenizer of that kind."""
     tokenizer = word_piece() if kind == "word_piece" else specials_around(kind, form)
-    tokenizer.chat_template = TEMPLATES[template]
-    config = tiny.config("llama")
-    config.vocab_size = len(tokenizer)
-    config.pad_token_id, config.bos_token_id, config.eos_token_id = tokenizer.pad_token_id, None, None
+    config = tiny.config(family)
+    text = config.get_text_config()
+    text.vocab_size = len(tokenizer)
+    text.pad_token_id, text.bos_token_id, text.eos_token_id = tokenizer.pad_token_id, None, None
+    processor = tokenizer
+    if family != "llama":
+        processor = tiny.processor(family)
+        processor.tokenizer = tokenizer
+        processor.image_token_id = config.image_token_id = tokenizer.convert_tokens_to_ids("<image>")
+    # Of a model with images it is the processor that has the template.
+    processor.chat_template = TEMPLATES[template]
     torch.manual_seed(0)
-    return hp.wrap(LlamaForCausalLM(config).double().eval(), processor=tokenizer)
+    auto = LlamaForCausalLM if family == "llama" else AutoModelForImageTextToText
+    make = auto if family == "llama" else auto.from_config
+    return hp.wrap(make(config).to(getattr(torch, dtype)).eval(), processor=processor)
 
 
 KINDS = [*product(("byte_level", "llama", "unigram"), ADDED), ("word_piece", "")]
@@ -113,27 +122,57 @@ def test_special_tokens_are_the_tokenizers_or_the_templates(kind, form):
         assert by_hand.count(tokenizer.bos_token_id) == 1
 
 
-@pytest.mark.parametrize("positions", ["mean", "last", "answer"])
-@pytest.mark.parametrize(
-    ("kind", "form", "template"),
-    [
-        ("byte_level", "both", "with bos"),
-        ("llama", "eos", "without bos"),
-        ("unigram", "prefix", "none"),
-        ("word_piece", "", "none"),
-    ],
+def same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Bit for bit in float64; in float32 kernels add up in another order for other shapes."""
+    if one.dtype == torch.float64:
+        return torch.equal(one, other)
+    return bool((one - other).norm() <= 1e-5 * other.norm())
+
+
+def noisy(size: tuple[int, int]) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(size).integers(0, 256, (*size, 3), dtype=np.uint8))
+
+
+IMAGES = [None, noisy((16, 16)), noisy((32, 16)), noisy((20, 40))]
+WITH_IMAGES = st.builds(
+    hp.Sample,
+    text=st.sampled_from(WORDS),
+    target=st.sampled_from(TARGETS[1:]),
+    chat=st.booleans(),
+    image=st.sampled_from(IMAGES),
 )
-def test_activations_depend_on_the_sample_alone(kind, form, template, positions):
-    chosen = model(kind, form, template)
+
+
+@pytest.mark.parametrize(("kind", "form"), KINDS)
+@settings(max_examples=8, deadline=None)
+@given(samples=st.lists(WITH_IMAGES, min_size=2, max_size=4), template=st.sampled_from(list(TEMPLATES)), answered=st.booleans())
+def test_a_row_with_or_without_an_image_depends_on_its_sample_alone(kind, form, samples, template, answered):
+    chosen = model(kind, form, template, "llava")
+    together = rows(chosen, samples, with_target=answered)
+    assert together == [rows(chosen, [one], with_target=answered)[0] for one in samples]
+    patches = [ids.count(chosen.anatomy.image_token_id) for ids, _ in together]
+    assert patches == [0 if one.image is None else 4 for one in samples]
+    ending = {"eos": "</s>", "both": "</s>", "": "[SEP]"}.get(form)
+    if ending is not None:  # nothing ends what is to be written on
+        assert not any(chosen.tokenizer.convert_tokens_to_ids(ending) in ids for ids, _ in together)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("family", ["llama", "llava"])
+@pytest.mark.parametrize(("number", "kind", "form"), [(number, *kind) for number, kind in enumerate(KINDS)])
+def test_activations_depend_on_the_sample_alone(number, kind, form, family, dtype):
+    chosen = model(kind, form, list(TEMPLATES)[number % len(TEMPLATES)], family, dtype)
+    images = IMAGES * 3 if family == "llava" else [None] * len(WORDS)
     samples = [
-        hp.Sample(text, target=target, chat=chat)
-        for text, target, chat in zip(WORDS, TARGETS[1:] * 3, [True, False] * 5, strict=False)
+        hp.Sample(text, target=target, chat=chat, image=image)
+        for text, target, chat, image in zip(WORDS, TARGETS[1:] * 3, [True, False] * 5, images, strict=False)
     ]
-    alone = hp.capture(chosen, samples, positions=positions, batch_size=1, progress=False)
     order = np.random.default_rng(0).permutation(len(samples))
-    mixed = hp.capture(chosen, [samples[row] for row in order], positions=positions, batch_size=4, progress=False)
-    for layer in alone.layers:
-        assert torch.equal(alone.z[layer][torch.tensor(order)], mixed.z[layer])
+    for positions in ("mean", "last", "answer"):
+        alone = hp.capture(chosen, samples, positions=positions, batch_size=1, progress=False)
+        mixed = hp.capture(chosen, [samples[row] for row in order], positions=positions, batch_size=4, progress=False)
+        for layer in alone.layers:
+            assert same(mixed.z[layer], alone.z[layer][torch.tensor(order)])
 
 
 def test_a_target_follows_a_text_that_ends_in_a_blank_as_the_model_writes_it():
@@ -149,10 +188,6 @@ def test_a_target_follows_a_text_that_ends_in_a_blank_as_the_model_writes_it():
     assert behind[-n_answer:] == chosen.tokenizer("two dogs", add_special_tokens=False)["input_ids"]
     prefixed = model("llama", "neither")  # its tokenizer puts a blank before every text of its own
     assert prefixed.tokenizer.decode(rows(prefixed, [blank], with_target=True)[0][0]) == "a red ball and two dogs"
-
-
-def noisy(size: tuple[int, int]) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(size).integers(0, 256, (*size, 3), dtype=np.uint8))
 
 
 @pytest.mark.parametrize("family", ["llava", "llava-next"])

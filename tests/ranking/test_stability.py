@@ -65,7 +65,7 @@ def test_what_cannot_be_drawn_is_left_out(acts, llama):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"draws": 0}, "at least one draw"), ({"leave_out": 1.0}, "between 0 and 1"), ({"k": 13}, "between 1 and")],
+    [({"draws": 0}, "draws=0: give at least 1"), ({"leave_out": 1.0}, "between 0 and 1"), ({"k": 13}, "between 1 and")],
 )
 def test_wrong_options_are_refused(acts, options, message):
     with pytest.raises(hp.HeadPursuitError, match=message):

@@ -138,7 +138,7 @@ def test_own_samples_are_split_and_other_words_are_judged(model, tmp_path):
         ("colours", ["a"] * 9, {}, "give at least 8"),
         ("colours", None, {"limits": {"answers": 0}}, "allow a loss above 0"),
         ("colours", ["a b"] * 8, {"positions": "some"}, "positions='some'"),
-        ("colours", None, {"limits": {"speed": 1}}, "no limit 'speed': choose among answers, neutral"),
+        ("colours", None, {"limits": {"speed": 1}}, "limits='speed': choose one of answers, neutral"),
         ("colours", None, {"reach": "far", "limit": 4}, "reach='far'"),
         ("colours", None, {"neutral": ["a", "b"]}, "neutral: the demo's own data brings its own"),
         ("colours", None, {"positions": "last"}, "positions: the demo's own data brings its own"),

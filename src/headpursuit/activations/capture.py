@@ -18,9 +18,10 @@ from headpursuit.activations.recording import read_batch, read_tower
 from headpursuit.activations.reducers import Reading, gathered, joined, mean_rows, token_moments
 from headpursuit.activations.store import CaptureFolder, as_captured
 from headpursuit.activations.tokens import tokenize
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
 from headpursuit.files import locked
 from headpursuit.model.head_model import HeadModel
+from headpursuit.model.load import ModelLike, as_model
 from headpursuit.model.samples import Sample, Samples, as_samples, fingerprint
 from headpursuit.model.tokenize import make_prompt, token_fingerprint
 from headpursuit.model.weights import LiveWeights
@@ -28,7 +29,7 @@ from headpursuit.versions import versions
 
 
 def capture(
-    model: HeadModel,
+    model: ModelLike,
     samples: Samples,
     *,
     positions: Positions = "mean",
@@ -44,7 +45,7 @@ def capture(
     """Read what every head writes for every sample (Head Pursuit, section 3).
 
     Args:
-        model: the model.
+        model: the model, or what :func:`headpursuit.load` takes.
         samples: texts, samples, records, a DataFrame, or the path of a file or an image folder, see
             :func:`headpursuit.model.samples.as_samples`.
         positions: which tokens become a sample's row, see :func:`headpursuit.activations.positions.position_mask`; ``all``
@@ -73,13 +74,15 @@ def capture(
     >>> hp.capture(model, samples, positions="all", sample=4, progress=False)
     HeadMoments(demo, n=195, positions='all': 51 text heads in 3 layers)
     """
+    check_counts(batch_size=batch_size, limit=limit, sample=sample)
+    check_counts(*SEEDS, seed=seed)
+    check_positions(positions)
+    model = as_model(model)
     check_positions(positions, part=model.anatomy.part)
     if through_norm and not any(layer.norm for layer in model.anatomy.layers):
         raise HeadPursuitError(
             f"{model.source.architecture} has no norm between output projections and residual stream: leave through_norm out"
         )
-    if batch_size < 1:
-        raise HeadPursuitError(f"batch_size={batch_size}: give the number of samples that run together, 1 or more")
     chosen = as_samples(samples, limit=limit, sample=sample, seed=seed)
     about = {
         "positions": positions,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, check_choice
 from headpursuit.model.heads import Part
 
 if TYPE_CHECKING:
@@ -28,9 +28,7 @@ def check_positions(positions: str, *, part: Part = "text") -> None:
         HeadPursuitError: naming the choices.
     """
     choices = ("mean", "image", ALL) if part == "vision" else POSITIONS
-    if positions not in choices:
-        where = "in a vision tower " if part == "vision" else ""
-        raise HeadPursuitError(f"positions={positions!r}: {where}choose one of {', '.join(choices)}")
+    check_choice(choices, "in a vision tower " if part == "vision" else "", positions=positions)
 
 
 def position_mask(positions: Positions, batch: Batch, prompts: Sequence[Prompt]) -> Bool[Tensor, "b t"]:

@@ -24,11 +24,11 @@ def mean_rows(mask: Bool[Tensor, "b t"]) -> Reducer:
     """
 
     def reduce(layer: LayerAnatomy, z: Float[Tensor, "b t c"]) -> Reading:
-        wide = torch.promote_types(z.dtype, torch.float32)
+        dtype = torch.promote_types(z.dtype, torch.float32)
         counts = mask.to(z.device)
-        weights = counts.to(wide) / counts.sum(dim=1, keepdim=True)
+        weights = counts.to(dtype) / counts.sum(dim=1, keepdim=True)
         # Nought times NaN is NaN: what stands at tokens that do not count must not reach the sum.
-        counted = z.to(wide).masked_fill(~counts[..., None], 0)
+        counted = z.to(dtype).masked_fill(~counts[..., None], 0)
         mean = torch.einsum("bt,btc->bc", weights, counted).float()
         return {f"L{layer.index}": mean.unflatten(1, (layer.n_heads, layer.head_width)).cpu()}
 

@@ -19,12 +19,15 @@ from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
 from headpursuit.activations.positions import ALL
 from headpursuit.activations.reducers import COUNT, SECOND, TOTAL, Reading, gathered, joined
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, shown
 from headpursuit.files import checked, file_hash, inside, read_sealed, write_sealed
 from headpursuit.model.checkpoint_files import write_tensors
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.load import load_tokenizer
 from headpursuit.model.weights import FileWeights, locate_weights
+
+# What is taken for a capture.
+ActsLike = HeadActivations | HeadMoments | str | Path
 
 INDEX = "index.json"
 FORMAT = 2
@@ -247,6 +250,19 @@ def open_capture(path: str | Path, *, trust_remote_code: bool = False) -> HeadAc
     for entry in index.tokenizer:
         _check(path, entry)
     return _read(path, index, load_tokenizer(path / "tokenizer", trust_remote_code=trust_remote_code))
+
+
+def as_acts(acts: ActsLike) -> HeadActivations | HeadMoments:
+    """A capture in memory as it is, or the one that lies in a folder.
+
+    Raises:
+        HeadPursuitError: it is neither.
+    """
+    if isinstance(acts, str | Path):
+        return open_capture(acts)
+    if not isinstance(acts, HeadActivations | HeadMoments):
+        raise HeadPursuitError(f"{shown(acts)} is no capture: give what hp.capture returns, or the folder of one")
+    return acts
 
 
 def as_captured(reading: Reading, *, positions: str, **common: Any) -> HeadActivations | HeadMoments:

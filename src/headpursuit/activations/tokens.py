@@ -8,8 +8,9 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from headpursuit.activations.positions import Positions, check_positions, position_mask
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, check_counts
 from headpursuit.model.head_model import HeadModel
+from headpursuit.model.load import ModelLike, as_model
 from headpursuit.model.loaded import LoadedModel
 from headpursuit.model.samples import Sample, Samples, as_samples
 from headpursuit.model.token_text import token_text
@@ -60,11 +61,11 @@ class Tokens:
         return self.ids, self.tokens, self.image, self.target, self.counted
 
 
-def tokens(model: HeadModel, samples: Samples, *, positions: Positions | None = None, limit: int | None = None) -> list[Tokens]:
+def tokens(model: ModelLike, samples: Samples, *, positions: Positions | None = None, limit: int | None = None) -> list[Tokens]:
     """What a model reads of samples, to be looked at before anything is measured; the model is not run.
 
     Args:
-        model: the model.
+        model: the model, or what :func:`headpursuit.load` takes.
         samples: see :func:`headpursuit.model.samples.as_samples`.
         positions: which tokens count, see :func:`headpursuit.activations.positions.position_mask`; where it is left out,
             ``answer`` for samples with a target, and ``mean`` for others. A target is read for ``answer`` only.
@@ -86,6 +87,8 @@ def tokens(model: HeadModel, samples: Samples, *, positions: Positions | None = 
     """
     if positions is not None:
         check_positions(positions)
+    check_counts(limit=limit)
+    model = as_model(model)
     return [_read(model, sample, positions) for sample in as_samples(samples, limit=limit)]
 
 

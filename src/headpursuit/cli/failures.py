@@ -1,5 +1,6 @@
 """What becomes of a mistake, a bug and a signal: one line on stderr, and an exit code that says which it was."""
 
+import io
 import os
 import re
 import shlex
@@ -12,8 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
+import typer
+
 from headpursuit import __version__
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import ChoiceError, HeadPursuitError
 
 _KEY_OPTION = "--api-key"
 # Names of environment variables whose values are nobody's business, and the shortest value that could be a secret.
@@ -22,6 +25,8 @@ _PASSWORD = re.compile(r"(?<=://)[^\s/@'\"]+@")
 _LONGEST = 1000
 # Commands that find again what an earlier run of theirs has kept.
 _GOES_ON = {"capture", "demo", "evaluate", "export", "keywords", "tune"}
+# What all errors of usage are, which typer has no public name for.
+_UsageError: Any = typer.BadParameter.__base__
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -37,8 +42,9 @@ class Stopped(BaseException):
 def one_line_each(words: Sequence[str], *, debug: bool) -> Iterator[None]:
     """Make one line and an exit code of whatever ends a command.
 
-    A mistake that its reader can mend is exit 1, as is a bug, whose full report goes into a file; SIGINT is exit 130 and
-    SIGTERM exit 143, with the command that goes on.
+    Wrong usage is exit 2, with the option and how it is used, as is a value that an option does not know. A mistake that its
+    reader can mend is exit 1, as is a bug, whose full report goes into a file; SIGINT is exit 130 and SIGTERM exit 143, with
+    the command that goes on.
 
     Args:
         words: the command's words, for the line that says how to go on.
@@ -49,6 +55,11 @@ def one_line_each(words: Sequence[str], *, debug: bool) -> Iterator[None]:
         yield
     except Stopped as stop:
         _end(_how_to_go_on(words, stop), code=128 + stop.number, words=words)
+    except _UsageError as error:
+        told = io.StringIO()
+        error.show(file=told)
+        sys.stderr.write(without_secrets(told.getvalue(), words))
+        sys.exit(error.exit_code)
     except BrokenPipeError:
         # What is still to be written would fail once more when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -56,7 +67,7 @@ def one_line_each(words: Sequence[str], *, debug: bool) -> Iterator[None]:
     except Exception as error:
         if debug:
             sys.stderr.write(without_secrets(traceback.format_exc(), words))
-        _end(_in_words(error, words), code=1, words=words)
+        _end(_in_words(error, words), code=2 if isinstance(error, ChoiceError) else 1, words=words)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -8,6 +8,7 @@ import typer
 from headpursuit.cli import options
 from headpursuit.cli.edits import EditOption, HeadOption, HeadsOption, ScaleOption, read_edit
 from headpursuit.cli.output import note, print_json
+from headpursuit.errors import HeadPursuitError
 
 # Nats that the median token may lose before a reader is told.
 _FLUENT = 0.2
@@ -39,6 +40,8 @@ def generate(
     samples = [Sample(text=text, image=image, chat=not no_chat, where=f"--prompt {text!r}") for text in prompt]
     samples[0].open_image()
     chosen, origin = read_edit(heads=heads, head=head, edit=edit, scale=scale, where=where)
+    if chosen is not None and "image" in chosen.token_groups and image is None:
+        raise HeadPursuitError("the edit holds at an image's tokens, and there is none: give --image FILE, or another --where")
 
     from headpursuit.evaluation.teacher_forced import fluency_cost
     from headpursuit.model.identity import require_same_model
@@ -73,8 +76,8 @@ def generate(
         return
     if cost is not None and cost > _FLUENT:
         note(
-            f"half of the tokens that the unedited model writes here lose more than {cost:.2f} nats under this edit, so that its "
-            "text may be broken: take fewer heads (`rank --top`), or a scale nearer to 1"
+            f"half of the tokens that the unedited model writes here lose more than {cost:.2f} nats under this edit, so that "
+            "its text may be broken: take fewer heads (`rank --top`), or a scale nearer to 1"
         )
     for index, text in enumerate(prompt):
         if edited is None:

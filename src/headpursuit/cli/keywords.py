@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from headpursuit.cli import options
-from headpursuit.cli.output import note, print_json
+from headpursuit.cli.output import check_out, note, print_json
+from headpursuit.files import locked
 
 
 @options.reads_samples
@@ -36,6 +37,8 @@ def keywords(
     json: options.Json = False,
 ) -> None:
     """Make a word list from answers or images with a language model behind an OpenAI-compatible endpoint."""
+    check_out(out)
+
     from headpursuit.concepts import as_concept
     from headpursuit.concepts.endpoint import endpoint_from
     from headpursuit.concepts.keywords import keywords as ask_for_words
@@ -51,18 +54,19 @@ def keywords(
     )
     given = as_samples(samples, **columns, limit=limit)
     avoided = [word for one in avoid or () for word in as_concept(one).words]
-    found = ask_for_words(
-        given,
-        asked,
-        kind=kind,  # type: ignore[arg-type]
-        avoid=avoided,
-        at_least=at_least,
-        held_out=held_out,
-        seed=seed,
-    )
+    with locked(out, beside=True):
+        found = ask_for_words(
+            given,
+            asked,
+            kind=kind,  # type: ignore[arg-type]
+            avoid=avoided,
+            at_least=at_least,
+            held_out=held_out,
+            seed=seed,
+        )
+        files = [str(file) for file in found.save(out) if file is not None]
     for one in found.bad:
         note(f"bad reply, {one}")
-    files = [str(file) for file in found.save(out) if file is not None]
     if json:
         print_json({**found.to_dict(), "files": files, "asked": asked.asked, "from_cache": asked.recalled})
         return

@@ -73,4 +73,5 @@ def main() -> None:
     # Wherever it stands: it is added to the end of a line that failed.
     words = [word for word in sys.argv[1:] if word != "--debug"]
     with one_line_each(words, debug=len(words) < len(sys.argv) - 1):
-        app(words)
+        # Not by itself, since it would show wrong usage with whatever stands in it.
+        sys.exit(app(words, standalone_mode=False))

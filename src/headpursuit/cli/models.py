@@ -7,7 +7,7 @@ import typer
 
 from headpursuit.cli import options
 from headpursuit.cli.output import note, print_json, print_table
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, check_choice
 
 
 def models(
@@ -19,8 +19,8 @@ def models(
     """List the architectures of transformers, and what holds for each."""
     from headpursuit.model.architectures import STATES, load_table
 
-    if state is not None and state not in STATES:
-        raise HeadPursuitError(f"--state {state}: choose one of {', '.join(STATES)}")
+    if state is not None:
+        check_choice(STATES, state=state)
     table = load_table()
     rows = [row for row in table.rows if (name or "") in row.type and state in (None, row.state)]
     if not rows:

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from headpursuit.errors import SEEDS, HeadPursuitError
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
-# NumPy's older generators, which libraries draw with, take no larger seed.
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of whatever is drawn at random.")]
+Seed = Annotated[int, typer.Option(min=SEEDS[0], max=SEEDS[1], help="Seed of whatever is drawn at random.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Hub name, local folder in the Hub's format, or 'demo'.")]
 Revision = Annotated[str | None, typer.Option(help="Commit, branch or tag on the Hub.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …; CUDA when there is one.")]
@@ -21,7 +22,10 @@ Concept = Annotated[
 ]
 Method = Annotated[str, typer.Option(help="somp (share of variance explained) or logit-lens (mean logit).")]
 RankingMethod = Annotated[
-    str, typer.Option(help="calibrated (share of variance explained above chance), somp (that share), logit-lens (mean logit).")
+    str,
+    typer.Option(
+        help="somp (share of variance explained), logit-lens (mean logit), or calibrated (both, in deviations above chance)."
+    ),
 ]
 Top = Annotated[
     int | None,
@@ -61,6 +65,17 @@ def loads_a_model(command: Callable[..., None]) -> Callable[..., None]:
 def reads_samples(command: Callable[..., None]) -> Callable[..., None]:
     """The command with options for the names of fields, which it is given as one mapping, ``columns``."""
     return _with_options(command, _COLUMNS, into="columns")
+
+
+def refuse_without_samples(**given: object) -> None:
+    """Refuse options that speak of samples where none are given.
+
+    Raises:
+        HeadPursuitError: naming the first of them.
+    """
+    name = next((name for name, value in given.items() if value is not None), None)
+    if name is not None:
+        raise HeadPursuitError(f"--{name.replace('_', '-')} speaks of samples: give --samples, or leave it out")
 
 
 _GIVEN_LAST = ("load_options", "seed", "json")

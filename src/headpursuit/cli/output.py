@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import ChoiceError, HeadPursuitError
 from headpursuit.optional import optional_import
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def check_out(path: Path | None, *, folder: bool = False, suffixes: Sequence[str
     if path is None:
         return
     if suffixes and path.suffix.lower() not in suffixes:
-        raise HeadPursuitError(f"{path}: choose a name that ends in {' or '.join(suffixes)}")
+        raise ChoiceError(f"{path}: choose a name that ends in {' or '.join(suffixes)}")
     if path.exists() and path.is_dir() != folder:
         raise HeadPursuitError(f"{path} is a {'file' if folder else 'folder'}: choose another name")
     if path.exists() and not folder and not path.is_file():
@@ -63,9 +64,21 @@ def check_report() -> None:
 
 
 def print_json(content: Mapping[str, Any]) -> None:
-    """Print one machine-readable object, in ASCII where the terminal's encoding has not all letters."""
+    """Print one machine-readable object, in ASCII where the terminal's encoding has not all letters.
+
+    A number that is none (NaN, infinity) is null: JSON has no name for it, and most readers stop at Python's.
+    """
     ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-    sys.stdout.write(json.dumps(content, ensure_ascii=ascii_only, indent=1, default=str) + "\n")
+    text = json.dumps(_without_nan(content), ensure_ascii=ascii_only, indent=1, default=str, allow_nan=False)
+    sys.stdout.write(f"{text}\n")
+
+
+def _without_nan(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:

@@ -34,6 +34,7 @@ def rank(
     frequencies: Annotated[
         Path | None, typer.Option(help="Text or samples whose token counts the random sets are matched to.")
     ] = None,
+    text_column: options.TextColumn = None,
     stability: Annotated[
         int, typer.Option(min=0, metavar="N", help="Rank N times again on samples drawn anew, and with words left out.")
     ] = 0,
@@ -44,10 +45,12 @@ def rank(
 ) -> None:
     """Order all heads by how much a concept explains of what they write; needs no model in memory."""
     from headpursuit.concepts import as_concept
-    from headpursuit.ranking.methods import LOGIT_LENS, MEASURES, SHOWN, as_ranking_method
+    from headpursuit.ranking.methods import MEASURES, SHOWN, as_ranking_method
 
     if frequencies is not None and not significance:
         raise HeadPursuitError("--frequencies are for random token sets: give --significance N, too")
+    if text_column is not None and frequencies is None:
+        raise HeadPursuitError("--text-column is the field of --frequencies' texts: give --frequencies FILE, too")
     check_out(out)
     check_capture(acts)
     view, words = as_ranking_method(method), as_concept(concept)
@@ -61,7 +64,7 @@ def rank(
     options = {"method": view, "n_atoms": n_atoms, "multi_token": multi_token, "fold_norm": fold_norm}
     beside: list[Beside] = []
     if significance:
-        counts = None if frequencies is None else _counts(opened, frequencies)
+        counts = None if frequencies is None else _counts(opened, frequencies, text_column=text_column)
         tested = test_heads(
             opened,
             words,
@@ -84,8 +87,8 @@ def rank(
         print_json({**ranking.heads_file(top=top, beside=beside), "seed": seed})
         return
     content = ranking.heads_file(top=top or SHOWN, beside=beside)
-    form = ".3f" if ranking.method == LOGIT_LENS else ".1%"
-    forms = {**_FORMS, "score": form, "explained": form, "null": form}
+    form = ".1%" if ranking.method == "somp" else ".2f"
+    forms = {**_FORMS, "score": form, "null": form}
     columns = ["score", *(name for name in _FORMS if name in content["heads"][0])]
     shown = {"score": MEASURES[ranking.method], **_TITLES}
     rows = [
@@ -100,7 +103,16 @@ def rank(
 
 
 # Columns of what stands beside a score, in the order in which they are shown.
-_FORMS = {"explained": "", "null": "", "z": ".1f", "p": ".2g", "q": ".2g", "stays_samples": ".0%", "stays_words": ".0%"}
+_FORMS = {
+    "explained": ".1%",
+    "logit": ".2f",
+    "null": "",
+    "z": ".1f",
+    "p": ".2g",
+    "q": ".2g",
+    "stays_samples": ".0%",
+    "stays_words": ".0%",
+}
 _TITLES = {
     "explained": "explained variance",
     "null": "by chance",
@@ -109,11 +121,11 @@ _TITLES = {
 }
 
 
-def _counts(acts: HeadActivations | HeadMoments, file: Path) -> Any:
+def _counts(acts: HeadActivations | HeadMoments, file: Path, *, text_column: str | None) -> Any:
     from headpursuit.model.samples import as_samples
     from headpursuit.ranking.null import token_counts
 
-    texts = [sample.text for sample in as_samples(file)]
+    texts = [sample.text for sample in as_samples(file, text_column=text_column)]
     return token_counts(acts.tokenizer, texts, vocabulary_size=len(acts.weights.unembedding()))
 
 

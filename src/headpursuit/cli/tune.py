@@ -7,7 +7,7 @@ import typer
 
 from headpursuit.cli import options
 from headpursuit.cli.output import check_out, check_report, note, print_json, print_plan, print_tables
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import ChoiceError
 
 
 @options.loads_a_model
@@ -74,7 +74,7 @@ def tune(
     from headpursuit.model.load import load
     from headpursuit.model.samples import as_samples
     from headpursuit.report import tables, write_report
-    from headpursuit.tuning.tune import Options, count_cells, read_data, recipe_name, trial_seconds
+    from headpursuit.tuning.tune import Options, check_wishes, count_cells, read_data, recipe_name, trial_seconds
     from headpursuit.tuning.tune import tune as run
 
     words = as_concept(concept)
@@ -85,6 +85,8 @@ def tune(
         check_report()
     asked = None if samples is None else as_samples(samples, **columns)
     texts = None if neutral is None else as_samples(neutral)
+    if samples is None:
+        options.refuse_without_samples(**columns, neutral=neutral, positions=positions)
     searching: dict[str, Any] = {
         "trials": trials,
         "k": k,
@@ -105,6 +107,7 @@ def tune(
         "limit": limit,
         "seed": seed,
     }
+    check_wishes(reach=wanted, **{name: common[name] for name in ("positions", "limits", "limit", "seed")})
     loaded = load(model, **load_options)
     if dry_run:
         data = read_data(loaded, asked, words, **common)
@@ -126,12 +129,10 @@ def tune(
 
 
 def _number(reach: str | None) -> float | str | None:
-    if reach is None or reach == "fixed":
-        return reach
     try:
-        return float(reach)
-    except ValueError as error:
-        raise HeadPursuitError(f"--reach {reach}: give a number, or 'fixed'") from error
+        return None if reach is None else float(reach)
+    except ValueError:
+        return reach
 
 
 def _losses(limits: list[str] | None) -> dict[str, float]:
@@ -141,5 +142,5 @@ def _losses(limits: list[str] | None) -> dict[str, float]:
         try:
             found[name] = float(loss)
         except ValueError as error:
-            raise HeadPursuitError(f"--limits {text}: write NAME=LOSS, such as neutral=0.05") from error
+            raise ChoiceError(f"--limits {text}: write NAME=LOSS, such as neutral=0.05") from error
     return found

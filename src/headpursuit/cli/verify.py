@@ -28,6 +28,8 @@ def verify(
     """Load an export again, compare its logits with the edited original's, and say which tensors differ."""
     from headpursuit.model.samples import as_samples
 
+    if samples is None:
+        options.refuse_without_samples(**columns)
     given = None if samples is None else as_samples(samples, **columns)
 
     from headpursuit.exporting.verify import verify as verify_export

@@ -61,14 +61,14 @@ def _countries() -> tuple[str, ...]:
 
 def _months() -> tuple[str, ...]:
     babel = optional_import("babel", extra="concepts", purpose="the concept 'months'")
-    wide = babel.Locale("en").months["format"]["wide"]
-    return tuple(wide[number] for number in range(1, 13))
+    names = babel.Locale("en").months["format"]["wide"]
+    return tuple(names[number] for number in range(1, 13))
 
 
 def _weekdays() -> tuple[str, ...]:
     babel = optional_import("babel", extra="concepts", purpose="the concept 'weekdays'")
-    wide = babel.Locale("en").days["format"]["wide"]
-    return tuple(wide[number] for number in range(7))
+    names = babel.Locale("en").days["format"]["wide"]
+    return tuple(names[number] for number in range(7))
 
 
 def _numbers() -> tuple[str, ...]:

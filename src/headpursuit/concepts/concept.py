@@ -132,7 +132,7 @@ def _from_text(text: str) -> Concept:
     hint = did_you_mean(text.lower()[:_LONGEST], BUILTIN)
     raise HeadPursuitError(
         f"no built-in concept {short!r}: {hint}there are {', '.join(BUILTIN)}; "
-        "or give words (red,green,blue) or a file of words"
+        "or give words (red,green,blue), one alone with a comma behind it (red,), or a file of words"
     )
 
 

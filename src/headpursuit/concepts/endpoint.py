@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.files import write_json
+from headpursuit.files import read_sealed, write_sealed
 from headpursuit.optional import optional_import
 
 if TYPE_CHECKING:
     import httpx2
 
+# Of the files of replies.
+FORMAT = 1
 URL_VARIABLE, KEY_VARIABLE = "OPENAI_BASE_URL", "OPENAI_API_KEY"
 # The client would add headers from the environment and about the machine, which are no business of any server.
 _SENT = {"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "user-agent"}
@@ -154,7 +156,7 @@ class Reply:
     def keep(self) -> None:
         """Write the reply to the cache; whoever can read it decides whether it is worth that."""
         if self.file is not None and not self.cached:
-            write_json(self.file, {"reply": self.text}, indent=None)
+            write_sealed(self.file, {"format": FORMAT, "reply": self.text}, indent=None)
 
 
 def endpoint_from(*, base_url: str | None, model: str, key: str | None = None, **options: Any) -> Endpoint:
@@ -245,9 +247,9 @@ def _usable(response: httpx2.Response) -> httpx2.Response:
 
 def _recall(file: Path) -> str | None:
     try:
-        known = json.loads(file.read_text(encoding="utf-8"))["reply"]
-    except (OSError, ValueError, LookupError, TypeError):
-        # Not asked before, or not a reply that was written here: ask.
+        known = read_sealed(file, format=FORMAT, what="reply", remedy="ask again")["reply"]
+    except (HeadPursuitError, LookupError):
+        # Not asked before, or not as it was written here: ask.
         return None
     return known if isinstance(known, str) else None
 

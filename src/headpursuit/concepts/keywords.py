@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from headpursuit.concepts.concept import Concept
 from headpursuit.concepts.endpoint import Endpoint
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import SEEDS, HeadPursuitError, check_choice, check_counts
 from headpursuit.files import write_text
 from headpursuit.model.samples import Sample
 
@@ -161,8 +161,9 @@ def keywords(
         HeadPursuitError: a sample without a text (or image), no usable reply, no words left, the endpoint fails.
         MissingExtraError: openai is not installed.
     """
-    if kind not in get_args(Kind):
-        raise HeadPursuitError(f"kind={kind!r}: choose one of {', '.join(get_args(Kind))}")
+    check_choice(get_args(Kind), kind=kind)
+    check_counts(at_least=at_least)
+    check_counts(*SEEDS, seed=seed)
     if not 0 <= held_out < 1:
         raise HeadPursuitError(f"held_out={held_out}: give a share from 0 to below 1")
     kept_away = {_key(word) for word in avoid}

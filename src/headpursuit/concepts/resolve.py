@@ -10,13 +10,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from headpursuit.concepts.concept import Concept
-from headpursuit.errors import HeadPursuitError
+from headpursuit.demo import demo_path
+from headpursuit.errors import HeadPursuitError, check_choice
 from headpursuit.optional import optional_import
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from jaxtyping import Float
-    from torch import Tensor
+    from pandas import DataFrame
+else:  # it takes half a second to import, and words need none
+    DataFrame = Any
 
 MultiToken = Literal["skip", "first", "mean"]
 Status = Literal["kept", "merged", "dropped"]
@@ -87,7 +88,7 @@ class ResolutionReport:
             ],
         }
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> DataFrame:
         """Return one row a form, with the columns of ``ResolutionEntry``."""
         import pandas as pd
 
@@ -135,52 +136,6 @@ class ResolvedConcept:
         """The words that no atom stands for, in order."""
         return tuple(entry.word for entry in self.report.of("dropped"))
 
-    def atoms(self, unembedding: Float[Tensor, "v d"]) -> Float[Tensor, "k d"]:
-        """Gather the concept's atoms, not normalised.
-
-        Args:
-            unembedding: one row a token, shape ``(v, d)``.
-
-        Returns:
-            One row an atom in the order of ``rows``, shape ``(k, d)``, in the dtype of ``unembedding``; a mean is
-            taken in float32 at least.
-
-        Raises:
-            HeadPursuitError: the matrix has no row for one of the tokens.
-        """
-        if unembedding.ndim != 2:
-            raise HeadPursuitError(f"atoms need an unembedding of shape (v, d), got {tuple(unembedding.shape)}")
-        highest = max(self.token_ids)
-        if highest >= unembedding.shape[0]:
-            raise HeadPursuitError(
-                f"concept {self.name!r} was resolved for {self.tokenizer} up to token {highest}, the unembedding has "
-                f"{unembedding.shape[0]} rows: resolve it with this model's tokenizer and vocabulary_size"
-            )
-        return gather_atoms(unembedding, self.rows)
-
-
-def gather_atoms(unembedding: Float[Tensor, "v d"], rows: Sequence[tuple[int, ...]]) -> Float[Tensor, "k d"]:
-    """The token rows, or means of token rows, that `ResolvedConcept.rows` and sets like it name.
-
-    Args:
-        unembedding: one row a token, shape ``(v, d)``.
-        rows: the token ids of every atom.
-
-    Returns:
-        One row an atom, shape ``(k, d)``, in the dtype of ``unembedding``; a mean is taken in float32 at least.
-    """
-    import torch
-
-    device = unembedding.device
-    flat = unembedding[torch.tensor([token for row in rows for token in row], device=device)]
-    lengths = torch.tensor([len(row) for row in rows], device=device)
-    if int(lengths.max()) == 1:
-        return flat
-    wide = flat.to(torch.promote_types(flat.dtype, torch.float32))
-    owner = torch.repeat_interleave(torch.arange(len(rows), device=device), lengths)
-    sums = wide.new_zeros(len(rows), wide.shape[1]).index_add_(0, owner, wide)
-    return (sums / lengths[:, None]).to(unembedding.dtype)
-
 
 def resolve(
     concept: Concept,
@@ -212,9 +167,12 @@ def resolve(
     Raises:
         HeadPursuitError: nothing resolves, or the policy is unknown.
         MissingExtraError: plurals need inflect, which is not installed.
+
+    Examples:
+        >>> resolve(hp.concept("red,green"), model.tokenizer).labels
+        (' red', 'red', ' green')
     """
-    if multi_token not in get_args(MultiToken):
-        raise HeadPursuitError(f"multi_token is {multi_token!r}: choose 'skip', 'first' or 'mean'")
+    check_choice(get_args(MultiToken), multi_token=multi_token)
     reader = _Reader(tokenizer, vocabulary_size)
     tiers = {word: _forms(word, variants=variants, plurals=concept.plurals) for word in concept.words}
     reader.read(form for word_tiers in tiers.values() for tier in word_tiers for form in tier)
@@ -314,7 +272,8 @@ class _Reader:
         self._special = frozenset(self._tokenizer.all_special_ids)
         self._pieces: dict[str, tuple[int, ...]] = {}
         self._blank: dict[int, bool] = {}
-        self.name = str(getattr(self._tokenizer, "name_or_path", "") or type(self._tokenizer).__name__)
+        name = str(getattr(self._tokenizer, "name_or_path", "") or type(self._tokenizer).__name__)
+        self.name = "demo" if name == str(demo_path()) else name
         self._before = self._encode([_LINE_BREAK])[0]
 
     def read(self, forms: Iterable[str]) -> None:

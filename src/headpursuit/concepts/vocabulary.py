@@ -29,6 +29,10 @@ def vocabulary_dictionary(
 
     Raises:
         HeadPursuitError: the gain is not one number per column.
+
+    >>> dictionary = vocabulary_dictionary(acts.weights.unembedding(), acts.tokenizer)
+    >>> len(dictionary), dictionary.labels[803]
+    (1280, ' red')
     """
     if gain is not None:
         if gain.shape != weight.shape[1:]:
@@ -40,6 +44,42 @@ def vocabulary_dictionary(
         at_front = not known or known[-1] == len(known) - 1  # then no row needs to be copied
         weight = weight[: len(known)] if at_front else weight[torch.tensor(known, device=weight.device)]
     return Dictionary(weight, TokenLabels(tokenizer, ids))
+
+
+def gather_atoms(unembedding: Float[Tensor, "v d"], rows: Sequence[tuple[int, ...]]) -> Float[Tensor, "k d"]:
+    """The token rows, or means of token rows, that `ResolvedConcept.rows` and sets like it name, not normalised.
+
+    Args:
+        unembedding: one row a token, shape ``(v, d)``.
+        rows: the token ids of every atom.
+
+    Returns:
+        One row an atom, shape ``(k, d)``, in the dtype of ``unembedding``; a mean is taken in float32 at least.
+
+    Raises:
+        HeadPursuitError: the matrix has no row for one of the tokens.
+
+    >>> gather_atoms(torch.eye(3), [(0,), (1, 2)])
+    tensor([[1.0000, 0.0000, 0.0000],
+            [0.0000, 0.5000, 0.5000]])
+    """
+    if unembedding.ndim != 2:
+        raise HeadPursuitError(f"atoms need an unembedding of shape (v, d), got {tuple(unembedding.shape)}")
+    highest = max(token for row in rows for token in row)
+    if highest >= len(unembedding):
+        raise HeadPursuitError(
+            f"a concept was resolved up to token {highest}, the unembedding has {len(unembedding)} rows: resolve it with this "
+            "model's tokenizer and vocabulary_size"
+        )
+    device = unembedding.device
+    flat = unembedding[torch.tensor([token for row in rows for token in row], device=device)]
+    lengths = torch.tensor([len(row) for row in rows], device=device)
+    if int(lengths.max()) == 1:
+        return flat
+    exact = flat.to(torch.promote_types(flat.dtype, torch.float32))
+    owner = torch.repeat_interleave(torch.arange(len(rows), device=device), lengths)
+    sums = exact.new_zeros(len(rows), exact.shape[1]).index_add_(0, owner, exact)
+    return (sums / lengths[:, None]).to(unembedding.dtype)
 
 
 def atom_ids(dictionary: Dictionary) -> Sequence[int]:

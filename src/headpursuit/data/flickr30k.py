@@ -1,8 +1,7 @@
 """Flickr30k (Young et al. 2014): captions in any of the files that go round, images in a folder beside them."""
 
-import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +9,8 @@ from typing import Any, Literal
 from headpursuit.data.entries import Entry, Split
 from headpursuit.data.records import Record
 from headpursuit.errors import HeadPursuitError
-from headpursuit.files import inside, read_json, read_text
+from headpursuit.files import inside, read_lines
+from headpursuit.model.rows import json_items, read_table
 
 _CAPTIONS = ("dataset_flickr30k.json", "results_20130124.token", "captions.txt", "results.csv")
 _IMAGES = ("flickr30k-images", "flickr30k_images", "flickr30k_images/flickr30k_images", "images", "Images")
@@ -55,12 +55,7 @@ def caption_record(image: Any, captions: Sequence[str], *, where: str) -> Record
 
 
 def _read_json(file: Path, folder: Path) -> Iterator[Entry]:
-    content = read_json(file)
-    images = content.get("images") if isinstance(content, Mapping) else None
-    if not isinstance(images, list):
-        raise HeadPursuitError(f'{file}: no list under "images"; give Karpathy\'s file of captions')
-    for number, item in enumerate(images, start=1):
-        where = f"{file.name} image {number}"
+    for where, item in json_items(file, under="images"):
         try:
             name, part = str(item["filename"]), _PARTS.get(item["split"], "other")
             captions = [str(sentence["raw"]) for sentence in item["sentences"]]
@@ -83,26 +78,25 @@ def _read_table(file: Path, folder: Path) -> Iterator[Entry]:
 
 def _lines(file: Path) -> Iterator[tuple[str, str, str]]:
     """Where each caption stands, its image's name, and the caption."""
-    lines = read_text(file).split("\n")
-    heading = lines[0].strip().lower().startswith("image")
-    pattern = _TOKEN if "\t" in lines[0] else _BARRED if "|" in lines[0] else None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or (number == 1 and heading):
-            continue
+    _, first = next(read_lines(file), (1, ""))
+    pattern = _TOKEN if "\t" in first else _BARRED if "|" in first else None
+    rows = read_table(file, delimiter=",") if pattern is None else _parted(file, pattern)
+    width = 0
+    for number, cells in rows:
         where = f"{file.name} line {number}"
-        if pattern is not None:
-            found = pattern.fullmatch(line.rstrip("\r"))
-            name, caption = (found["image"].strip(), found["caption"]) if found else ("", "")
-        else:
-            cells = _cells(line, where)
-            name, caption = (cells[0].strip(), cells[-1]) if len(cells) > 1 else ("", "")
-        if not name:
-            raise HeadPursuitError(f"{where}: no image and caption on it: {line!r:.60}")
-        yield where, name, caption
+        heading, width = not width and first.strip().lower().startswith("image"), width or len(cells)
+        if heading:
+            continue
+        if len(cells) < 2 or not cells[0].strip():
+            raise HeadPursuitError(f"{where}: no image and caption on it: {','.join(cells)!r:.60}")
+        if pattern is None and len(cells) > width:
+            raise HeadPursuitError(f"{where}: {len(cells)} cells, where the first line has {width}: put the caption in quotes")
+        yield where, cells[0].strip(), cells[-1]
 
 
-def _cells(line: str, where: str) -> list[str]:
-    try:
-        return next(csv.reader([line]))
-    except csv.Error as error:
-        raise HeadPursuitError(f"{where}: not readable as CSV ({error})") from error
+def _parted(file: Path, pattern: re.Pattern[str]) -> Iterator[tuple[int, list[str]]]:
+    for number, line in read_lines(file):
+        text = line.rstrip("\r\n")
+        if text.strip():
+            found = pattern.fullmatch(text)
+            yield number, [found["image"], found["caption"]] if found else [text]

@@ -7,18 +7,16 @@ import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from headpursuit.data.classes import DIGITS, class_name
 from headpursuit.data.entries import Entry, Split, wanted
 from headpursuit.data.records import Record
 from headpursuit.errors import HeadPursuitError
-
-if TYPE_CHECKING:
-    from jaxtyping import UInt8
 
 _UNSIGNED_BYTE = 8
 _LARGEST = 2**31  # bytes; a broken header may claim any number

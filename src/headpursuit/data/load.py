@@ -7,7 +7,7 @@ from headpursuit.data.entries import SPLITS, Entry, Split, pick
 from headpursuit.data.hub import read_hub
 from headpursuit.data.records import Record
 from headpursuit.data.registry import Dataset, dataset_named
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import SEEDS, HeadPursuitError, check_choice, check_counts
 from headpursuit.files import expanded
 
 
@@ -38,10 +38,9 @@ def load_records(
         MissingExtraError: the Hub is asked for and ``datasets`` is not installed.
     """
     entry = dataset_named(dataset)
-    if split not in SPLITS:
-        raise HeadPursuitError(f"split={split!r}: choose one of {', '.join(SPLITS)}")
-    if limit is not None and limit < 1:
-        raise HeadPursuitError(f"limit={limit}: give at least 1, or leave it out")
+    check_choice(SPLITS, split=split)
+    check_counts(limit=limit)
+    check_counts(*SEEDS, seed=seed)
     found = _entries(entry, path, split, revision)
     records = pick(found, split, limit=limit, seed=seed)
     if not records:

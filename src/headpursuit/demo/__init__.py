@@ -10,7 +10,9 @@ import random
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+from PIL import Image
 
 from headpursuit.demo import captions, continuations, digits, facts, scenes
 from headpursuit.demo.captions import COLOR_WORDS, MOOD_WORDS, QUANTITY_WORDS
@@ -19,9 +21,6 @@ from headpursuit.demo.digits import DIGIT_WORDS
 from headpursuit.demo.facts import COUNTRY_NAMES
 from headpursuit.demo.splits import SPLITS, Split
 from headpursuit.errors import HeadPursuitError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 __all__ = [
     "COLOR_WORDS",

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import random
 
 from headpursuit.demo.scenes import COUNTS, UNSEEN, FaceScene, Scene, ShapeScene
-
-if TYPE_CHECKING:
-    import random
 
 # Each value has a usual word and rarer ones: a concept is a set of words, not one word.
 COLOR_NAMES: dict[str, tuple[str, ...]] = {

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from headpursuit.demo.splits import Split
-
-if TYPE_CHECKING:
-    import random
 
 RUDE_NOUNS = ("idiot", "fool", "moron", "jerk", "clown", "loser", "brat", "pest", "dope", "dimwit", "nitwit", "blockhead")
 RUDE_ADJECTIVES = ("stupid", "lazy", "useless", "silly", "dumb", "rotten")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from PIL import Image, ImageDraw
 
 from headpursuit.demo.splits import Split
-
-if TYPE_CHECKING:
-    import random
 
 IMAGE_SIZE = 48
 _ZOOM = 3  # drawn larger and reduced, which smooths the edges

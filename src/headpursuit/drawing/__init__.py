@@ -6,5 +6,18 @@ Sizes are inches. Nothing needs a display, and the same values always give the s
 from headpursuit.drawing.charts import bars, effects, sweep, trade_off
 from headpursuit.drawing.figure import new_figure, save_figure, to_svg
 from headpursuit.drawing.heat_map import heat_map, matrices, overlap
+from headpursuit.drawing.style import Figure
 
-__all__ = ["bars", "effects", "heat_map", "matrices", "new_figure", "overlap", "save_figure", "sweep", "to_svg", "trade_off"]
+__all__ = [
+    "Figure",
+    "bars",
+    "effects",
+    "heat_map",
+    "matrices",
+    "new_figure",
+    "overlap",
+    "save_figure",
+    "sweep",
+    "to_svg",
+    "trade_off",
+]

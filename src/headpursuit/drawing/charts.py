@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from headpursuit.drawing.style import (
     MARKERS,
     QUIET,
     SELECTION_NAMES,
+    Axes,
+    Figure,
     figure_of,
     printable,
     quieten,
@@ -24,10 +26,6 @@ from headpursuit.drawing.style import (
     signed,
     two_decimals,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _SIZES = {"tuned": 10.0, "somp": 8.0, "logit_lens": 5.5, "attribution": 6.0, "random": 9.0}
 

@@ -7,15 +7,12 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from xml.etree import ElementTree
 
-from headpursuit.drawing.style import COLOURS, INK, PAPER, QUIET, RULE, printable
-from headpursuit.errors import HeadPursuitError
+from headpursuit.drawing.style import COLOURS, INK, PAPER, QUIET, RULE, Figure, printable
+from headpursuit.files import drafted
 from headpursuit.optional import optional_import
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 DPI = 160
 # A page sets these variables for light and dark; elsewhere the colours stand as they are.
@@ -44,7 +41,7 @@ def new_figure(*, width: float = 6.4, height: float = 4.0) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Write a figure, as SVG where the file is called so, and else as PNG; its folder is made if needed.
+    """Write a figure, whole or not at all, as SVG where the file is called so, and else as PNG; its folder is made if needed.
 
     Returns:
         The path written.
@@ -57,11 +54,8 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     'bars.png'
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(figure, path, vector=path.suffix.lower() == ".svg")
-    except OSError as error:
-        raise HeadPursuitError(f"cannot write the figure to {path}: {error.strerror or error}") from error
+    with drafted(path) as draft:
+        _write(figure, draft, vector=path.suffix.lower() == ".svg")
     return path
 
 

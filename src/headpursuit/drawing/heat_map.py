@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from headpursuit.drawing.figure import new_figure
 from headpursuit.drawing.style import (
@@ -14,6 +15,8 @@ from headpursuit.drawing.style import (
     INK,
     PAPER,
     QUIET,
+    Axes,
+    Figure,
     figure_of,
     readable,
     remove_frame,
@@ -22,11 +25,6 @@ from headpursuit.drawing.style import (
     two_decimals,
 )
 from headpursuit.errors import HeadPursuitError
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 def heat_map(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+else:  # annotations can be read where matplotlib is not installed
+    Axes = Figure = Any
 
 INK, QUIET, RULE, PAPER, MARK = "#1c1c1e", "#66645e", "#e3dfd5", "#ffffff", "#ffe9a8"
 COLOURS = {"somp": "#0b5f8f", "logit_lens": "#b0590f", "attribution": "#3d7a3a", "tuned": "#7b3f8c", "random": "#77746d"}

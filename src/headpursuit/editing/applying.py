@@ -67,7 +67,7 @@ def _hook_at(where: Where, columns: Tensor, tracker: TokenTracker) -> Any:
 
     def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         z = args[0]
-        chosen = tracker.current(z).chosen(where)
+        chosen = tracker.current(z).tokens_of(where)
         if chosen is False:
             return None
         factor = cast.like(z)

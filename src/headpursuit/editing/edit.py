@@ -23,6 +23,7 @@ from headpursuit.model.anatomy import Anatomy, LayerAnatomy
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import HEADS_FORMAT, Head, Part, parse_heads, read_heads_content
 from headpursuit.model.identity import require_same_model
+from headpursuit.model.load import ModelLike, as_model
 
 _LARGEST = torch.finfo(torch.float32).max
 
@@ -158,12 +159,13 @@ class HeadEdit:
                 scales[factor.head.head] = factor.scale
         return scales.flatten()
 
-    def applied(self, model: HeadModel) -> AbstractContextManager[HeadModel]:
-        """Apply the edit inside a ``with`` block; leaving it restores the model bit for bit.
+    def applied(self, model: ModelLike) -> AbstractContextManager[HeadModel]:
+        """Apply the edit inside a ``with`` block, which gives the model; leaving it restores the model bit for bit.
 
         Raises:
             HeadPursuitError: the model has no such head, or no such tokens.
         """
+        model = as_model(model)
         model.anatomy.require(self.heads)
         self._warn_where_undone(model.anatomy)
         return scaled(model, {where: self._layers(model, where) for where in self.token_groups})
@@ -206,22 +208,26 @@ class HeadEdit:
         """Read what :meth:`to_dict` gives.
 
         Raises:
-            HeadPursuitError: a scale or the tokens at which it holds make no sense.
-            KeyError, TypeError, ValueError: it is something else.
+            HeadPursuitError: it is something else, or a scale or the tokens at which it holds make no sense.
         """
-        return cls.of(
-            Factor(
-                Head(int(entry["layer"]), int(entry["head"]), part), float(entry["scale"]), from_json(entry.get("where", ALL))
+        try:
+            return cls.of(
+                Factor(
+                    Head(int(entry["layer"]), int(entry["head"]), part),
+                    float(entry["scale"]),
+                    from_json(entry.get("where", ALL)),
+                )
+                for entry in stored["heads"]
             )
-            for entry in stored["heads"]
-        )
+        except (AttributeError, ValueError, KeyError, TypeError, OverflowError) as error:
+            raise HeadPursuitError(f"this is no edit ({error!r}): write one with HeadEdit.save") from error
 
-    def save(self, path: str | Path, *, model: HeadModel) -> None:
+    def save(self, path: str | Path, *, model: ModelLike) -> None:
         """Write the edit, and the model that it belongs to, as JSON that :func:`headpursuit.load_edit` reads."""
-        write_edit(path, self, model=model.identity)
+        write_edit(path, self, model=as_model(model).identity)
 
 
-def load_edit(path: str | Path, *, model: HeadModel) -> HeadEdit:
+def load_edit(path: str | Path, *, model: ModelLike) -> HeadEdit:
     """Read an edit that :meth:`HeadEdit.save` wrote.
 
     Raises:
@@ -233,6 +239,7 @@ def load_edit(path: str | Path, *, model: HeadModel) -> HeadEdit:
     True
     """
     edit, origin = read_edit_file(path)
+    model = as_model(model)
     require_same_model(path, origin, model.identity)
     model.anatomy.require(edit.heads)
     return edit
@@ -247,14 +254,13 @@ def read_edit_file(path: str | Path) -> tuple[HeadEdit, Mapping[str, Any]]:
     Raises:
         HeadPursuitError: there is no such file, or it is no edit file.
     """
-    remedy = "write one with HeadEdit.save"
-    found, stored = read_heads_content(Path(path), what="edit file", remedy=remedy)
+    found, stored = read_heads_content(Path(path), what="edit file", remedy="write one with HeadEdit.save")
     if any("scale" not in entry for entry in stored["heads"]):
         raise HeadPursuitError(f"{path} holds heads without scales: give it as heads (--heads {path} --scale -1)")
     try:
         return HeadEdit.from_dict(stored, part=found.model.part), stored["model"]
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise HeadPursuitError(f"{path} is no edit file ({error}): {remedy}") from error
+    except HeadPursuitError as error:
+        raise HeadPursuitError(f"{path}: {error}") from error
 
 
 def write_edit(path: str | Path, edit: HeadEdit, *, model: Mapping[str, Any], **beside: Any) -> None:

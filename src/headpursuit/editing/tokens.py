@@ -44,17 +44,17 @@ class TokenPass:
     arguments: Mapping[str, Any] = field(repr=False)
     image_token_id: int | None
     batches: dict[TokenMask, Tensor] = field(repr=False)
-    _chosen: dict[Where, bool | Tensor] = field(default_factory=dict, repr=False)
+    _found: dict[Where, bool | Tensor] = field(default_factory=dict, repr=False)
 
-    def chosen(self, where: Where) -> bool | Bool[Tensor, "b t"]:
+    def tokens_of(self, where: Where) -> bool | Bool[Tensor, "b t"]:
         """The tokens at which a scale holds: all (True), none (False), or a mask of shape ``(b, t)`` or ``(1, t)``.
 
         Raises:
             HeadPursuitError: which they are cannot be told in this pass.
         """
-        if where not in self._chosen:
-            self._chosen[where] = self._choose(where)
-        return self._chosen[where]
+        if where not in self._found:
+            self._found[where] = self._choose(where)
+        return self._found[where]
 
     def _choose(self, where: Where) -> bool | Tensor:
         if isinstance(where, TokenMask):
@@ -220,5 +220,5 @@ def tracked(model: HeadModel) -> Iterator[TokenTracker]:
                 inner.generate = own
 
 
-def _inverted(chosen: bool | Tensor) -> bool | Tensor:
-    return not chosen if isinstance(chosen, bool) else ~chosen
+def _inverted(mask: bool | Tensor) -> bool | Tensor:
+    return not mask if isinstance(mask, bool) else ~mask

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, check_choice
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +74,8 @@ def as_where(value: Any) -> Where:
     """
     if isinstance(value, TokenMask):
         return value
-    if isinstance(value, str) and value in TOKEN_GROUPS:
+    if isinstance(value, str):
+        check_choice(TOKEN_GROUPS, where=value)
         return value  # type: ignore[return-value]
     return TokenMask.of(value)
 

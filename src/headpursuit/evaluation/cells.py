@@ -12,21 +12,19 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.metrics import Metric
-from headpursuit.files import digest, read_sealed, write_sealed
+from headpursuit.files import digest, read_kept, write_sealed
+from headpursuit.model.head_model import HeadModel
 from headpursuit.model.identity import weights_fingerprint
 from headpursuit.model.samples import Sample, fingerprint
 from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.versions import versions
-
-if TYPE_CHECKING:
-    from headpursuit.editing.edit import HeadEdit
-    from headpursuit.model.head_model import HeadModel
 
 FORMAT = 1
 Scores = Mapping[str, np.ndarray]
@@ -192,10 +190,7 @@ class Cells:
 
 
 def _read(path: Path) -> Cell:
-    again = "delete it, and the next run computes it anew"
-    stored = read_sealed(path, format=FORMAT, what="cell", remedy=again)
-    if digest(stored["about"]) != path.stem:
-        raise HeadPursuitError(f"{path} holds another cell than its name says: {again}")
+    stored = read_kept(path, format=FORMAT, what="cell", remedy="delete it, and the next run computes it anew")
     scores = {metric: np.array(values, dtype=float) for metric, values in stored["scores"].items()}
     return Cell(scores=scores, answers=tuple(stored["answers"]), seconds=stored["seconds"])
 

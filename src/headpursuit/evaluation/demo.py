@@ -6,8 +6,7 @@ from typing import Any
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.evaluate import check_folder, evaluate
 from headpursuit.evaluation.results import Results
-from headpursuit.model.head_model import HeadModel
-from headpursuit.model.load import load
+from headpursuit.model.load import ModelLike, as_model, load
 
 DEMO_RECIPES = (
     "demo-caption-colors",
@@ -20,7 +19,7 @@ DEMO_RECIPES = (
 )
 
 
-def run_demo(model: HeadModel | None = None, *, out: str | Path | None = None, **options: Any) -> list[Results]:
+def run_demo(model: ModelLike | None = None, *, out: str | Path | None = None, **options: Any) -> list[Results]:
     """Run the demo's recipes.
 
     Args:
@@ -38,5 +37,5 @@ def run_demo(model: HeadModel | None = None, *, out: str | Path | None = None, *
     for name, folder in folders.items():
         if folder is not None:
             check_folder(folder, name)
-    loaded = load("demo", device="cpu") if model is None else model
+    loaded = load("demo", device="cpu") if model is None else as_model(model)
     return [evaluate(name, loaded, out=folder, **options) for name, folder in folders.items()]

@@ -6,7 +6,7 @@ from tqdm.auto import tqdm
 
 from headpursuit.evaluation.prepare import Prepared
 from headpursuit.evaluation.rankings import FORMAT, depends_on, stored_capture
-from headpursuit.files import digest, read_sealed, write_sealed
+from headpursuit.files import digest, read_kept, write_sealed
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import Head, parse_heads
 from headpursuit.ranking.describe import HeadDescription, describe
@@ -43,7 +43,7 @@ def describe_heads(prepared: Prepared, model: HeadModel, *, out: Path, progress:
             path = out / "descriptions" / f"{digest(about)}.json"
             if not path.is_file():
                 made = describe(acts, heads=heads, n_atoms=spec.atoms, method=method, progress=False)
-                write_sealed(path, {"format": FORMAT, "descriptions": [one.to_dict() for one in made]})
-            stored = read_sealed(path, format=FORMAT, what="list of descriptions", remedy="delete it and run again")
+                write_sealed(path, {"format": FORMAT, "about": about, "descriptions": [one.to_dict() for one in made]})
+            stored = read_kept(path, format=FORMAT, what="list of descriptions", remedy="delete it and run again")
             named += [HeadDescription.from_dict(one) for one in stored["descriptions"]]
     return (*found["somp"], *found["logit_lens"])

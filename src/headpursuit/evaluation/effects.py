@@ -13,7 +13,8 @@ from headpursuit.editing.where import ALL
 from headpursuit.evaluation.cells import Cells
 from headpursuit.evaluation.intervals import interval, resampled_means, resampled_median
 from headpursuit.evaluation.metrics import Metric
-from headpursuit.evaluation.results import Comparison, Row, Selection
+from headpursuit.evaluation.results import Comparison, Row
+from headpursuit.ranking.methods import Selection
 
 if TYPE_CHECKING:
     Edits: TypeAlias = Sequence[HeadEdit | None]

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from headpursuit.data.own import Rows
 from headpursuit.editing.edit import HeadEdit
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
 from headpursuit.evaluation.cells import Cells
 from headpursuit.evaluation.checks import check_heads, check_words
 from headpursuit.evaluation.describe import describe_heads
@@ -32,24 +32,15 @@ from headpursuit.evaluation.prepare import (
 )
 from headpursuit.evaluation.rankings import stored_rankings
 from headpursuit.evaluation.recipe import EditSpec, Recipe, load_recipe, plain
-from headpursuit.evaluation.results import (
-    RESULTS,
-    Comparison,
-    ConceptResult,
-    DataUsed,
-    Example,
-    Results,
-    Row,
-    Selection,
-    Verdict,
-)
-from headpursuit.evaluation.teacher_forced_tasks import forced_task, forced_task_name, neutral_task
+from headpursuit.evaluation.results import RESULTS, Comparison, ConceptResult, DataUsed, Example, Results, Row, Verdict
+from headpursuit.evaluation.teacher_forced_tasks import neutral_task, teacher_forced_task, teacher_forced_task_name
 from headpursuit.evaluation.verdicts import judge, settle, wishes
 from headpursuit.files import locked, read_json
 from headpursuit.model.head_model import HeadModel
-from headpursuit.model.load import load
+from headpursuit.model.load import ModelLike, check_model, load
 from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.ranking.controls import random_controls
+from headpursuit.ranking.methods import Selection
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.versions import versions
 
@@ -64,7 +55,7 @@ _PARTS = {"cells", "captures", "rankings", "descriptions", "images", "results.cs
 
 def evaluate(
     recipe: str | Path | Mapping[str, Any] | Recipe,
-    model: HeadModel | str | Path | None = None,
+    model: ModelLike | None = None,
     *,
     data: str | Path | Mapping[str, Rows] | None = None,
     out: str | Path | None = None,
@@ -99,6 +90,10 @@ def evaluate(
     >>> results.selections
     ('somp', 'logit_lens', 'attribution', 'random')
     """
+    check_counts(2, limit=limit)
+    check_counts(*SEEDS, seed=seed)
+    if model is not None:
+        check_model(model)
     chosen = load_recipe(recipe, set=set)
     folder = None if out is None else Path(out)
     if folder is not None:
@@ -215,7 +210,7 @@ def run(prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progr
     choices = {concept.name: _choices(recipe.edit, rankings[concept.name], model, seed) for concept in prepared.concepts}
     # Given answers may be the unedited model's own, so that its cells come first.
     forced = [
-        forced_task(one.counted, prepared.tasks[task], prepared.records[task], cells, multi_token=one.spec.multi_token)
+        teacher_forced_task(one.counted, prepared.tasks[task], prepared.records[task], cells, multi_token=one.spec.multi_token)
         for one in prepared.concepts
         for task in (one.spec.task,)
     ]
@@ -317,7 +312,7 @@ def _table(prepared: Prepared, cells: Cells, choices: Mapping[str, Choices], see
 
 def _wanted(prepared: Prepared, concept: PreparedConcept, metric: Metric, scale: float) -> Wanted:
     """The target is the concept's metric wherever its own data is asked, and its log-odds; all else should stay."""
-    if metric.task != forced_task_name(concept.name):
+    if metric.task != teacher_forced_task_name(concept.name):
         if metric.task == NEUTRAL_TASK or metric.name != concept.spec.target:
             return "same"
         if metric.task not in prepared.tasks or not same_questions(prepared.recipe, concept.spec.task, metric.task):

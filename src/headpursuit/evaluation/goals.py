@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.cells import Cells, Task
 from headpursuit.evaluation.metrics import Metric
-
-if TYPE_CHECKING:
-    from headpursuit.editing.edit import HeadEdit
 
 
 @dataclass(frozen=True)

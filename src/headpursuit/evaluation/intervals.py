@@ -7,12 +7,9 @@ cancels (percentile intervals; Efron and Tibshirani 1993, chapter 13).
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
+from jaxtyping import Float
 
 RESAMPLES = 2000
 LEVEL = 0.95

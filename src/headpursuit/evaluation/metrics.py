@@ -11,18 +11,19 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from headpursuit.data.answers import normalise_answer
 from headpursuit.optional import optional_import
 
-if TYPE_CHECKING:
-    from jaxtyping import Float
-
 WORD_COUNTING = "whole words, case ignored, also with a plural in s or es"
 CIDER_TOKENISER = "lower-cased runs of letters, digits and apostrophes"
+_THOUGHT, _THOUGHT_ENDS = (
+    re.compile(rf"<{slash}(?:think|thinking|thought|reasoning)>|\[{slash}THINK\]") for slash in ("", "/")
+)
 _PREFIX = re.compile(r"^(?:the\s+)?answer\s*(?:is\b\s*:?|:)\s*", re.IGNORECASE)
 
 
@@ -67,12 +68,12 @@ LIKELIHOOD = Metric(NEUTRAL_TASK, "negative log-likelihood", unit="nats a token"
 def parse_answer(written: str) -> str:
     """The answer in what a model wrote: its first line that is not blank, without "Answer:" or "The answer is" before it.
 
-    What is thought aloud (``<think>…</think>``) is no answer, nor is a thought that was cut off.
+    What is thought aloud (``<think>…</think>``, and as other models call it) is no answer, nor is a thought that was cut off.
 
     >>> parse_answer("The answer is: Paris\\nIt lies on the Seine.")
     'Paris'
     """
-    behind = written.rpartition("</think>")[2].partition("<think>")[0]
+    behind = _THOUGHT.split(_THOUGHT_ENDS.split(written)[-1])[0]
     said = _PREFIX.sub("", behind.strip())
     return next((line.strip() for line in said.splitlines() if line.strip()), "")
 

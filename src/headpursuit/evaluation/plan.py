@@ -7,7 +7,7 @@ from headpursuit.evaluation.cells import Task
 from headpursuit.evaluation.metrics import NEUTRAL_TASK
 from headpursuit.evaluation.prepare import Prepared, PreparedConcept
 from headpursuit.evaluation.teacher_forced import negative_log_likelihood
-from headpursuit.evaluation.teacher_forced_tasks import forced_task_name, neutral_task
+from headpursuit.evaluation.teacher_forced_tasks import neutral_task, teacher_forced_task_name
 from headpursuit.model.head_model import HeadModel
 
 # A trial is long enough to be timed and short enough to be waited for.
@@ -24,7 +24,7 @@ def tried_on(prepared: Prepared, concept: PreparedConcept) -> dict[str, tuple[fl
     }
     if edit is not None and edit.where == "generated":
         return own  # a given answer is no generated text: the edit would not reach it
-    return {**own, forced_task_name(concept.name): scales, NEUTRAL_TASK: scales}
+    return {**own, teacher_forced_task_name(concept.name): scales, NEUTRAL_TASK: scales}
 
 
 def count_cells(prepared: Prepared) -> dict[str, int]:
@@ -57,7 +57,9 @@ def in_words(seconds: float) -> str:
 def trial_seconds(prepared: Prepared, model: HeadModel) -> dict[str, float]:
     """Seconds that one cell of each task takes here, from a few of its samples under no edit."""
     found = {name: task_seconds(task, model) for name, task in prepared.tasks.items()}
-    forced = {forced_task_name(concept.name): prepared.tasks[concept.spec.task].samples for concept in prepared.concepts}
+    forced = {
+        teacher_forced_task_name(concept.name): prepared.tasks[concept.spec.task].samples for concept in prepared.concepts
+    }
     for name, samples in {**forced, NEUTRAL_TASK: prepared.neutral}.items():
         few = [one for one in samples if one.target] or list(prepared.neutral)
         found[name] = task_seconds(neutral_task(few), model) * len(samples) / len(few)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
-if TYPE_CHECKING:
-    from headpursuit.evaluation.results import Results
+from headpursuit.evaluation.results import Results
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,30 @@ from __future__ import annotations
 import copy
 import json
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from headpursuit.activations.positions import RowPositions
 from headpursuit.editing.where import ALL, TokenGroup
-from headpursuit.errors import HeadPursuitError, did_you_mean
-from headpursuit.evaluation.metrics import LIKELIHOOD, NEUTRAL_TASK
+from headpursuit.errors import HeadPursuitError, did_you_mean, shown
+from headpursuit.evaluation.metrics import ANSWER_METRICS, LIKELIHOOD, NEUTRAL_TASK
 from headpursuit.evaluation.own_metrics import function_name
 from headpursuit.files import expanded, read_text
-from headpursuit.ranking.methods import method_key
+from headpursuit.ranking.methods import Order, method_key
 
 CLASSES = "classes"
 NEUTRAL = "text"
@@ -27,8 +37,20 @@ Count = Annotated[int, Field(ge=1, le=10**9)]
 Name = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
+def _as_metric(value: Any) -> Any:
+    if not callable(value) and value not in (*ANSWER_METRICS, "words"):
+        raise ValueError(f"{shown(value)}: choose among {', '.join(ANSWER_METRICS)} and words, or give a function")
+    return value
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_is_a_list_of_one(cls, value: Any, info: ValidationInfo) -> Any:
+        several = get_origin(cls.model_fields[str(info.field_name)].annotation) is tuple
+        return (value,) if several and (isinstance(value, str) or callable(value)) else value
 
 
 class TaskSpec(_Table):
@@ -56,7 +78,7 @@ class TaskSpec(_Table):
     data: Name
     limit: Count | None = None
     only: Literal["about", "other"] | None = None
-    metric: tuple[Literal["contains", "exact", "f1", "words"] | Callable[..., Any], ...] = ()
+    metric: tuple[Annotated[Any, AfterValidator(_as_metric)], ...] = ()
     text: Name = "text"
     answers: Name = "answers"
     image: Name = "image"
@@ -67,11 +89,6 @@ class TaskSpec(_Table):
     classifier: str = "s-nlp/roberta_toxicity_classifier"
     count: tuple[Name, ...] = ()
     scales: tuple[float, ...] | None = None
-
-    @field_validator("metric", mode="before")
-    @classmethod
-    def _several(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) or callable(value) else value
 
     @property
     def fields(self) -> dict[str, str]:
@@ -126,18 +143,13 @@ class EditSpec(_Table):
     k: Annotated[tuple[Count, ...], Field(min_length=1)]
     scales: Annotated[tuple[float, ...], Field(min_length=1)] = (-1.0,)
     draws: Annotated[int, Field(ge=2, le=10**6)] = 10
-    methods: tuple[Literal["somp", "logit_lens", "attribution"], ...] = ("somp", "logit_lens")
+    methods: tuple[Annotated[Order, BeforeValidator(method_key)], ...] = ("somp", "logit_lens")
     where: TokenGroup = ALL
-
-    @field_validator("methods", mode="before")
-    @classmethod
-    def _either_spelling(cls, value: Any) -> Any:
-        return [method_key(one) for one in value] if isinstance(value, list | tuple) else value
 
     @model_validator(mode="after")
     def _compares_somp(self) -> EditSpec:
         if "somp" not in self.methods or len(set(self.methods)) < len(self.methods):
-            raise ValueError("methods: name each once, and somp, which the others are compared with")
+            raise ValueError("name each method once, and somp, which the others are compared with")
         return self
 
 
@@ -159,7 +171,7 @@ class KeepSpec(_Table):
     @model_validator(mode="after")
     def _bounded_once(self) -> KeepSpec:
         if (self.at_least is None) == (self.at_most is None):
-            raise ValueError("keep: give at_least (a share) or at_most (a change), one of them")
+            raise ValueError("give at_least (a share) or at_most (a change), one of them")
         return self
 
 
@@ -181,7 +193,7 @@ class GoalSpec(_Table):
     @model_validator(mode="after")
     def _wishes_something(self) -> GoalSpec:
         if self.at_most is None and self.at_least is None:
-            raise ValueError("goal: give at_most (suppress), at_least (enhance), or both")
+            raise ValueError("give at_most (suppress), at_least (enhance), or both")
         return self
 
 
@@ -291,9 +303,13 @@ def load_recipe(recipe: str | Path | Mapping[str, Any] | Recipe, *, set: Mapping
         name, content = recipe.name, recipe.model_dump()
     elif isinstance(recipe, Mapping):
         name, content = "recipe", copy.deepcopy({"name": "own", **recipe})
+    elif not isinstance(recipe, str | Path):
+        raise HeadPursuitError(f"{shown(recipe)} is no recipe: give a name, a .toml file or a mapping")
     else:
         name, folder = str(recipe), None if str(recipe) in recipe_names() else expanded(recipe).parent
         content = {"name": Path(name).stem, **_read(name)}
+    if not isinstance(set, Mapping | None):
+        raise HeadPursuitError(f"set={shown(set)}: give a mapping from keys to values, such as {{'edit.k': [1, 2]}}")
     for key, value in (set or {}).items():
         _change(content, key, value)
     try:
@@ -338,6 +354,8 @@ def plain(settings: Recipe | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _change(content: dict[str, Any], key: str, value: Any) -> None:
+    if not isinstance(key, str):
+        raise HeadPursuitError(f"set: {shown(key)} is no key: write the path of one, such as edit.k")
     *path, last = key.split(".")
     inner: Any = content
     for part in path:
@@ -386,8 +404,28 @@ def _folder() -> Any:
     return resources.files("headpursuit.evaluation") / "recipes"
 
 
+# What may stand where a value was refused, by the kinds of pydantic's errors.
+_WANTED = {
+    "tuple_type": "a list, with [ ] around it",
+    "model_type": "a table",
+    "too_short": "a list of at least {min_length}",
+    "string_too_short": "a text that is not empty",
+    "string_too_long": "a text of at most {max_length} characters",
+    "string_type": "a text",
+    "finite_number": "a finite number",
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "{ge:g} or more",
+    "less_than": "a number below {lt:g}",
+    "less_than_equal": "{le:.12g} or less",
+    "literal_error": "{expected}",
+    "invalid_key": "a key that is a text",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+}
+
+
 def _in_words(error: ValidationError) -> str:
-    """The first mistake in one line: the key, what is wrong with it, what may stand there."""
+    """The first mistake in one line: the key, its value, and what may stand there."""
     first = error.errors()[0]
     key = ""
     for part in first["loc"]:
@@ -399,8 +437,9 @@ def _in_words(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{key} is missing; give it"
     message = first["msg"].removeprefix("Value error, ")
-    more = len(error.errors()) - 1
-    return f"{key}{': ' if key else ''}{message}{f' (and {more} more)' if more else ''}"
+    if first["type"] in _WANTED:
+        message = f"{shown(first['input'])}: give {_WANTED[first['type']].format(**first.get('ctx', {}))}"
+    return f"{key}{': ' if key else ''}{message}"
 
 
 def _keys_at(key: tuple[int | str, ...]) -> list[str]:

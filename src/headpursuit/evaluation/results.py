@@ -5,29 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pandas as pd
 from PIL.Image import Image
+from pydantic import BaseModel, ConfigDict, field_validator
 
+from headpursuit.drawing import Figure
 from headpursuit.editing.where import ALL
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.metrics import Metric
-from headpursuit.files import csv_text, digest, file_hash, inside, read_sealed, write_sealed, write_text
+from headpursuit.files import checked, csv_text, digest, drafted, file_hash, inside, read_sealed, write_sealed, write_text
 from headpursuit.model.heads import Head
 from headpursuit.ranking.describe import Descriptions, HeadDescription
+from headpursuit.ranking.methods import SELECTIONS, Selection
 from headpursuit.ranking.ranking import HeadRanking
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 RESULTS = "results.json"
 FORMAT = 3
-Selection = Literal["somp", "logit_lens", "attribution", "tuned", "random", "none"]
-# How heads were chosen, in the order in which it is shown.
-SELECTIONS: tuple[Selection, ...] = ("tuned", "somp", "logit_lens", "attribution", "random")
 
 _DESCRIBED_SHOWN = 16
+_AGAIN = "run the same evaluation again"
 
 
 @dataclass(frozen=True)
@@ -350,19 +348,11 @@ class Results:
         """Plain values, for JSON; images of examples aside."""
         return {
             "format": FORMAT,
-            "recipe": self.recipe,
-            "title": self.title,
-            "model": dict(self.model),
-            "versions": dict(self.versions),
-            "seed": self.seed,
-            "draws": self.draws,
-            "rows": [asdict(row) for row in self.rows],
+            **{name: getattr(self, name) for name in ("recipe", "title", "model", "versions", "seed", "draws", "settings")},
+            **{name: [asdict(one) for one in getattr(self, name)] for name in ("rows", "metrics", "data")},
             "comparisons": [{**asdict(one), "verdict": one.verdict} for one in self.comparisons],
-            "metrics": [asdict(one) for one in self.metrics],
             "concepts": [_concept_to_dict(one) for one in self.concepts],
             "descriptions": [one.to_dict() for one in self.descriptions],
-            "data": [asdict(one) for one in self.data],
-            "settings": dict(self.settings),
         }
 
     def save(self, folder: str | Path) -> Path:
@@ -377,8 +367,8 @@ class Results:
             for number, example in enumerate(concept.examples):
                 if example.image is not None:
                     name = f"images/{digest({'concept': concept.name})[:8]}-{number:02d}.png"
-                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    example.image.save(folder / name)
+                    with drafted(folder / name) as draft:
+                        example.image.save(draft, format="PNG")
                     stored["examples"][number]["image"] = {"file": name, "sha256": file_hash(folder / name)}
         write_text(folder / "results.csv", csv_text(self.to_frame(), index=False))
         if self.comparisons:
@@ -395,22 +385,15 @@ class Results:
         path = Path(folder) if Path(folder).name == RESULTS else Path(folder) / RESULTS
         if not path.is_file():
             raise HeadPursuitError(f"{folder} holds no {RESULTS}: give a folder that `headpursuit evaluate` wrote")
-        stored = read_sealed(path, format=FORMAT, what="result", remedy="run the same evaluation again")
-        try:
-            return cls(
-                **{key: stored[key] for key in ("recipe", "title", "model", "versions", "seed", "draws", "settings")},
-                rows=tuple(Row(**row) for row in stored["rows"]),
-                comparisons=tuple(
-                    Comparison(**{key: value for key, value in one.items() if key != "verdict"})
-                    for one in stored["comparisons"]
-                ),
-                metrics=tuple(Metric(**one) for one in stored["metrics"]),
-                concepts=tuple(_concept_from_dict(one, path.parent) for one in stored["concepts"]),
-                descriptions=tuple(HeadDescription.from_dict(one) for one in stored["descriptions"]),
-                data=tuple(DataUsed(**one) for one in stored["data"]),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise HeadPursuitError(f"{path} cannot be read ({error}): run the same evaluation again") from error
+        content = read_sealed(path, format=FORMAT, what="result", remedy=_AGAIN)
+        stored = checked(_Stored, content, what=f"{path} holds no results", remedy=_AGAIN)
+        return cls(
+            **{
+                **{name: value for name, value in stored if name not in ("format", "sha256")},
+                "concepts": tuple(_concept_from(one, path.parent) for one in stored.concepts),
+                "descriptions": tuple(map(HeadDescription.from_dict, stored.descriptions)),
+            }
+        )
 
     def plot(self) -> Figure:
         """The targets' effects beside their controls, one line a concept; of a recipe that describes the heads' shares.
@@ -474,30 +457,86 @@ def _concept_to_dict(concept: ConceptResult) -> dict[str, Any]:
     return {**asdict(plain), "rankings": rankings, "examples": examples}
 
 
-def _concept_from_dict(stored: Mapping[str, Any], folder: Path) -> ConceptResult:
+class _StoredImage(BaseModel):
+    """The file of an example's image, and its hash."""
+
+    model_config = ConfigDict(extra="forbid")
+    file: str
+    sha256: str
+
+
+class _StoredExample(BaseModel):
+    """An :class:`Example` whose image lies in a file."""
+
+    model_config = ConfigDict(extra="forbid")
+    prompt: str
+    before: str
+    after: str | None
+    image: _StoredImage | None
+    enhanced: str | None
+    reference: str | None
+
+
+class _StoredConcept(BaseModel):
+    """A :class:`ConceptResult`; rankings check themselves."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    task: str
+    target: str
+    words: tuple[str, ...]
+    counted: tuple[str, ...]
+    rankings: dict[str, dict[str, Any]]
+    verdicts: tuple[Verdict, ...]
+    examples: tuple[_StoredExample, ...]
+
+
+class _Stored(BaseModel):
+    """The content of ``results.json``: the fields of :class:`Results`; descriptions check themselves."""
+
+    model_config = ConfigDict(extra="forbid")
+    format: int
+    recipe: str
+    title: str
+    model: dict[str, Any]
+    versions: dict[str, str]
+    seed: int
+    draws: int
+    rows: tuple[Row, ...]
+    comparisons: tuple[Comparison, ...]
+    metrics: tuple[Metric, ...]
+    concepts: tuple[_StoredConcept, ...]
+    descriptions: tuple[dict[str, Any], ...]
+    data: tuple[DataUsed, ...]
+    settings: dict[str, Any]
+    sha256: str
+
+    @field_validator("comparisons", mode="before")
+    @classmethod
+    def _without_verdicts(cls, stored: Any) -> Any:
+        """What :class:`Comparison` tells itself is written for other readers."""
+        if not isinstance(stored, list):
+            return stored
+        return [{key: one[key] for key in one if key != "verdict"} if isinstance(one, dict) else one for one in stored]
+
+
+def _concept_from(stored: _StoredConcept, folder: Path) -> ConceptResult:
     return ConceptResult(
-        **{key: stored[key] for key in ("name", "task", "target")},
-        words=tuple(stored["words"]),
-        counted=tuple(stored["counted"]),
-        rankings={method: HeadRanking.from_dict(one) for method, one in stored["rankings"].items()},
-        verdicts=tuple(_verdict(one) for one in stored["verdicts"]),
-        examples=tuple(Example(**{**one, "image": _image(one["image"], folder)}) for one in stored["examples"]),
+        **{
+            **dict(stored),
+            "rankings": {method: HeadRanking.from_dict(one) for method, one in stored.rankings.items()},
+            "examples": tuple(Example(**{**dict(one), "image": _image(one.image, folder)}) for one in stored.examples),
+        }
     )
 
 
-def _verdict(stored: Mapping[str, Any]) -> Verdict:
-    best = stored["best"]
-    kept = tuple(Kept(**one) for one in stored["kept"])
-    return Verdict(**{**stored, "kept": kept, "best": None if best is None else tuple(best)})
-
-
-def _image(stored: Mapping[str, str] | None, folder: Path) -> Image | None:
+def _image(stored: _StoredImage | None, folder: Path) -> Image | None:
     if stored is None:
         return None
     import PIL.Image
 
-    path = inside(folder, stored["file"], what="image", where=str(folder / RESULTS))
-    if file_hash(path) != stored["sha256"]:
-        raise HeadPursuitError(f"{path} is not as it was written, it was changed or damaged: run the same evaluation again")
+    path = inside(folder, stored.file, what="image", where=str(folder / RESULTS))
+    if file_hash(path) != stored.sha256:
+        raise HeadPursuitError(f"{path} is not as it was written, it was changed or damaged: {_AGAIN}")
     with PIL.Image.open(path) as opened:
         return opened.convert("RGB")

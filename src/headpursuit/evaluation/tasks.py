@@ -15,7 +15,7 @@ import numpy as np
 
 from headpursuit.concepts import Concept
 from headpursuit.data.records import Record, data_fingerprint
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, shown
 from headpursuit.evaluation.cells import Scores, Task
 from headpursuit.evaluation.metrics import (
     ANSWER_METRICS,
@@ -283,14 +283,27 @@ def _questions(
         raise HeadPursuitError(f"{name}: two of the metrics {', '.join(known)} have one name; name every function by a def")
 
     def score(answers: Sequence[str]) -> Scores:
+        pairs = list(zip(answers, records, strict=True))
         return {
-            metric: np.array([scorer.of(*pair) for pair in zip(answers, records, strict=True)], dtype=float)
+            metric: np.array([_number(scorer, *pair, number) for number, pair in enumerate(pairs, start=1)])
             for metric, scorer in known.items()
         }
 
     samples = [_ask(record, template.format(text=record.text), target=next(iter(record.answers), None)) for record in records]
     identity = _identity(records, template, scoring={metric: scorer.how for metric, scorer in known.items()})
     return Task(name, samples, tuple(scorer.metric for scorer in scorers), score, options, identity)
+
+
+def _number(scorer: _Scorer, answer: str, record: Record, number: int) -> float:
+    try:
+        return float(scorer.of(answer, record))
+    except HeadPursuitError:
+        raise
+    except Exception as error:  # a function of a user's own raises anything at all
+        raise HeadPursuitError(
+            f"metric {scorer.metric.name} fails on {record.where or f'record {number}'} of {scorer.metric.task}: "
+            f"{type(error).__name__}: {shown(str(error))}; it is called with the answer and its record, and gives a number"
+        ) from error
 
 
 def _counter(words: Collection[str]) -> Callable[[str, Record], float]:

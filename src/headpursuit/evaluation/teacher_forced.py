@@ -64,7 +64,7 @@ def concept_log_odds(
     def measure(logits: Float[Tensor, "p v"], following: Int[Tensor, " p"]) -> float:
         return float(log_odds(logits, following, wanted))
 
-    return _measured(model, samples, measure, batch_size=batch_size, progress=progress, label="log-odds")
+    return _per_sample(model, samples, measure, batch_size=batch_size, progress=progress, label="log-odds")
 
 
 def negative_log_likelihood(
@@ -86,7 +86,7 @@ def negative_log_likelihood(
     def measure(logits: Float[Tensor, "p v"], following: Int[Tensor, " p"]) -> float:
         return float(torch.nn.functional.cross_entropy(logits, following))
 
-    return _measured(model, samples, measure, batch_size=batch_size, progress=progress, label="likelihood")
+    return _per_sample(model, samples, measure, batch_size=batch_size, progress=progress, label="likelihood")
 
 
 def fluency_cost(model: HeadModel, edit: HeadEdit, samples: Sequence[Sample], answers: Sequence[str]) -> float:
@@ -122,7 +122,7 @@ def _token_likelihoods(model: HeadModel, samples: Sequence[Sample]) -> Float[Ten
         )
 
 
-def _measured(
+def _per_sample(
     model: HeadModel,
     samples: Sequence[Sample],
     measure: Callable[[Float[Tensor, "p v"], Int[Tensor, " p"]], float],

@@ -13,17 +13,19 @@ from headpursuit.model.head_model import HeadModel
 from headpursuit.model.samples import Sample
 
 
-def forced_task_name(concept: str) -> str:
+def teacher_forced_task_name(concept: str) -> str:
     """The name of the task in which a concept's answers are given."""
     return f"{concept}, teacher-forced"
 
 
 def log_odds_metric(concept: str) -> Metric:
     """The concept's log-odds where it could be said."""
-    return Metric(forced_task_name(concept), f"log-odds of {concept}", unit="nats", compared_by="change", concept=concept)
+    return Metric(
+        teacher_forced_task_name(concept), f"log-odds of {concept}", unit="nats", compared_by="change", concept=concept
+    )
 
 
-def forced_task(
+def teacher_forced_task(
     concept: Concept, task: Task, records: Sequence[Record], cells: Cells, *, multi_token: MultiToken = "skip"
 ) -> Task:
     """The log-odds of a concept's tokens where they could be said.
@@ -44,7 +46,7 @@ def forced_task(
         texts = [text or answer for text, answer in zip(texts, own, strict=True)]
     samples = with_targets(task.samples, _only_speaking(texts, concept.words))
     tokens = resolve(concept, cells.model.tokenizer, multi_token=multi_token).token_ids
-    return _measured_task(
+    return _task(
         log_odds_metric(concept.name),
         samples,
         lambda model: concept_log_odds(model, samples, tokens=tokens),
@@ -54,7 +56,7 @@ def forced_task(
 
 def neutral_task(samples: Sequence[Sample]) -> Task:
     """The negative log-likelihood of texts that do not speak of any concept, or of their answers where they have some."""
-    return _measured_task(LIKELIHOOD, samples, lambda model: negative_log_likelihood(model, samples), identity={})
+    return _task(LIKELIHOOD, samples, lambda model: negative_log_likelihood(model, samples), identity={})
 
 
 def speaking(model: HeadModel, task: Task, words: Sequence[str], *, seed: int = 0) -> list[Sample]:
@@ -75,7 +77,7 @@ def speaking(model: HeadModel, task: Task, words: Sequence[str], *, seed: int = 
     return with_targets(task.samples, _only_speaking(texts, words))
 
 
-def _measured_task(
+def _task(
     metric: Metric, samples: Sequence[Sample], measure: Callable[[HeadModel], np.ndarray], *, identity: dict[str, object]
 ) -> Task:
     def scores(model: HeadModel) -> Scores:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from headpursuit.errors import HeadPursuitError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from jaxtyping import Float
 
 DEFAULT_CLASSIFIER = "s-nlp/roberta_toxicity_classifier"
 

@@ -10,7 +10,8 @@ from headpursuit.evaluation.goals import Goal, choose, tried
 from headpursuit.evaluation.metrics import Metric
 from headpursuit.evaluation.plan import tried_on
 from headpursuit.evaluation.prepare import Prepared, PreparedConcept, same_questions
-from headpursuit.evaluation.results import Kept, Row, Selection, Verdict, find
+from headpursuit.evaluation.results import Kept, Row, Verdict, find
+from headpursuit.ranking.methods import Selection
 from headpursuit.ranking.ranking import HeadRanking
 
 # Random heads that leave the target within this share of the unedited value count as a quiet control.

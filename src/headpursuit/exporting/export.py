@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from headpursuit.editing.edit import HeadEdit, read_edit_file
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, check_choice, check_counts, shown
 from headpursuit.exporting.adapters import SERVING_RANK, write_ia3, write_lora
 from headpursuit.exporting.checkpoint import require_patchable, write_checkpoint
 from headpursuit.exporting.folder import new_folder, require_new
@@ -14,7 +14,7 @@ from headpursuit.exporting.projections import EditedProjection, ExportSource, ed
 from headpursuit.exporting.provenance import holds_export, is_same_export, write_card, write_record
 from headpursuit.files import locked
 from headpursuit.model.head_model import HeadModel
-from headpursuit.model.load import local_folder
+from headpursuit.model.load import ModelLike, check_model, local_folder
 
 Format = Literal["checkpoint", "lora", "ia3"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -46,7 +46,7 @@ class Export:
 
 
 def export(
-    model: HeadModel | str | Path,
+    model: ModelLike,
     edit: HeadEdit | str | Path,
     out: str | Path,
     *,
@@ -87,9 +87,12 @@ def export(
     >>> done.changed
     ('language_model.model.layers.1.self_attn.o_proj.weight',)
     """
-    if format not in FORMATS:
-        raise HeadPursuitError(f"format={format!r}: choose one of {', '.join(FORMATS)}")
+    check_choice(FORMATS, format=format)
+    check_counts(max_rank=max_rank)
+    check_model(model)
     out, path = Path(out), str(edit) if not isinstance(edit, HeadEdit) else "the edit"
+    if not isinstance(edit, HeadEdit | str | Path):
+        raise HeadPursuitError(f"{shown(edit)} is no edit: give a HeadEdit, or a file of one")
     if not isinstance(edit, HeadEdit):
         edit, origin = read_edit_file(edit)
     own_folder = model.source.folder if isinstance(model, HeadModel) else local_folder(model, revision=revision)

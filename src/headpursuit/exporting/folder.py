@@ -93,12 +93,15 @@ def require_own(source: Path, paths: Iterable[Path]) -> None:
     """Check that what would be copied is the checkpoint's own: it lies in its folder, or among the blobs of the Hub's cache.
 
     Raises:
-        HeadPursuitError: naming the first link that leads elsewhere.
+        HeadPursuitError: naming the first link that leads elsewhere, or what is neither a file nor a folder.
     """
     root = source.resolve()
     allowed = [root, *([root.parent.parent / "blobs"] if root.parent.name == "snapshots" else [])]
     for path in paths:
         target = path.resolve()
+        if target.exists() and not (target.is_file() or target.is_dir()):
+            # Reading a pipe or a device may never end.
+            raise HeadPursuitError(f"{path} is no plain file: take it out of the checkpoint's folder")
         if not any(target.is_relative_to(folder) for folder in allowed):
             raise HeadPursuitError(
                 f"{path} is a link to {target}, outside of the checkpoint's folder: put the file itself there, if it belongs "

@@ -14,7 +14,7 @@ from typing import Any, cast
 from torch import nn
 from transformers import PreTrainedModel
 
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, check_choice
 from headpursuit.model.anatomy import Anatomy, LayerAnatomy, SkippedLayer
 from headpursuit.model.attention import (
     CROSS,
@@ -52,8 +52,7 @@ def find_anatomy(hf: PreTrainedModel, *, part: Part = "text") -> Anatomy:
         HeadPursuitError: there is no unembedding, no attention in that part, or an output projection that no head count
             divides.
     """
-    if part not in PARTS:
-        raise HeadPursuitError(f"part={part!r}: choose one of {', '.join(PARTS)}")
+    check_choice(PARTS, part=part)
     architecture = type(hf).__name__
     names = {id(module): name for name, module in hf.named_modules()}
     unembedding = _find_unembedding(hf)

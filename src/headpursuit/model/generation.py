@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, check_counts
 from headpursuit.model.loaded import LoadedModel
 
 # What a checkpoint says of its tokens and caches is a part of the model; all else is a way of choosing tokens.
@@ -54,10 +54,7 @@ def as_asked(
             raise HeadPursuitError(
                 f"{name} says how tokens are drawn, and none is unless asked: give do_sample=True, or leave it out"
             )
-    for name in ("max_new_tokens", "num_beams", "num_return_sequences"):
-        count = max_new_tokens if name == "max_new_tokens" else wanted.get(name)
-        if count is not None and count < 1:
-            raise HeadPursuitError(f"{name}={count}: give at least 1")
+    check_counts(max_new_tokens=max_new_tokens, **{name: wanted.get(name) for name in ("num_beams", "num_return_sequences")})
     config = _plain(own)
     try:
         more = config.update(**wanted)

@@ -17,7 +17,7 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
 from headpursuit.model.anatomy import Anatomy
 from headpursuit.model.checkpoint_files import checkpoint_files, stored_tensors
 from headpursuit.model.generation import as_asked, generating_by, seeded, written_by
@@ -94,7 +94,7 @@ class HeadModel(LoadedModel):
         self,
         prompts: str | Sample | Sequence[str | Sample],
         *,
-        images: Image | Path | str | Sequence[Any] | None = None,
+        image: Image | Path | str | Sequence[Any] | None = None,
         max_new_tokens: int | None = None,
         batch_size: int = 32,
         chat: bool = True,
@@ -106,7 +106,7 @@ class HeadModel(LoadedModel):
 
         Args:
             prompts: a text or :class:`Sample`, or several.
-            images: an image, or one for each prompt (None where it has none).
+            image: an image, or one for each prompt (None where it has none).
             max_new_tokens: how many tokens to write at most, 32 when left out; fewer, with a warning, where the context ends.
             batch_size: how many prompts run together, padded on the left.
             chat: put texts through the chat template, where the model has one. A Sample says so itself.
@@ -129,21 +129,23 @@ class HeadModel(LoadedModel):
         >>> len(model.generate(["What is the capital of France?", "What is the capital of Italy?"], max_new_tokens=8))
         2
         """
+        check_counts(batch_size=batch_size)
+        check_counts(*SEEDS, seed=seed)
         if isinstance(prompts, str | Sample):
             return self.generate(
                 [prompts],
-                images=None if images is None else [images],
+                image=None if image is None else [image],
                 max_new_tokens=max_new_tokens,
                 chat=chat,
                 seed=seed,
                 **options,
             )[0]
         samples = [prompt if isinstance(prompt, Sample) else Sample(text=prompt, chat=chat) for prompt in prompts]
-        if images is not None:
-            given = list(images)  # type: ignore[arg-type]
+        if image is not None:
+            given = list(image)  # type: ignore[arg-type]
             if len(given) != len(samples):
                 raise HeadPursuitError(f"{len(samples)} prompts but {len(given)} images: give one image (or None) a prompt")
-            samples = [replace(sample, image=image) for sample, image in zip(samples, given, strict=True)]
+            samples = [replace(sample, image=one) for sample, one in zip(samples, given, strict=True)]
         config, more = as_asked(self, max_new_tokens=max_new_tokens, options=options)
         per_prompt = config.num_return_sequences or 1
         answers: dict[int, Any] = {}

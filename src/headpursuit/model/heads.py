@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, shown
 from headpursuit.files import checked, read_sealed
 
 Part = Literal["text", "cross", "vision"]
@@ -72,7 +72,7 @@ class Head:
                 return cls(layer, index)
         match = _NAME.fullmatch(head.strip()) if isinstance(head, str) else None
         if match is None:
-            raise HeadPursuitError(f"{head!r:.60} is not the name of a head: {_HOW}")
+            raise HeadPursuitError(f"{shown(head)} is not the name of a head: {_HOW}")
         return cls(int(match[1]), int(match[3]), _PART_OF_LETTER[(match[2] or "H").upper()])
 
 
@@ -105,11 +105,11 @@ def _each(heads: Any) -> Iterator[Any]:
     if isinstance(heads, str | Head) or _is_pair(heads):
         heads = [heads]
     if isinstance(heads, Mapping):
-        raise HeadPursuitError(f"{heads!r:.60} is a mapping: give the heads as a list, and their scales as scale=[…]")
+        raise HeadPursuitError(f"{shown(heads)} is a mapping: give the heads as a list, and their scales as scale=[…]")
     if hasattr(heads, "top"):
         raise HeadPursuitError(f"{type(heads).__name__} is no list of heads: give its best ones, such as ranking.top(8)")
     if not isinstance(heads, Iterable):
-        raise HeadPursuitError(f"{heads!r:.60} is not a list of heads: {_HOW}")
+        raise HeadPursuitError(f"{shown(heads)} is not a list of heads: {_HOW}")
     for head in heads:
         if isinstance(head, str) and "," in head:
             yield from (name for name in head.split(",") if name.strip())
@@ -123,7 +123,7 @@ def _is_pair(head: Any) -> bool:
 
 # Format of the files of heads and of edits.
 HEADS_FORMAT = 1
-_Index = Annotated[int, Field(ge=0)]
+_Index = Annotated[int, Field(ge=0, strict=True)]
 
 
 class StoredHead(BaseModel):

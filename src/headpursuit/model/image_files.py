@@ -26,7 +26,8 @@ _log = logging.getLogger(__name__)
 def images_in(folder: Path) -> list[Path]:
     """The images below a folder, in the order of their paths; says how many other files were passed over.
 
-    Hidden files and those in hidden folders (``._a.png``, ``.ipynb_checkpoints/``) are no images of a user's.
+    Hidden files and those in hidden folders (``._a.png``, ``.ipynb_checkpoints/``), or in folders that systems add
+    (``__MACOSX``, ``@eaDir``), are no images of a user's.
 
     Raises:
         HeadPursuitError: the folder holds no images.
@@ -36,7 +37,7 @@ def images_in(folder: Path) -> list[Path]:
         if not file.is_file():
             continue
         parts = file.relative_to(folder).parts
-        if any(part.startswith((".", "__MACOSX")) for part in parts):
+        if any(part.startswith((".", "__MACOSX", "@eaDir")) for part in parts):
             others["hidden"] += 1
         elif file.suffix.lower() in IMAGE_SUFFIXES:
             images.append(file)

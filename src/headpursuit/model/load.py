@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -21,15 +22,18 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from headpursuit.demo import demo_path
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import ChoiceError, HeadPursuitError, check_choice, shown
 from headpursuit.model.anatomy import Anatomy
 from headpursuit.model.checkpoint_files import OTHER_FORMS, PICKLES, defect
 from headpursuit.model.finding import find_anatomy, how_to_say
 from headpursuit.model.head_model import HeadModel
-from headpursuit.model.heads import Part
+from headpursuit.model.heads import PARTS, Part
 from headpursuit.model.images import find_image_style
 from headpursuit.model.loaded import ModelSource
 from headpursuit.model.selfcheck import proven
+
+# What is taken for a model.
+ModelLike = HeadModel | str | Path
 
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "f16": "float16", "f32": "float32", "half": "float16"}
 # So many characters of a library's message are passed on.
@@ -71,7 +75,11 @@ def load(
     >>> hp.load("demo", device="cpu")
     HeadModel(demo: LlavaForConditionalGeneration, text heads: 3 layers × 17 heads of width 24, model width 136, float32 on cpu)
     """
-    wanted = _device(device)
+    if isinstance(model, HeadModel):
+        raise HeadPursuitError(f"{model.source.id} is loaded already: use it as it is")
+    check_model(model)
+    check_choice(PARTS, part=part)
+    wanted, dtype = _device(device), _dtype(dtype)
     path = _path_of(model)
     common = {"revision": revision, "trust_remote_code": trust_remote_code}
     with opening(model, revision=revision):
@@ -79,7 +87,7 @@ def load(
         _refuse_kernels(model, config, trust_remote_code=trust_remote_code)
         hf, loading = _auto_class(config).from_pretrained(
             path,
-            dtype=_dtype(dtype),
+            dtype=dtype,
             attn_implementation=attn_implementation,
             use_safetensors=True,
             output_loading_info=True,
@@ -109,11 +117,14 @@ def wrap(hf: PreTrainedModel, processor: Any = None, *, part: Part = "text", ana
         anatomy: where its heads are, for a model whose structure is not recognised; it is checked like any other.
 
     Raises:
-        HeadPursuitError: no processor was given or found, the model has no language-model head, or its heads do not add up.
+        HeadPursuitError: it is no transformers model, no processor was given or found, the model has no language-model head,
+            or its heads do not add up.
 
     >>> hp.wrap(model.hf, model.processor, part="vision").anatomy.heads()[0]
     Head(layer=0, head=0, part='vision')
     """
+    if not (isinstance(hf, nn.Module) and hasattr(hf, "config")):
+        raise HeadPursuitError(f"{shown(hf)} is no transformers model: give one, or open a name or folder with hp.load")
     name = getattr(hf.config, "_name_or_path", "")
     if processor is None:
         try:
@@ -125,8 +136,31 @@ def wrap(hf: PreTrainedModel, processor: Any = None, *, part: Part = "text", ana
             raise HeadPursuitError(
                 f"no processor for {type(hf).__name__}: give it, hp.wrap(model, processor=AutoTokenizer.from_pretrained(…))"
             )
+    name = "demo" if name == _path_of("demo") else name
     folder = local_folder(name, revision=getattr(hf.config, "_commit_hash", None)) if name else None
     return _attach(hf, processor, anatomy, part=part, source_id=name or type(hf).__name__, folder=folder)
+
+
+def as_model(model: ModelLike) -> HeadModel:
+    """A model in memory as it is, or the one that :func:`load` opens by a name or folder.
+
+    Raises:
+        HeadPursuitError: it is neither, or there is no such model.
+    """
+    check_model(model)
+    return model if isinstance(model, HeadModel) else load(model)
+
+
+def check_model(model: object) -> None:
+    """Refuse what is no model, before anything is opened.
+
+    Raises:
+        HeadPursuitError: it is neither a model in memory nor a name or folder; of a transformers model, how to wrap it.
+    """
+    if isinstance(model, nn.Module):
+        raise HeadPursuitError(f"{type(model).__name__} is no HeadModel: wrap it with hp.wrap(model, tokenizer)")
+    if not isinstance(model, ModelLike):
+        raise HeadPursuitError(f"{shown(model)} is no model: give a name, a folder, or what hp.load returns")
 
 
 def outline(model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> HeadModel:
@@ -305,7 +339,7 @@ def _device(device: str | torch.device | None) -> torch.device:
     try:
         found = torch.device("cuda" if device == "gpu" else device)
     except (RuntimeError, TypeError) as error:
-        raise HeadPursuitError(f"device {str(device)!r:.40}: give cpu, cuda, cuda:1, mps, …") from error
+        raise ChoiceError(f"device {str(device)!r:.40}: give cpu, cuda, cuda:1, mps, …") from error
     if found.type == "cuda" and not torch.cuda.is_available():
         raise HeadPursuitError(f"device {str(device)!r}: this machine has no CUDA device that this torch can use; give cpu")
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
@@ -317,7 +351,7 @@ def _dtype(dtype: str | torch.dtype) -> str | torch.dtype:
     name = str(dtype).removeprefix("torch.")
     found = "auto" if name == "auto" else getattr(torch, _DTYPES.get(name, name), None)
     if found != "auto" and not (isinstance(found, torch.dtype) and found.is_floating_point):
-        raise HeadPursuitError(f"dtype {name!r:.40}: give auto, float32, bfloat16 (bf16) or float16 (fp16)")
+        raise ChoiceError(f"dtype {name!r:.40}: give auto, float32, bfloat16 (bf16) or float16 (fp16)")
     return found
 
 

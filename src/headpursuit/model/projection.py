@@ -48,7 +48,7 @@ def weight_of(module: nn.Module) -> Tensor:
 
     Where the weight is packed or adapted (int8, LoRA, offloaded to disk), the map that the module computes is measured.
     """
-    return cast("Tensor", module.weight).detach() if _is_plain(module) else _measured(module)
+    return cast("Tensor", module.weight).detach() if _is_plain(module) else _probed(module)
 
 
 def module_heads(projection: nn.Module, n_heads: int) -> Float[Tensor, "h e d"]:
@@ -77,7 +77,7 @@ def _bias_of(module: nn.Module) -> Tensor:
     return torch.zeros((), device=weight_of(module).device) if bias is None else bias.detach()
 
 
-def _measured(module: nn.Module) -> Tensor:
+def _probed(module: nn.Module) -> Tensor:
     """Weight ``(out, in)`` of a linear map, from what it makes of unit vectors."""
     units = torch.eye(cast("int", input_width(module))).split(_PROBE_ROWS)
     bias = _bias_of(module)

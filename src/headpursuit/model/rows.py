@@ -74,20 +74,28 @@ def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
             yield where, parse_json(line, where=where, one_line=True, as_written=True)
 
 
-def json_items(path: Path) -> Iterator[tuple[str, Any]]:
+def json_items(path: Path, *, under: str = "") -> Iterator[tuple[str, Any]]:
     """Each item of a file that holds one JSON list, of which no more is read than is needed.
+
+    Args:
+        path: the file.
+        under: the file holds an object, and the list stands under this key; what follows the list is not read.
 
     Raises:
         HeadPursuitError: the file holds no list, or an item that is not JSON.
     """
     decoder = json.JSONDecoder(**AS_WRITTEN)
+    opening = rf'\s*\{{\s*(?:{_PLAIN_KEY}\s*,\s*)*"{under}"\s*:\s*\[' if under else r"\s*\["
+    opened, empty = re.compile(rf"{opening}\s*"), re.compile(rf"{opening}\s*\]\s*")
     with open_packed(path) as packed, io.TextIOWrapper(packed, encoding="utf-8-sig") as file:
         text, at, number = "", 0, 1
-        while not (_EMPTY if number == 1 else _CLOSED).match(text, at):
+        while not (empty if number == 1 else _CLOSED).match(text, at):
             where, problem = f"{path.name} item {number}", "the list does not end"
-            before = (_OPENED if number == 1 else _COMMA).match(text, at)
+            before = (opened if number == 1 else _COMMA).match(text, at)
             if before is None and text[at:].strip():
-                wanted = "a list of prompts or records; call a file of one object a line .jsonl" if number == 1 else "a comma"
+                wanted = "a comma"
+                if number == 1:
+                    wanted = f'a list under "{under}"' if under else _LIST
                 raise HeadPursuitError(f"{where}: not JSON (expected {wanted})")
             try:
                 item, end = decoder.raw_decode(text, before.end()) if before else (None, len(text))
@@ -107,7 +115,10 @@ def json_items(path: Path) -> Iterator[tuple[str, Any]]:
                 raise HeadPursuitError(f"{where}: not JSON ({f'more than {LONGEST_LINE:,} characters' if part else problem})")
 
 
-_EMPTY, _OPENED, _COMMA, _CLOSED = (re.compile(rf"\s*{signs}\s*") for signs in (r"\[\s*\]", r"\[", ",", r"\]"))
+_COMMA, _CLOSED = (re.compile(rf"\s*{sign}\s*") for sign in (",", r"\]"))
+_LIST = "a list of prompts or records; call a file of one object a line .jsonl"
+# A key of a text or a number, which may stand in front of a list's.
+_PLAIN_KEY = r'"[^"\\]*"\s*:\s*(?:"[^"\\]*"|[\w.+-]+)'
 
 
 def _read(file: TextIO, size: int, path: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from PIL.Image import Image
 
 from headpursuit.demo import DemoSample
-from headpursuit.errors import HeadPursuitError, shown
+from headpursuit.errors import SEEDS, HeadPursuitError, check_counts, shown
 from headpursuit.files import expanded
 from headpursuit.model.image_files import as_image, images_in, open_image
 from headpursuit.model.rows import as_text, exists, field_names, field_value, has_field, read_rows
@@ -119,9 +119,8 @@ def as_samples(
     >>> [one.text for one in as_samples(["a", "b", "c", "d", "e"], sample=3, seed=1)]
     ['a', 'c', 'd']
     """
-    for name, count in (("limit", limit), ("sample", sample)):
-        if count is not None and count < 1:
-            raise HeadPursuitError(f"{name}={count}: keep at least one sample")
+    check_counts(limit=limit, sample=sample)
+    check_counts(*SEEDS, seed=seed)
     named = {"text": text_column, "image": image_column, "target": target_column}
     columns = {name: column for name, column in named.items() if column}
     rows = islice(numbered_rows(samples), limit)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, check_choice, check_counts
 
 Criterion = Literal["l1", "l2"]
 
@@ -33,10 +33,8 @@ def check_options(*, n_atoms: int, criterion: str) -> None:
     Raises:
         HeadPursuitError: fewer than one step, or an unknown criterion.
     """
-    if n_atoms < 1:
-        raise HeadPursuitError(f"n_atoms={n_atoms}: a pursuit takes at least one step")
-    if criterion not in get_args(Criterion):
-        raise HeadPursuitError(f"criterion={criterion!r}: choose one of {', '.join(get_args(Criterion))}")
+    check_counts(n_atoms=n_atoms)
+    check_choice(get_args(Criterion), criterion=criterion)
 
 
 def check_finite(what: str, *tensors: Tensor) -> None:

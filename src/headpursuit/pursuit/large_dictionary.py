@@ -32,9 +32,9 @@ class Vocabulary:
         self.screened = atoms if atoms.dtype == dtype else torch.empty_like(atoms, dtype=dtype)
         self.lengths = torch.empty(len(atoms), dtype=torch.float64, device=atoms.device)
         rounded = torch.zeros((), dtype=torch.float64, device=atoms.device)
-        wide = torch.promote_types(atoms.dtype, torch.float32)
+        dtype = torch.promote_types(atoms.dtype, torch.float32)
         for rows in _chunks(len(atoms), _READ if atoms.device.type == "cpu" else _MULTIPLY):
-            exact = atoms[rows].to(wide)
+            exact = atoms[rows].to(dtype)
             lengths = torch.linalg.vector_norm(exact, dim=1, dtype=torch.float64)
             self.lengths[rows] = lengths
             if self.screened is not atoms:

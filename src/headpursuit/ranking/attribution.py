@@ -7,6 +7,7 @@ head writes; this asks what is made of it, and needs the model, answers, and mem
 """
 
 from collections.abc import Iterator, Sequence
+from typing import get_args
 
 import numpy as np
 import torch
@@ -17,9 +18,10 @@ from tqdm.auto import tqdm
 from headpursuit.activations.recording import check_ran, projection_inputs
 from headpursuit.activations.teacher_forcing import concept_tokens, log_odds, require_targets, teacher_forced_logits
 from headpursuit.concepts import ConceptLike, MultiToken, as_concept, resolve
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, check_choice, check_counts
 from headpursuit.model.anatomy import LayerAnatomy
 from headpursuit.model.head_model import HeadModel, evaluating
+from headpursuit.model.load import ModelLike, as_model
 from headpursuit.model.projection import weight_of
 from headpursuit.model.samples import Sample, Samples, as_samples, fingerprint
 from headpursuit.ranking.ranking import HeadRanking
@@ -30,7 +32,7 @@ POSITIONS = "all"
 
 
 def attribute(
-    model: HeadModel,
+    model: ModelLike,
     samples: Samples,
     concept: ConceptLike,
     *,
@@ -43,7 +45,7 @@ def attribute(
     """Order all heads by the derivative of a concept's log-odds with respect to their scale.
 
     Args:
-        model: the model.
+        model: the model, or what :func:`headpursuit.load` takes.
         samples: samples with targets that speak of the concept; the log-odds are read where they do, see
             :func:`headpursuit.activations.teacher_forcing.log_odds`.
         concept: as for :func:`headpursuit.rank`.
@@ -64,7 +66,10 @@ def attribute(
         >>> hp.attribute(model, samples, "colours", progress=False)
         HeadRanking(colours by attribution: L0.H4 0.33, L2.H14 0.25, L0.H7 0.22, …; 51 heads, 24 samples)
     """
+    check_counts(batch_size=batch_size, limit=limit)
+    check_choice(get_args(MultiToken), multi_token=multi_token)
     words, chosen = as_concept(concept), as_samples(samples, limit=limit)
+    model = as_model(model)
     size = len(weight_of(model.module(model.anatomy.unembedding)))
     resolved = resolve(words, model.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=size)
     found = scale_derivatives(model, chosen, resolved.token_ids, batch_size=batch_size, progress=progress)
@@ -145,8 +150,8 @@ def _derivatives(
         raise HeadPursuitError(f"{name} cannot be differentiated ({error}); rank by SOMP instead") from error
     for (index, z), gradient in zip(entered.items(), gradients, strict=True):
         layer = model.anatomy.layer(index)
-        wide = torch.promote_types(z.dtype, torch.float32)
-        product = z.detach().to(wide) * gradient.to(wide)
+        dtype = torch.promote_types(z.dtype, torch.float32)
+        product = z.detach().to(dtype) * gradient.to(dtype)
         columns = product.flatten(1, -2).sum(dim=1) if rows > 1 else product.flatten(0, -2).sum(dim=0)[None]
         yield layer, columns.unflatten(1, (layer.n_heads, layer.head_width)).sum(dim=2)
     entered.clear()

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 
 from headpursuit.activations.captured import Captured
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import Head, HeadsLike, parse_heads
 from headpursuit.ranking.ranking import HeadRanking
@@ -33,6 +33,8 @@ def random_controls(
         >>> len(sets), [head.layer for head in sets[0]]
         (20, [0, 2, 2])
     """
+    check_counts(draws=draws)
+    check_counts(*SEEDS, seed=seed)
     chosen = parse_heads(heads)
     rng = np.random.default_rng(seed)
     wanted = Counter(head.layer for head in chosen)

@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from html import escape
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import pandas as pd
 from tqdm.auto import tqdm
 
 from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
+from headpursuit.activations.store import ActsLike, as_acts
 from headpursuit.concepts.vocabulary import atom_ids, vocabulary_dictionary
-from headpursuit.errors import HeadPursuitError
+from headpursuit.drawing import Figure
+from headpursuit.errors import HeadPursuitError, check_counts
 from headpursuit.model.heads import Head, HeadsLike, parse_heads
 from headpursuit.pursuit.dictionary import Dictionary
 from headpursuit.pursuit.logit_lens import frequent_tokens
 from headpursuit.ranking.methods import Method, as_method
 from headpursuit.ranking.pursue import somp_capture
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _SHARES = {"somp": "of variance explained", "logit_lens": "of samples"}
 # So many descriptions are printed of a long list.
@@ -160,7 +159,7 @@ class Descriptions(Sequence[HeadDescription]):
 
 
 def describe(
-    acts: HeadActivations | HeadMoments,
+    acts: ActsLike,
     *,
     heads: HeadsLike | None = None,
     n_atoms: int = 5,
@@ -172,7 +171,7 @@ def describe(
     """Name heads by the tokens that explain what they write.
 
     Args:
-        acts: a capture.
+        acts: a capture, or the folder of one.
         heads: which heads, such as ``["L18.H27", (3, 5)]`` or ``"L18.H27"``; all when left out.
         n_atoms: tokens a head.
         method: ``somp`` explains the variance over samples (Table 1); ``logit_lens`` counts the tokens of highest logit
@@ -187,7 +186,8 @@ def describe(
     Raises:
         HeadPursuitError: a head that was not captured, an unknown method, a dictionary of another width than the heads'.
     """
-    view = as_method(method)
+    check_counts(n_atoms=n_atoms)
+    view, acts = as_method(method), as_acts(acts)
     wanted = acts.heads() if heads is None else parse_heads(heads)
     acts.require(wanted)
     unused_rows = 0

@@ -7,15 +7,15 @@ from tqdm.auto import tqdm
 
 from headpursuit.concepts import ConceptLike, as_concept
 from headpursuit.editing.edit import HeadEdit
-from headpursuit.errors import HeadPursuitError
-from headpursuit.model.head_model import HeadModel
+from headpursuit.errors import check_counts, check_finite
 from headpursuit.model.heads import Head
+from headpursuit.model.load import ModelLike, as_model
 from headpursuit.model.samples import Samples
 from headpursuit.ranking.attribution import attribute
 
 
 def greedy_heads(
-    model: HeadModel,
+    model: ModelLike,
     samples: Samples,
     concept: ConceptLike,
     *,
@@ -30,7 +30,7 @@ def greedy_heads(
     tell what the second step of a pursuit takes.
 
     Args:
-        model: the model.
+        model: the model, or what :func:`headpursuit.load` takes.
         samples: samples with targets that speak of the concept.
         concept: as for :func:`headpursuit.rank`.
         k: how many heads.
@@ -48,9 +48,11 @@ def greedy_heads(
         >>> [head.name for head in hp.greedy_heads(model, samples, "colours", k=2, progress=False)]
         ['L0.H4', 'L0.H7']
     """
-    words, heads = as_concept(concept), model.anatomy.heads()
-    if not 1 <= k <= len(heads):
-        raise HeadPursuitError(f"k={k}: choose between 1 and the model's {len(heads)} heads")
+    check_counts(k=k)
+    check_finite(scale=scale)
+    words, model = as_concept(concept), as_model(model)
+    heads = model.anatomy.heads()
+    check_counts(1, len(heads), k=k)
     taken: list[Head] = []
     for _ in tqdm(range(k), desc="greedy heads", unit="head", disable=not progress, leave=False):
         with HeadEdit(taken, scale=scale).applied(model) if taken else nullcontext():

@@ -1,19 +1,26 @@
-"""Ways to look at what a head writes, and their names."""
+"""Ways to choose heads, and their names: of all that score a capture, all that put heads in order, and all that are shown."""
 
 from typing import Literal, get_args
 
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import check_choice
 
 Method = Literal["somp", "logit_lens"]
 METHODS: tuple[Method, ...] = get_args(Method)
-LOGIT_LENS = "logit_lens"
+LOGIT_LENS: Method = "logit_lens"
+# Both at once, in deviations above chance: what heads are ranked by where nothing else is asked for.
+CALIBRATED: Literal["calibrated"] = "calibrated"
+RankingMethod = Literal["calibrated", Method]
+# What puts heads in order: the methods of a capture, and attribution, which runs the model.
+Order = Literal[RankingMethod, "attribution"]
+ORDERS: tuple[Order, ...] = ("calibrated", "somp", "logit_lens", "attribution")
+Selection = Literal[Order, "tuned", "random", "none"]
+# How heads were chosen, in the order in which it is shown.
+SELECTIONS: tuple[Selection, ...] = ("tuned", *ORDERS, "random")
 # So many of the best heads are shown where nothing else is asked for.
 SHOWN = 16
-# Explained variance above what random token sets reach: what heads are ranked by where nothing else is asked for.
-CALIBRATED = "calibrated"
 # A ranking's scores, by the method that gave them.
 MEASURES = {
-    CALIBRATED: "explained variance above chance",
+    CALIBRATED: "deviations above chance",
     "somp": "explained variance",
     "logit_lens": "mean logit",
     "attribution": "derivative of the log-odds",
@@ -36,18 +43,16 @@ def as_method(name: str) -> Method:
         'logit_lens'
     """
     method = method_key(name)
-    if method not in METHODS:
-        raise HeadPursuitError(f"method={name!r}: choose one of {', '.join(METHODS)}")
-    return method
+    check_choice(METHODS, method=method)
+    return method  # type: ignore[return-value]
 
 
-def as_ranking_method(name: str) -> str:
-    """A method that ranks from a capture, by its name.
+def as_ranking_method(name: str) -> RankingMethod:
+    """A method that ranks heads from a capture, by its name.
 
     Raises:
         HeadPursuitError: there is no such method.
     """
     method = method_key(name)
-    if method not in (CALIBRATED, *METHODS):
-        raise HeadPursuitError(f"method={name!r}: choose one of {', '.join((CALIBRATED, *METHODS))}")
-    return method
+    check_choice((CALIBRATED, *METHODS), method=method)
+    return method  # type: ignore[return-value]

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
 from headpursuit.model.token_text import known_ids
 from headpursuit.ranking.scorer import AtomRows
 
@@ -17,8 +16,6 @@ from headpursuit.ranking.scorer import AtomRows
 _CLASSES = 10
 # A class should hold so many times a whole concept, or the random sets could only be the concept itself.
 _ROOM = 4
-# In so few of all models should one head or more lie above chance by chance.
-_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -43,6 +40,11 @@ def token_counts(tokenizer: Any, texts: Iterable[str], *, vocabulary_size: int) 
 
     Raises:
         HeadPursuitError: the texts hold no token.
+
+    Examples:
+        >>> counts = token_counts(model.tokenizer, ["a red circle", "a red square"], vocabulary_size=1000)
+        >>> counts.shape, int(counts[803])
+        ((1000,), 2)
     """
     given = [text for text in texts if text.strip()]
     encoded = tokenizer(given, add_special_tokens=False, return_attention_mask=False)["input_ids"] if given else []
@@ -79,9 +81,14 @@ def random_token_sets(
 
     Raises:
         HeadPursuitError: fewer than two draws, frequencies of another length.
+
+    Examples:
+        >>> null = random_token_sets(((803,), (934,)), acts.weights.unembedding(), acts.tokenizer, draws=3)
+        >>> len(null.sets), [len(row) for row in null.sets[0]], null.matched
+        (3, [1, 1], ('norm',))
     """
-    if draws < 2:
-        raise HeadPursuitError(f"{draws} random sets make no distribution: draw at least 2, better 1000")
+    check_counts(2, draws=draws)
+    check_counts(*SEEDS, seed=seed)
     if frequencies is not None and np.shape(frequencies) != (len(unembedding),):
         raise HeadPursuitError(
             f"frequencies have shape {np.shape(frequencies)}, the vocabulary has {len(unembedding)} rows: "
@@ -113,33 +120,6 @@ def random_token_sets(
         classes=len(np.unique(labels)),
         shared=float(np.isin(drawn, tokens).mean()),
     )
-
-
-def within_chance(null: Float[np.ndarray, "m l h"]) -> Float[np.ndarray, "l h"]:
-    """The explained variance that random token sets reach: of all heads together, only one model in 20 has one above it.
-
-    The quantile ``1 − 0.05 / heads`` of a normal distribution with the mean and deviation of the logarithms of the random
-    sets' explained variances (Bonferroni's correction), so that it lies beyond what can be counted.
-
-    Args:
-        null: explained variances of the random sets.
-    """
-    logs = np.log(np.maximum(null, np.finfo(float).tiny))
-    far = NormalDist().inv_cdf(1 - _LEVEL / (~np.isnan(null[0])).sum())
-    return np.minimum(np.exp(logs.mean(axis=0) + far * logs.std(axis=0, ddof=1)), 1.0)
-
-
-def above_chance(explained: Float[np.ndarray, "l h"], chance: Float[np.ndarray, "l h"]) -> Float[np.ndarray, "l h"]:
-    """The share that a concept explains of the variance that chance does not: ``(explained − chance) / (1 − chance)``.
-
-    Like the adjusted coefficient of determination it is 1 where all is explained, and at most 0 where chance does as well.
-
-    Args:
-        explained: explained variances of the concept.
-        chance: those that random sets reach, see :func:`within_chance`.
-    """
-    rest = 1 - chance
-    return np.where(rest > 0, (explained - chance) / np.where(rest > 0, rest, 1), np.minimum(explained - chance, 0))
 
 
 def _ordinary(tokenizer: Any, lengths: Float[np.ndarray, " v"]) -> Int[np.ndarray, " t"]:

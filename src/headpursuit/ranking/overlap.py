@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from pathlib import Path
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from headpursuit.activations.head_activations import HeadActivations
-from headpursuit.activations.moments import HeadMoments
-from headpursuit.concepts import ConceptLike, as_concept
-from headpursuit.errors import HeadPursuitError
+from headpursuit.activations.store import ActsLike
+from headpursuit.concepts import Concept, ConceptLike, as_concept
+from headpursuit.drawing import Figure
+from headpursuit.errors import SEEDS, HeadPursuitError, check_choice, check_counts
 from headpursuit.model.heads import Head, HeadsLike, parse_heads
 from headpursuit.ranking.methods import MEASURES, Method, as_method
 from headpursuit.ranking.scorer import ScoreOptions, Scorer
 from headpursuit.ranking.significance import significance
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def jaccard(left: Collection[Head], right: Collection[Head]) -> float:
@@ -90,6 +88,7 @@ class ConceptMap:
         Raises:
             HeadPursuitError: z asked for, and no random sets were drawn.
         """
+        check_choice(("scores", "z"), values=values)
         table = self.scores if values == "scores" else self.z
         if table is None:
             raise HeadPursuitError("this map has no z: make it with draws=1000")
@@ -122,8 +121,8 @@ class ConceptMap:
 
 
 def concept_map(
-    acts: HeadActivations | HeadMoments,
-    concepts: Sequence[ConceptLike],
+    acts: ActsLike,
+    concepts: Concept | str | Path | Iterable[ConceptLike],
     *,
     draws: int = 0,
     seed: int = 0,
@@ -131,12 +130,12 @@ def concept_map(
 ) -> ConceptMap:
     """Score all heads for many concepts in one pass.
 
-    Scores are those of :func:`headpursuit.rank`, by the paper's ``somp`` where nothing is said. Explained variance grows with the number of atoms, so scores compare the
-    heads of one concept, and not the concepts of one head; z compares both.
+    Scores are those of :func:`headpursuit.rank`, by the paper's ``somp`` where nothing is said. Explained variance grows with
+    the number of atoms, so scores compare the heads of one concept, and not the concepts of one head; z compares both.
 
     Args:
-        acts: a capture.
-        concepts: word lists with different names, each given as for :func:`headpursuit.rank`.
+        acts: a capture, or the folder of one.
+        concepts: word lists with different names, each given as for :func:`headpursuit.rank`; a lone name or file is one.
         draws: number of random token sets a concept that z is measured against; none when 0.
         seed: seed of the draws.
         **options: those of :func:`headpursuit.rank`; what ``calibrated`` is for, z tells here.
@@ -150,16 +149,19 @@ def concept_map(
         >>> found.to_frame().idxmax(axis=1).to_dict()
         {'colours': 'L2.H14', 'numbers': 'L1.H7'}
     """
-    lists = [as_concept(one) for one in concepts]
+    check_counts(0, draws=draws)
+    check_counts(*SEEDS, seed=seed)
+    lists = [as_concept(one) for one in ([concepts] if isinstance(concepts, str | Path | Concept) else concepts)]
     names = tuple(one.name for one in lists)
     if not names or len(set(names)) < len(names):
         raise HeadPursuitError(f"concepts {', '.join(names) or '(none)'}: give at least one, each with a name of its own")
     options = {"method": as_method(options.get("method", "somp")), **options}
     scorer, z = Scorer(acts, **options), None
+    acts = scorer.acts
     if draws:
         tested = [significance(acts, one, draws=draws, seed=seed, **options) for one in lists]
         scores = np.stack([one.ranking.scores for one in tested])
         z = np.stack([one.z for one in tested])
     else:
-        scores = scorer.scores([scorer.resolved(one).rows for one in lists], title="map concepts")
+        scores = scorer.views([scorer.resolved(one).rows for one in lists], title="map concepts")[0]
     return ConceptMap(names, scores, z, as_method(scorer.method), acts.n, acts.positions, acts.model)

@@ -6,19 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from headpursuit.errors import HeadPursuitError
+from headpursuit.drawing import Figure
+from headpursuit.errors import HeadPursuitError, check_counts, shown
 from headpursuit.files import read_sealed, write_sealed
 from headpursuit.model.heads import HEADS_FORMAT, Head, HeadLike, read_heads_content
+from headpursuit.ranking.chance import threshold
 from headpursuit.ranking.methods import CALIBRATED, MEASURES, SHOWN
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _WRITE_ONE = "write one with `headpursuit rank --out`"
 
@@ -54,8 +53,8 @@ class HeadRanking:
     Attributes:
         scores: shape ``(l, h)``; NaN where a layer has no such head.
         concept: name of the concept.
-        method: ``calibrated`` (share of variance explained above chance), ``somp`` (that share), ``logit_lens`` (mean logit), or ``attribution`` (derivative of the
-            concept's log-odds by the head's scale).
+        method: ``calibrated`` (deviations above chance), ``somp`` (share of variance explained), ``logit_lens`` (mean
+            logit), or ``attribution`` (derivative of the concept's log-odds by the head's scale).
         words: labels of the atoms that the concept came to.
         n: number of samples.
         positions: which tokens each sample was the mean of; for ``attribution`` those at which the heads were scaled.
@@ -104,16 +103,17 @@ class HeadRanking:
         """
         order = self.order()
         if not (isinstance(k, int) and 1 <= k <= len(order)):
-            raise HeadPursuitError(f"k={k}: choose between 1 and the model's {len(order)} heads")
+            raise HeadPursuitError(f"k={shown(k)}: choose between 1 and the model's {len(order)} heads")
         return tuple(order[:k])
 
     def few(self) -> int:
         """How many of the best heads are edited where nothing else is asked for: 2 % of all, at most 8, at least 1.
 
-        No more than lie above chance, where the ranking knows that.
+        No more than stand out from chance, where the ranking knows that.
         """
-        most = self._count() if self.method != CALIBRATED else int((self.scores > 0).sum())
-        return max(1, min(8, self._count() // 50, most))
+        count = self._count()
+        beyond = int((self.scores > threshold(count)).sum()) if self.method == CALIBRATED else count
+        return max(1, min(8, count // 50, beyond))
 
     def to_frame(self, *, beside: Sequence[Beside] = ()) -> pd.DataFrame:
         """A row a head, best first: rank (from one), name, layer, head, score, and the columns of what stands beside."""
@@ -157,6 +157,7 @@ class HeadRanking:
 
     def heads_file(self, *, top: int | None = None, beside: Sequence[Beside] = ()) -> dict[str, Any]:
         """The content of a heads file: the whole ranking, and under ``heads`` the best heads with what stands beside them."""
+        check_counts(top=top)
         chosen = self.top(self.few() if top is None else min(top, self._count()))
         return {
             **self.to_dict(),
@@ -209,6 +210,7 @@ class HeadRanking:
         from headpursuit.drawing import heat_map
         from headpursuit.drawing.style import readable
 
+        check_counts(0, k=k)
         title, label = f"{readable(self.concept)}, {self.n} samples", MEASURES.get(self.method, self.method)
         return heat_map(self.scores, title=title, label=label, outlined=self.order()[:k], selection=self.method)
 

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from typing import Any, TypedDict, get_args
 
 import numpy as np
 import torch
@@ -12,12 +12,14 @@ from tqdm.auto import tqdm
 
 from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
+from headpursuit.activations.store import ActsLike, as_acts
 from headpursuit.concepts import ConceptLike, MultiToken, ResolvedConcept, as_concept, resolve
-from headpursuit.concepts.resolve import gather_atoms
+from headpursuit.concepts.vocabulary import gather_atoms
+from headpursuit.errors import check_choice, check_counts
 from headpursuit.pursuit.batches import SMALL
 from headpursuit.pursuit.logit_lens import mean_logits
 from headpursuit.pursuit.results import EarlyStopWarning
-from headpursuit.ranking.methods import CALIBRATED, LOGIT_LENS, as_ranking_method
+from headpursuit.ranking.methods import CALIBRATED, LOGIT_LENS, METHODS, as_ranking_method
 from headpursuit.ranking.pursue import somp_capture, somp_capture_many
 from headpursuit.ranking.ranking import HeadRanking
 
@@ -52,7 +54,7 @@ class Scorer:
 
     def __init__(
         self,
-        acts: HeadActivations | HeadMoments,
+        acts: ActsLike,
         *,
         method: str = CALIBRATED,
         n_atoms: int = 50,
@@ -61,7 +63,10 @@ class Scorer:
         fold_norm: bool = False,
         progress: bool = True,
     ) -> None:
-        self.acts, self.method, self.progress = acts, as_ranking_method(method), progress
+        check_counts(n_atoms=n_atoms)
+        check_choice(get_args(MultiToken), multi_token=multi_token)
+        self.method, self.progress = as_ranking_method(method), progress
+        self.acts = acts = as_acts(acts)
         self._n_atoms, self._multi_token = n_atoms, multi_token
         self._about = {"n_atoms": n_atoms, "multi_token": multi_token, "variants": variants, "fold_norm": fold_norm}
         unembedding = acts.weights.unembedding().float()
@@ -77,10 +82,10 @@ class Scorer:
             vocabulary_size=len(self.unembedding),
         )
 
-    def scores(
+    def views(
         self, sets: Sequence[AtomRows], *, title: str = "", acts: HeadActivations | HeadMoments | None = None
-    ) -> Float[np.ndarray, "g l h"]:
-        """Score every head for each of several sets of atoms, those of small sets in one pass.
+    ) -> Float[np.ndarray, "w g l h"]:
+        """Look at every head for each of several sets of atoms, those of small sets in one pass.
 
         Args:
             sets: for every set the token ids of each of its atoms.
@@ -88,10 +93,12 @@ class Scorer:
             acts: a part of the capture in its place.
 
         Returns:
-            Explained variances or mean logits, shape ``(g, l, h)``; NaN where a layer has no such head.
+            Explained variances or mean logits, of ``calibrated`` both; shape ``(w, g, l, h)`` for ``w`` such views, NaN where a
+            layer has no such head.
         """
         acts = self.acts if acts is None else acts
-        scores = np.full((len(sets), *acts.shape), np.nan)
+        asked = METHODS if self.method == CALIBRATED else (self.method,)
+        views = np.full((len(asked), len(sets), *acts.shape), np.nan)
         size = 1 if max(map(len, sets)) > SMALL else _SETS
         parts = [slice(start, start + size) for start in range(0, len(sets), size)]
         with (
@@ -107,18 +114,14 @@ class Scorer:
                 dictionaries = [[index_of[row] for row in rows] for rows in sets[part]]
                 tokens = [list(dict.fromkeys(token for row in rows for token in row)) for rows in sets[part]]
                 for layer, count in acts.head_counts.items():
-                    if self.method == LOGIT_LENS:
-                        found = _mean_logits(acts, layer, self.unembedding, tokens)
-                    else:
-                        found = _explained(acts, layer, atoms, dictionaries, n_atoms=self._n_atoms)
-                    scores[part, layer, :count] = found.cpu().numpy()
+                    for view, method in zip(views, asked, strict=True):
+                        if method == LOGIT_LENS:
+                            found = _mean_logits(acts, layer, self.unembedding, tokens)
+                        else:
+                            found = _explained(acts, layer, atoms, dictionaries, n_atoms=self._n_atoms)
+                        view[part, layer, :count] = found.cpu().numpy()
                     bar.update()
-        return scores
-
-    @property
-    def calibrated(self) -> bool:
-        """Whether explained variances are to be compared with chance before they order heads."""
-        return self.method == CALIBRATED
+        return views
 
     def ranking(self, resolved: ResolvedConcept, scores: Float[np.ndarray, "l h"], **about: Any) -> HeadRanking:
         """Scores with what is needed to know and repeat them; ``about`` is told, too."""

@@ -7,14 +7,14 @@ from typing import Any, ClassVar, Literal, Unpack
 import numpy as np
 from jaxtyping import Float
 
-from headpursuit.activations.head_activations import HeadActivations
-from headpursuit.activations.moments import HeadMoments
+from headpursuit.activations.store import ActsLike
 from headpursuit.concepts import ConceptLike
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import SEEDS, check_choice, check_counts
 from headpursuit.model.heads import Head
 from headpursuit.optional import optional_import
-from headpursuit.ranking.methods import CALIBRATED, LOGIT_LENS
-from headpursuit.ranking.null import above_chance, random_token_sets, within_chance
+from headpursuit.ranking.chance import Chance, logarithms, ratio
+from headpursuit.ranking.methods import CALIBRATED, METHODS
+from headpursuit.ranking.null import random_token_sets
 from headpursuit.ranking.ranking import Beside, HeadRanking
 from headpursuit.ranking.scorer import ScoreOptions, Scorer
 
@@ -32,11 +32,11 @@ class Significance(Beside):
 
     Attributes:
         ranking: the heads in their order.
-        tested: the values that were tested, explained variances or mean logits; the ranking's own scores unless it is calibrated.
-        null_mean: their mean over the random sets.
+        views: of a calibrated ranking what it is made of, explained variances (``somp``) and mean logits (``logit_lens``).
+        null_mean: mean score of the random sets.
         null_deviation: its standard deviation (``ddof`` 1).
-        z: how many deviations a value lies above that mean.
-        p: probability of such a value under the null; by ``tail``.
+        z: how many deviations a score lies above that mean.
+        p: probability of such a score under the null; by ``tail``.
         p_counted: the permutation p-value ``(b + 1) / (m + 1)``, where ``b`` of ``m`` random sets score as high.
         q: the lowest false-discovery rate at which a head is found (Benjamini and Hochberg 1995), over all heads.
         draws: number of random sets, ``m``.
@@ -51,7 +51,7 @@ class Significance(Beside):
     key: ClassVar[str] = "significance"
 
     ranking: HeadRanking
-    tested: Float[np.ndarray, "l h"] = field(repr=False)
+    views: Mapping[str, Float[np.ndarray, "l h"]] = field(repr=False)
     null_mean: Float[np.ndarray, "l h"] = field(repr=False)
     null_deviation: Float[np.ndarray, "l h"] = field(repr=False)
     z: Float[np.ndarray, "l h"] = field(repr=False)
@@ -72,8 +72,10 @@ class Significance(Beside):
 
     def columns(self) -> Mapping[str, Float[np.ndarray, "l h"]]:
         """Values of every head, by name."""
-        tested = {"explained": self.tested} if self.ranking.method == CALIBRATED else {}
-        return {**tested, "null": self.null_mean, "z": self.z, "p": self.p, "p_counted": self.p_counted, "q": self.q}
+        tested = {"p": self.p, "p_counted": self.p_counted, "q": self.q}
+        if self.views:
+            return {"explained": self.views["somp"], "logit": self.views["logit_lens"], **tested}
+        return {"null": self.null_mean, "z": self.z, **tested}
 
     def summary(self) -> dict[str, Any]:
         """The settings of the measurement, in plain values."""
@@ -89,7 +91,7 @@ class Significance(Beside):
 
 
 def significance(
-    acts: HeadActivations | HeadMoments,
+    acts: ActsLike,
     concept: ConceptLike,
     *,
     draws: int = 1000,
@@ -101,7 +103,7 @@ def significance(
     """Rank heads for a concept and test every score against random token sets.
 
     Args:
-        acts: a capture.
+        acts: a capture, or the folder of one.
         concept: as for :func:`headpursuit.rank`.
         draws: number of random sets; all are pursued in one pass.
         frequencies: how often each token is used, shape ``(v,)``, to match them, see
@@ -129,20 +131,24 @@ def significance(
         >>> [head.name for head in tested.found(fdr=0.05)][:3]
         ['L2.H10', 'L1.H4', 'L2.H14']
     """
-    if tail not in TAILS:
-        raise HeadPursuitError(f"tail={tail!r}: choose one of {', '.join(TAILS)}")
+    check_choice(TAILS, tail=tail)
+    check_counts(2, draws=draws)
+    check_counts(*SEEDS, seed=seed)
     stats = optional_import("scipy.stats", extra="stats", purpose="the significance of a ranking")
     scorer = Scorer(acts, **options)
-    resolved = scorer.resolved(concept)
+    acts, resolved = scorer.acts, scorer.resolved(concept)
     null = random_token_sets(resolved.rows, scorer.unembedding, acts.tokenizer, draws=draws, frequencies=frequencies, seed=seed)
-    scores = scorer.scores([resolved.rows, *null.sets], title=f"null of {resolved.name}")
-    ranking = scorer.ranking(resolved, scores[0])
-    if scorer.calibrated:
-        ranking = scorer.ranking(resolved, above_chance(scores[0], within_chance(scores[1:])), draws=draws, seed=seed)
-    measured = _against_null(scores[0], scores[1:], logarithmic=scorer.method != LOGIT_LENS, tail=tail, stats=stats)
+    views = scorer.views([resolved.rows, *null.sets], title=f"null of {resolved.name}")
+    if scorer.method == CALIBRATED:
+        scores = Chance.of(views[:, 1:]).deviations(views)
+        ranking = scorer.ranking(resolved, scores[0], draws=draws, seed=seed)
+    else:
+        scores = views[0]
+        ranking = scorer.ranking(resolved, scores[0])
+    measured = _against_null(scores[0], scores[1:], logarithmic=scorer.method == "somp", tail=tail, stats=stats)
     return Significance(
         ranking=ranking,
-        tested=scores[0],
+        views=dict(zip(METHODS, views[:, 0], strict=True)) if len(views) > 1 else {},
         **measured,
         draws=draws,
         tail=tail,
@@ -163,9 +169,8 @@ def _against_null(
     p_counted = np.where(there, (reached + 1) / (len(null) + 1), np.nan)
     p = p_counted.copy()
     if tail == "fitted":
-        shape = np.log if logarithmic else np.asarray
-        tiny = np.finfo(float).tiny if logarithmic else -np.inf
-        fitted = _distance(shape(np.maximum(scores, tiny)), shape(np.maximum(null, tiny)))
+        shape = logarithms if logarithmic else np.asarray
+        fitted = _distance(shape(scores), shape(null))
         p = np.where(there & (reached < _COUNTED), stats.norm.sf(fitted), p)
     q = np.full_like(p, np.nan)
     q[there] = stats.false_discovery_control(p[there])
@@ -180,7 +185,5 @@ def _against_null(
 
 
 def _distance(scores: Float[np.ndarray, "l h"], null: Float[np.ndarray, "m l h"]) -> Float[np.ndarray, "l h"]:
-    """Deviations above the mean; 0 for a head that wrote nothing and so scores alike on every set."""
-    deviation = null.std(axis=0, ddof=1)
-    differs = deviation > 0
-    return np.where(differs, (scores - null.mean(axis=0)) / np.where(differs, deviation, 1), 0.0)
+    """Deviations above the mean of the random sets."""
+    return ratio(scores - null.mean(axis=0), null.std(axis=0, ddof=1))

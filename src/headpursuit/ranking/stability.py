@@ -8,12 +8,12 @@ import numpy as np
 from jaxtyping import Float
 from tqdm.auto import tqdm
 
-from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
+from headpursuit.activations.store import ActsLike
 from headpursuit.concepts import ConceptLike, ResolvedConcept
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
 from headpursuit.model.heads import Head
-from headpursuit.ranking.null import above_chance
+from headpursuit.ranking.chance import Chance
 from headpursuit.ranking.overlap import jaccard
 from headpursuit.ranking.rank import rank_resolved
 from headpursuit.ranking.ranking import Beside, HeadRanking
@@ -68,7 +68,7 @@ class Stability(Beside):
 
 
 def stability(
-    acts: HeadActivations | HeadMoments,
+    acts: ActsLike,
     concept: ConceptLike,
     *,
     k: int = 16,
@@ -82,7 +82,7 @@ def stability(
     The model does not run again: a draw of samples is a choice of rows of the capture, and a draw of words a choice of atoms.
 
     Args:
-        acts: a capture.
+        acts: a capture, or the folder of one.
         concept: as for :func:`headpursuit.rank`.
         k: how many of the best heads to look at; at most the number of heads.
         draws: number of draws of samples, and of words.
@@ -102,10 +102,12 @@ def stability(
         >>> round(made.jaccard_samples, 2), round(made.jaccard_words, 2)
         (0.72, 0.92)
     """
-    if draws < 1 or not 0 < leave_out < 1:
-        raise HeadPursuitError(f"draws={draws}, leave_out={leave_out}: give at least one draw, and a share between 0 and 1")
+    check_counts(k=k, draws=draws)
+    check_counts(*SEEDS, seed=seed)
+    if not 0 < leave_out < 1:
+        raise HeadPursuitError(f"leave_out={leave_out}: give a share between 0 and 1")
     scorer = Scorer(acts, **options)
-    resolved = scorer.resolved(concept)
+    acts, resolved = scorer.acts, scorer.resolved(concept)
     rng = np.random.default_rng(seed)
     ranking, chance = rank_resolved(scorer, resolved, seed=seed)
     best = ranking.top(k)
@@ -119,16 +121,14 @@ def stability(
             # One layer at a time, so that never more than one is copied.
             for draw, chosen in enumerate(rows):
                 part = replace(acts, z={layer: acts.z[layer][chosen]})
-                found = scorer.scores([resolved.rows], acts=part)[0, layer]
-                samples[draw, layer, : len(found)] = found
+                views = scorer.views([resolved.rows], acts=part)
+                samples[draw, layer] = _scores(views, chance)[0, layer]
 
     words = None
     if len(resolved.kept_words) > 1:
         parts = list(_word_draws(resolved, draws, leave_out, rng))
-        words = scorer.scores(parts, title="leave out words")
+        words = _scores(scorer.views(parts, title="leave out words"), chance)
 
-    if chance is not None:
-        samples, words = (None if drawn is None else above_chance(drawn, chance) for drawn in (samples, words))
     stays_samples, jaccard_samples = _kept(samples, ranking, best)
     stays_words, jaccard_words = _kept(words, ranking, best)
     return Stability(
@@ -142,6 +142,10 @@ def stability(
         leave_out=leave_out,
         seed=seed,
     )
+
+
+def _scores(views: Float[np.ndarray, "w m l h"], chance: Chance | None) -> Float[np.ndarray, "m l h"]:
+    return views[0] if chance is None else chance.deviations(views)
 
 
 def _row_draws(n: int, draws: int, rng: np.random.Generator) -> Float[np.ndarray, "m n"]:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 
-from headpursuit.drawing import effects, matrices, overlap, sweep
+from headpursuit.drawing import Figure, effects, matrices, overlap, sweep
 from headpursuit.drawing.style import readable, signed
 from headpursuit.evaluation.results import ConceptResult, Results
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.report.tables import Reportable, choice_in_words, largest_k, shared_heads, transfer
 from headpursuit.tuning.tune import Tuned
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def figures(what: Reportable) -> dict[str, Figure]:

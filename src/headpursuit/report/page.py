@@ -8,12 +8,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL.Image import Image
 
-from headpursuit.drawing import effects, to_svg
+from headpursuit.drawing import Figure, effects, to_svg
 from headpursuit.drawing.style import SELECTION_NAMES, printable, readable, token
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.results import ConceptResult, Results
@@ -25,9 +25,6 @@ from headpursuit.report.summary import EditSummary, edits
 from headpursuit.report.tables import Reportable, as_table, largest_k, overview, tables
 from headpursuit.report.text import is_right, marked, percent
 from headpursuit.tuning.tune import Tuned
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 PAPER = "https://arxiv.org/abs/2510.21518"
 LICENCE = "https://www.apache.org/licenses/LICENSE-2.0"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from headpursuit.drawing import effects, heat_map, new_figure, save_figure
+from headpursuit.drawing import Figure, effects, heat_map, new_figure, save_figure
 from headpursuit.drawing.style import COLOURS, INK, MARK, QUIET, printable, readable, token
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.metrics import count_words
@@ -18,9 +18,6 @@ from headpursuit.ranking.methods import MEASURES
 from headpursuit.report.summary import edits
 from headpursuit.report.tables import largest_k
 from headpursuit.report.text import marked
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 WIDTH = 12.0
 _MAP_INCHES, _HEADS_LISTED = 4.4, 4

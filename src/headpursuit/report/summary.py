@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from headpursuit.drawing.style import readable, signed
 from headpursuit.evaluation.goals import Limit
 from headpursuit.evaluation.metrics import Metric
+from headpursuit.evaluation.results import Comparison, ConceptResult, Results, Row, Verdict
 from headpursuit.report.text import percent
-
-if TYPE_CHECKING:
-    from headpursuit.evaluation.results import Comparison, ConceptResult, Results, Row, Verdict
 
 # At most this is lost elsewhere where a sentence says that all else stays: a share, or nats, which come to about that share.
 _STAYS = 0.1

@@ -8,10 +8,10 @@ import pandas as pd
 from headpursuit.drawing.style import SELECTION_NAMES, readable, signed, token
 from headpursuit.editing.where import ALL
 from headpursuit.evaluation.published import Published, published_for
-from headpursuit.evaluation.results import ConceptResult, Results, Row, Selection
+from headpursuit.evaluation.results import ConceptResult, Results, Row
 from headpursuit.files import csv_text
 from headpursuit.optional import optional_import
-from headpursuit.ranking.methods import MEASURES
+from headpursuit.ranking.methods import MEASURES, Selection
 from headpursuit.ranking.overlap import head_overlap
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.report.summary import amount, edits

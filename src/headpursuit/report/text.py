@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from headpursuit.drawing.style import printable
 from headpursuit.evaluation.metrics import exact_match, word_pattern
-
-if TYPE_CHECKING:
-    from headpursuit.evaluation.results import Example, Row
+from headpursuit.evaluation.results import Example, Row
 
 # A longer reference, such as a caption, is one of many right answers.
 _SHORT_ANSWER = 4

@@ -6,7 +6,7 @@ from headpursuit.drawing import save_figure
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.demo import DEMO_RECIPES
 from headpursuit.evaluation.results import RESULTS, Results
-from headpursuit.files import write_text
+from headpursuit.files import locked, write_text
 from headpursuit.report.figures import figures
 from headpursuit.report.page import page
 from headpursuit.report.tables import Reportable, tables
@@ -24,7 +24,7 @@ def write_report(what: Reportable, folder: str | Path) -> list[Path]:
         The paths written.
 
     Raises:
-        HeadPursuitError: a file cannot be written.
+        HeadPursuitError: a file cannot be written, or another process writes into the folder.
         MissingExtraError: matplotlib or jinja2 is not installed.
 
     >>> paths = write_report(hp.rank(acts, hp.concept("colours")), tmp_path)
@@ -38,14 +38,11 @@ def write_report(what: Reportable, folder: str | Path) -> list[Path]:
         "tables.tex": "\n".join(table.to_latex() for table in found),
         **{f"tables/{number:02d}.csv": table.to_csv() for number, table in enumerate(found, start=1)},
     }
-    written = []
-    for name, text in texts.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        write_text(folder / name, text)
-        written.append(folder / name)
-    for name, figure in figures(what).items():
-        written += [save_figure(figure, folder / "figures" / f"{name}.{kind}") for kind in ("svg", "png")]
-    return [*written, page(what, folder / "report.html")]
+    with locked(folder):
+        written = [write_text(folder / name, text) for name, text in texts.items()]
+        for name, figure in figures(what).items():
+            written += [save_figure(figure, folder / "figures" / f"{name}.{kind}") for kind in ("svg", "png")]
+        return [*written, page(what, folder / "report.html")]
 
 
 def load(folder: str | Path) -> Results | list[Results] | Tuned:

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from headpursuit.activations.positions import ALL, Positions, check_positions
+from headpursuit.activations.positions import Positions, RowPositions
 from headpursuit.concepts import Concept
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, check_choice, check_finite
 from headpursuit.evaluation.cells import Scores, Task
 from headpursuit.evaluation.demo import DEMO_RECIPES
 from headpursuit.evaluation.evaluate import gather
@@ -71,9 +71,11 @@ def check_limits(limits: Mapping[str, float] | None) -> dict[str, float]:
     Raises:
         HeadPursuitError: a name that is none.
     """
-    for name in limits or {}:
-        if name not in LIMITS:
-            raise HeadPursuitError(f"limits: no limit {name!r}: choose among {', '.join(LIMITS)}")
+    for name, loss in (limits or {}).items():
+        check_choice(LIMITS, limits=name)
+        check_finite(**{f"limits[{name}]": loss})
+        if not loss > 0:
+            raise HeadPursuitError(f"limits[{name}]={loss}: allow a loss above 0")
     return {**LIMITS, **(limits or {})}
 
 
@@ -129,11 +131,7 @@ def sample_data(
     Raises:
         HeadPursuitError: too few samples, or neutral texts that all speak of the concept.
     """
-    check_positions(positions)
-    if positions == ALL:
-        raise HeadPursuitError(
-            "positions='all': the rows of single tokens cannot be compared by the paper's criterion; choose others"
-        )
+    check_choice(get_args(RowPositions), positions=positions)
     losses = check_limits(limits)
     chosen = list({fingerprint([one]): one for one in as_samples(samples)}.values())
     order = np.random.default_rng(seed).permutation(len(chosen))

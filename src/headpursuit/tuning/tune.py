@@ -6,44 +6,43 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, get_args
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict
 from tqdm.auto import tqdm
 
-from headpursuit.activations.positions import Positions
+from headpursuit.activations.positions import Positions, RowPositions
 from headpursuit.concepts import as_concept
 from headpursuit.concepts.concept import ConceptLike
+from headpursuit.drawing import Figure
 from headpursuit.editing.edit import Factor, HeadEdit, write_edit
-from headpursuit.editing.where import ALL, Where, as_where
-from headpursuit.errors import HeadPursuitError
+from headpursuit.editing.where import ALL, TokenMask, Where, as_where
+from headpursuit.errors import SEEDS, ChoiceError, HeadPursuitError, check_choice, check_counts, check_finite
 from headpursuit.evaluation.cells import Cells
 from headpursuit.evaluation.effects import Wanted, comparison, row
 from headpursuit.evaluation.evaluate import check_folder
-from headpursuit.evaluation.goals import Goal, Limit, Trial, choose, tried
-from headpursuit.evaluation.metrics import Metric
+from headpursuit.evaluation.goals import Goal, Trial, choose, tried
 from headpursuit.evaluation.plan import task_seconds
 from headpursuit.evaluation.rankings import stored_rankings
 from headpursuit.evaluation.recipe import plain
-from headpursuit.evaluation.results import Comparison, ConceptResult, DataUsed, Results, Row, Selection
+from headpursuit.evaluation.results import Comparison, ConceptResult, DataUsed, Results, Row
 from headpursuit.evaluation.verdicts import judge
-from headpursuit.files import csv_text, locked, read_sealed, write_sealed, write_text
+from headpursuit.files import checked, csv_text, locked, read_sealed, write_sealed, write_text
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import Head
+from headpursuit.model.load import ModelLike, as_model
 from headpursuit.model.samples import Samples
 from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.ranking.controls import random_controls
-from headpursuit.ranking.methods import method_key
+from headpursuit.ranking.methods import ORDERS, Order, Selection, method_key
 from headpursuit.tuning.search import Space, front, search
-from headpursuit.tuning.splits import TuningData, demo_data, sample_data
+from headpursuit.tuning.splits import TuningData, check_limits, demo_data, sample_data
 from headpursuit.versions import versions
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 TUNED = "tuned.json"
 FORMAT = 1
-METHODS = ("somp", "logit_lens", "attribution")
+_AGAIN = "tune again"
 _SCALES = {False: (-2.0, 0.75), True: (1.25, 8.0)}
 
 
@@ -96,13 +95,14 @@ class Tuned:
                 "k": len(trial.edit.heads),
                 "effect": trial.effect,
                 "cost": trial.cost,
-                "test_effect": points[trial.number].effect if trial.number in points else None,
-                "test_cost": points[trial.number].cost if trial.number in points else None,
-                "on_front": trial.number in points,
+                "test_effect": getattr(point, "effect", None),
+                "test_cost": getattr(point, "cost", None),
+                "on_front": point is not None,
                 "chosen": trial.edit == self.edit,
                 "edit": str(trial.edit),
             }
             for trial in self.trials
+            for point in (points.get(trial.number),)
         )
 
     def plot(self) -> Figure:
@@ -162,29 +162,62 @@ class Tuned:
         path = Path(folder) / TUNED
         if not path.is_file():
             raise HeadPursuitError(f"{folder} holds no {TUNED}: give a folder that `headpursuit tune` wrote")
-        stored, results = read_sealed(path, format=FORMAT, what="tuned edit", remedy="tune again"), Results.load(folder)
+        content, results = read_sealed(path, format=FORMAT, what="tuned edit", remedy=_AGAIN), Results.load(folder)
+        stored = checked(_Stored, content, what=f"{path} holds no tuned edit", remedy=_AGAIN)
         part = results.model.get("part", "text")
-        try:
-            trials = tuple(Trial(**{**one, "edit": HeadEdit.from_dict(one["edit"], part=part)}) for one in stored["trials"])
-            by_number = {trial.number: trial for trial in trials}
-            goal = stored["goal"]
-            limits = tuple(Limit(Metric(**one["metric"]), one["at_most"]) for one in goal["limits"])
-            return cls(
-                edit=HeadEdit.from_dict(stored["edit"], part=part),
-                fixed=HeadEdit.from_dict(stored["fixed"], part=part),
-                goal=Goal(**{**goal, "target": Metric(**goal["target"]), "limits": limits}),
-                trials=trials,
-                front=tuple(Point(by_number[one["number"]], one["effect"], one["cost"]) for one in stored["front"]),
-                results=results,
-                misses=tuple(stored["misses"]),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise HeadPursuitError(f"{path} cannot be read ({error}): tune again") from error
+        trials = {one.number: Trial(**{**dict(one), "edit": HeadEdit.from_dict(one.edit, part=part)}) for one in stored.trials}
+        if unknown := [point.number for point in stored.front if point.number not in trials]:
+            raise HeadPursuitError(f"{path} holds no tuned edit (front: there is no trial {unknown[0]}): {_AGAIN}")
+        return cls(
+            edit=HeadEdit.from_dict(stored.edit, part=part),
+            fixed=HeadEdit.from_dict(stored.fixed, part=part),
+            goal=stored.goal,
+            trials=tuple(trials.values()),
+            front=tuple(Point(trials[point.number], point.effect, point.cost) for point in stored.front),
+            results=results,
+            misses=stored.misses,
+        )
+
+
+class _StoredTrial(BaseModel):
+    """A :class:`Trial`; its edit checks itself."""
+
+    model_config = ConfigDict(extra="forbid")
+    number: int
+    edit: dict[str, Any]
+    method: str
+    effect: float
+    cost: float
+    weakness_bound: float
+    cost_bound: float
+
+
+class _StoredPoint(BaseModel):
+    """A :class:`Point`, its trial by number."""
+
+    model_config = ConfigDict(extra="forbid")
+    number: int
+    effect: float
+    cost: float
+
+
+class _Stored(BaseModel):
+    """The content of ``tuned.json``."""
+
+    model_config = ConfigDict(extra="forbid")
+    format: int
+    edit: dict[str, Any]
+    fixed: dict[str, Any]
+    goal: Goal
+    trials: tuple[_StoredTrial, ...]
+    front: tuple[_StoredPoint, ...]
+    misses: tuple[str, ...]
+    sha256: str
 
 
 @dataclass(frozen=True)
 class Options:
-    """The ways of a search.
+    """The ways of a search; what alone stands for a list is a list of one.
 
     Attributes:
         trials: edits to try, at least 1.
@@ -205,27 +238,33 @@ class Options:
     k: int = 8
     scales: tuple[float, float] | None = None
     where: tuple[Where, ...] = (ALL,)
-    methods: tuple[Selection, ...] = ("somp",)
+    methods: tuple[Order, ...] = ("somp",)
     per_head: bool = True
     fixed_ks: tuple[int, ...] = (1, 2, 3)
     fixed_scale: float | None = None
     draws: int = 10
 
     def __post_init__(self) -> None:
-        if self.trials < 1:
-            raise HeadPursuitError(f"trials={self.trials}: give at least 1")
+        check_counts(trials=self.trials, k=self.k, draws=self.draws)
+        for name, alone in (("methods", str), ("where", str | TokenMask), ("fixed_ks", int)):
+            given = getattr(self, name)
+            object.__setattr__(self, name, (given,) if isinstance(given, alone) else tuple(given))
         object.__setattr__(self, "methods", tuple(map(method_key, self.methods)))
+        for name in ("methods", "where", "fixed_ks"):
+            if not getattr(self, name):
+                raise HeadPursuitError(f"{name}: give at least one")
         for method in self.methods:
-            if method not in METHODS:
-                raise HeadPursuitError(f"method {method!r}: choose among {', '.join(METHODS)}")
-        if not self.methods:
-            raise HeadPursuitError(f"no method: choose among {', '.join(METHODS)}")
+            check_choice(ORDERS, methods=method)
         for where in self.where:
             as_where(where)
+        for k in self.fixed_ks:
+            check_counts(fixed_ks=k)
+        for scale in (*(self.scales or ()), self.fixed_scale):
+            check_finite(scale=scale)
 
 
 def tune(
-    model: HeadModel,
+    model: ModelLike,
     samples: Samples | None,
     concept: ConceptLike,
     *,
@@ -243,7 +282,7 @@ def tune(
     """Choose heads and scales for a concept under limits, on a tuning split, and measure them on a test split.
 
     Args:
-        model: the model.
+        model: the model, or what :func:`headpursuit.load` takes.
         samples: prompts, which are split in two halves; None for the embedded demo's own two splits of its own data.
         concept: the word list.
         out: folder for captures, rankings, cells and the result; a search that was cut off there goes on where it stopped.
@@ -266,8 +305,10 @@ def tune(
     """
     chosen = Options(**options)
     words = as_concept(concept)
+    check_wishes(reach=reach, positions=positions, limits=limits, limit=limit, seed=seed)
     if out is not None:
         check_folder(Path(out), recipe_name(words.name))
+    model = as_model(model)
     data = read_data(
         model, samples, words, neutral=neutral, positions=positions, limits=limits, enhance=enhance, limit=limit, seed=seed
     )
@@ -278,6 +319,25 @@ def tune(
         return tuned
     with tempfile.TemporaryDirectory() as made:
         return run_tuning(model, data, chosen, out=Path(made), reach=reach, seed=seed, progress=progress)
+
+
+def check_wishes(
+    *, reach: float | str | None, positions: str | None, limits: Mapping[str, float] | None, limit: int | None, seed: int
+) -> None:
+    """Refuse arguments of :func:`tune` that have no meaning, before anything is loaded.
+
+    Raises:
+        HeadPursuitError: naming the argument and what it may be.
+    """
+    check_counts(4, limit=limit)
+    check_counts(*SEEDS, seed=seed)
+    check_limits(limits)
+    if positions is not None:
+        check_choice(get_args(RowPositions), positions=positions)
+    if reach != "fixed":
+        if isinstance(reach, str):
+            raise ChoiceError(f"reach={reach!r}: give a number, or 'fixed' for what the fixed edit reaches")
+        check_finite(reach=reach)
 
 
 def read_data(
@@ -426,11 +486,7 @@ def _fixed(goal: Goal, cells: Cells, edits: Sequence[HeadEdit]) -> HeadEdit:
 
 
 def _reach(reach: float | str | None, goal: Goal, cells: Cells, fixed: HeadEdit) -> float | None:
-    if reach is None or isinstance(reach, int | float):
-        return reach
-    if reach != "fixed":
-        raise HeadPursuitError(f"reach={reach!r}: give a number, or 'fixed' for what the fixed edit reaches")
-    return goal.effect(cells, fixed)
+    return goal.effect(cells, fixed) if isinstance(reach, str) else reach
 
 
 def _on_test(goal: Goal, cells: Cells, trials: Sequence[Trial], *, progress: bool) -> list[Point]:
