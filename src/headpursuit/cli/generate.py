@@ -7,8 +7,11 @@ import typer
 
 from headpursuit.cli import options
 from headpursuit.cli.edits import EditOption, HeadOption, HeadsOption, ScaleOption, read_edit
-from headpursuit.cli.output import print_json
+from headpursuit.cli.output import note, print_json
 from headpursuit.errors import HeadPursuitError
+
+# Nats that the median token may lose before a reader is told.
+_FLUENT = 0.2
 
 
 @options.loads_a_model
@@ -40,6 +43,7 @@ def generate(
     if chosen is not None and "image" in chosen.token_groups and image is None:
         raise HeadPursuitError("the edit holds at an image's tokens, and there is none: give --image FILE, or another --where")
 
+    from headpursuit.editing.fluency import fluency_cost
     from headpursuit.model.identity import require_same_model
     from headpursuit.model.load import load
 
@@ -51,14 +55,17 @@ def generate(
     drawing = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
     writing = {"max_new_tokens": max_new_tokens, "seed": seed, **drawing}
     unedited = loaded.generate(samples, **writing)
-    edited = None
+    edited, cost = None, None
     if chosen is not None:
         with chosen.applied(loaded):
             edited = loaded.generate(samples, **writing)
+        if any(text.strip() for text in unedited):
+            cost = fluency_cost(loaded, chosen, samples, unedited)
     if json:
         content = {
             "model": loaded.identity,
             "edit": None if chosen is None else chosen.to_dict(),
+            "fluency_cost": cost,
             "seed": seed,
             "outputs": [
                 {"prompt": text, "unedited": plain, "edited": None if edited is None else edited[index]}
@@ -67,6 +74,11 @@ def generate(
         }
         print_json(content)
         return
+    if cost is not None and cost > _FLUENT:
+        note(
+            f"half of the tokens that the unedited model writes here lose more than {cost:.2f} nats under this edit, so that "
+            "its text may be broken: take fewer heads (`rank --top`), or a scale nearer to 1"
+        )
     for index, text in enumerate(prompt):
         if edited is None:
             typer.echo(unedited[index].strip())

@@ -23,6 +23,18 @@ Concept = Annotated[
     str, typer.Option(metavar="NAME|FILE|WORDS", help="A built-in concept, a file of words, or words (red,green,blue).")
 ]
 Method = Annotated[str, typer.Option(help="somp (share of variance explained) or logit-lens (mean logit).")]
+RankingMethod = Annotated[
+    str,
+    typer.Option(
+        help="somp (share of variance explained), logit-lens (mean logit), or calibrated (both, in deviations above chance)."
+    ),
+]
+Top = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="How many heads to show and to write.", show_default="16 shown; 2 % written, at most 8, all above chance"
+    ),
+]
 Atoms = Annotated[int, typer.Option(min=1, help="Pursuit steps at most.")]
 MultiToken = Annotated[str, typer.Option(help="Words of several tokens: skip, first or mean.")]
 FoldNorm = Annotated[bool, typer.Option("--fold-norm", help="Fold the final norm's gain into the dictionary.")]

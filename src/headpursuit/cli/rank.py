@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def rank(
     acts: options.Acts,
     concept: options.Concept,
-    method: options.Method = "somp",
-    top: Annotated[int, typer.Option(min=1, help="How many heads to show and to write.")] = 16,
+    method: options.RankingMethod = "calibrated",
+    top: options.Top = None,
     n_atoms: options.Atoms = 50,
     multi_token: options.MultiToken = "skip",
     fold_norm: options.FoldNorm = False,
@@ -45,17 +45,17 @@ def rank(
 ) -> None:
     """Order all heads by how much a concept explains of what they write; needs no model in memory."""
     from headpursuit.concepts import as_concept
-    from headpursuit.ranking.methods import MEASURES, METHODS, as_method, method_key
+    from headpursuit.ranking.methods import CALIBRATED, MEASURES, METHODS, SHOWN, as_ranking_method, method_key
 
     if frequencies is not None and not significance:
         raise HeadPursuitError("--frequencies are for random token sets: give --significance N, too")
     if text_column is not None and frequencies is None:
         raise HeadPursuitError("--text-column is the field of --frequencies' texts: give --frequencies FILE, too")
-    if method_key(method) in set(MEASURES) - set(METHODS):
+    if method_key(method) in set(MEASURES) - {CALIBRATED, *METHODS}:
         raise HeadPursuitError(f"--method {method} runs the model: headpursuit select MODEL --samples FILE --method {method}")
     check_out(out)
     check_capture(acts)
-    view, words = as_method(method), as_concept(concept)
+    view, words = as_ranking_method(method), as_concept(concept)
 
     from headpursuit.activations.store import open_capture
     from headpursuit.ranking.rank import rank as rank_heads
@@ -79,17 +79,17 @@ def rank(
         ranking = tested.ranking
         beside.append(tested)
     else:
-        ranking = rank_heads(opened, words, **options)  # type: ignore[arg-type]
-    top = min(top, len(ranking.order()))
+        ranking = rank_heads(opened, words, **options, seed=seed)  # type: ignore[arg-type]
     if stability:
-        beside.append(disturb(opened, words, **options, k=top, draws=stability, seed=seed))  # type: ignore[arg-type]
+        k = ranking.few() if top is None else min(top, len(ranking.order()))
+        beside.append(disturb(opened, words, **options, k=k, draws=stability, seed=seed))  # type: ignore[arg-type]
     if out is not None:
         note(f"wrote {ranking.save(out, top=top, beside=beside)}")
-    content = ranking.heads_file(top=top, beside=beside)
     if json:
-        print_json({**content, "seed": seed})
+        print_json({**ranking.heads_file(top=top, beside=beside), "seed": seed})
         return
-    form = ".1%" if ranking.method == "somp" else ".3f"
+    content = ranking.heads_file(top=top or SHOWN, beside=beside)
+    form = ".1%" if ranking.method == "somp" else ".2f"
     forms = {**_FORMS, "score": form, "null": form}
     columns = ["score", *(name for name in _FORMS if name in content["heads"][0])]
     shown = {"score": MEASURES[ranking.method], **_TITLES}
@@ -105,8 +105,22 @@ def rank(
 
 
 # Columns of what stands beside a score, in the order in which they are shown.
-_FORMS = {"null": "", "z": ".1f", "p": ".2g", "q": ".2g", "stays_samples": ".0%", "stays_words": ".0%"}
-_TITLES = {"null": "by chance", "stays_samples": "stays (samples)", "stays_words": "stays (words)"}
+_FORMS = {
+    "explained": ".1%",
+    "logit": ".2f",
+    "null": "",
+    "z": ".1f",
+    "p": ".2g",
+    "q": ".2g",
+    "stays_samples": ".0%",
+    "stays_words": ".0%",
+}
+_TITLES = {
+    "explained": "explained variance",
+    "null": "by chance",
+    "stays_samples": "stays (samples)",
+    "stays_words": "stays (words)",
+}
 
 
 def _counts(acts: HeadActivations | HeadMoments, file: Path, *, text_column: str | None) -> Any:

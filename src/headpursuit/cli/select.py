@@ -19,7 +19,7 @@ def select(
     samples: Annotated[str, typer.Option(help="Samples; with targets that speak of the concept where log-odds are read.")],
     concept: options.Concept,
     method: Annotated[str, typer.Option(help=_METHODS)] = "somp",
-    top: Annotated[int, typer.Option(min=1, help="How many heads to show and to write.")] = 16,
+    top: options.Top = None,
     scale: Annotated[float | None, typer.Option(help="The edit's factor (of edits); -1.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Points along the scale (integrated); 8.")] = None,
     groups: Annotated[int | None, typer.Option(min=1, help="Groups of heads, each on its own way (integrated); 1.")] = None,
@@ -71,6 +71,7 @@ def select(
     given_for |= {name: None if file is None else as_samples(file, **columns) for name, file in texts.items()}
 
     from headpursuit.model.load import load
+    from headpursuit.ranking.methods import SHOWN
     from headpursuit.ranking.select import options_of
     from headpursuit.ranking.select import select as select_heads
 
@@ -84,13 +85,12 @@ def select(
         own["seed"] = seed
     loaded = load(model, **load_options)
     ranking = select_heads(loaded, given, words, method=chosen, multi_token=multi_token, **own)
-    top = min(top, len(ranking.order()))
     if out is not None:
         note(f"wrote {ranking.save(out, top=top)}")
-    content = ranking.heads_file(top=top)
     if json:
-        print_json({**content, "seed": seed})
+        print_json({**ranking.heads_file(top=top), "seed": seed})
         return
+    content = ranking.heads_file(top=top or SHOWN)
     shown = ["score", *(name for name in ranking.values if name != "effect" or ranking.unit != "nats")]
     rows = [
         [str(number), entry["name"], *(f"{entry[name]:+.4f}" for name in shown)]

@@ -18,7 +18,7 @@ from headpursuit.model.identity import weights_fingerprint
 from headpursuit.model.samples import Sample, fingerprint
 from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.ranking.attribution import attribution
-from headpursuit.ranking.methods import Selection
+from headpursuit.ranking.methods import CALIBRATED, Selection
 from headpursuit.ranking.rank import rank
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.versions import versions
@@ -79,7 +79,18 @@ def stored_rankings(
             ranking = attribution(model, answered, concept, multi_token=multi_token, progress=progress)
         else:
             acts = stored_capture(model, task.samples, positions=positions, folder=folder / "captures", progress=progress)
-            ranking = rank(acts, concept, method=method, n_atoms=n_atoms, multi_token=multi_token, progress=progress)
+            # A recipe says what it compares, so that chance is not asked beside the paper's score.
+            draws = 200 if method == CALIBRATED else 0
+            ranking = rank(
+                acts,
+                concept,
+                method=method,
+                n_atoms=n_atoms,
+                multi_token=multi_token,
+                draws=draws,
+                seed=seed,
+                progress=progress,
+            )
         write_sealed(path, {"format": FORMAT, "about": about, "ranking": ranking.to_dict()})
         found[method] = ranking
     return found

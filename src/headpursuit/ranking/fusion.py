@@ -11,7 +11,6 @@ from headpursuit.model.samples import Samples, as_samples
 from headpursuit.ranking.attribution import attribution
 from headpursuit.ranking.capturing import captured
 from headpursuit.ranking.knockout import Order, OwnMetric, knockout
-from headpursuit.ranking.methods import METHODS
 from headpursuit.ranking.rank import rank
 from headpursuit.ranking.ranking import HeadRanking
 
@@ -33,13 +32,14 @@ def fusion(
     limit: int | None = None,
     progress: bool = True,
 ) -> HeadRanking:
-    """Knock out, one by one, the heads that attribution or a method that reads a capture has among its best.
+    """Knock out, one by one, the heads that attribution or the calibrated ranking of a capture has among its best.
 
     Args:
         model: the model.
         samples: samples with targets that speak of the concept.
         concept: as for :func:`headpursuit.rank`.
-        best: share of the heads that each of the cheap methods hands on: attribution, and SOMP and the logit lens of a capture.
+        best: share of the heads that each of the cheap methods hands on: attribution, and the calibrated
+            ranking of a capture.
         metric: as for :func:`headpursuit.ranking.knockout.knockout`.
         scale: the edit's factor.
         neutral: as for the knock-out.
@@ -68,8 +68,7 @@ def fusion(
     chosen, count = as_samples(samples, limit=limit), max(1, round(best * len(heads)))
     options: dict[str, Any] = {"multi_token": multi_token, "variants": variants, "progress": progress}
     acts = captured(model, chosen, None, positions=positions, batch_size=batch_size, progress=progress)
-    cheap = [rank(acts, concept, method=method, **options) for method in METHODS]
-    cheap.append(attribution(model, chosen, concept, batch_size=batch_size, **options))
+    cheap = [rank(acts, concept, **options), attribution(model, chosen, concept, batch_size=batch_size, **options)]
     candidates = sorted({head for ranking in cheap for head in ranking.top(count)})
     more: dict[str, Any] = {"metric": metric, "scale": scale, "neutral": neutral, "order": order, "batch_size": batch_size}
     found = knockout(model, chosen, concept, heads=candidates, masks=len(candidates), **more, **options)

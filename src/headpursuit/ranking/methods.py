@@ -6,14 +6,21 @@ from headpursuit.errors import check_choice
 
 Method = Literal["somp", "logit_lens"]
 METHODS: tuple[Method, ...] = get_args(Method)
+LOGIT_LENS: Method = "logit_lens"
+# Both at once, in deviations above chance: what heads are ranked by where nothing else is asked for.
+CALIBRATED: Literal["calibrated"] = "calibrated"
+RankingMethod = Literal["calibrated", Method]
 # What puts heads in order: the methods of a capture, and attribution, which runs the model.
-Order = Literal[Method, "attribution"]
-ORDERS: tuple[Order, ...] = ("somp", "logit_lens", "attribution")
+Order = Literal[RankingMethod, "attribution"]
+ORDERS: tuple[Order, ...] = ("calibrated", "somp", "logit_lens", "attribution")
 Selection = Literal[Order, "tuned", "random", "none"]
 # How heads were chosen, in the order in which it is shown.
 SELECTIONS: tuple[Selection, ...] = ("tuned", *ORDERS, "random")
+# So many of the best heads are shown where nothing else is asked for.
+SHOWN = 16
 # A ranking's scores, by the method that gave them.
 MEASURES = {
+    CALIBRATED: "deviations above chance",
     "somp": "explained variance",
     "logit_lens": "mean logit",
     "attribution": "derivative of the log-odds",
@@ -25,7 +32,7 @@ MEASURES = {
 }
 SELECTORS = tuple(MEASURES)
 # Units of those scores that a capture gives.
-UNITS = {"somp": "share of variance", "logit_lens": "logits"}
+UNITS = {CALIBRATED: "deviations", "somp": "share of variance", "logit_lens": "logits"}
 
 
 def method_key(name: str) -> str:
@@ -45,6 +52,17 @@ def as_method(name: str) -> Method:
     """
     method = method_key(name)
     check_choice(METHODS, method=method)
+    return method  # type: ignore[return-value]
+
+
+def as_ranking_method(name: str) -> RankingMethod:
+    """A method that ranks heads from a capture, by its name.
+
+    Raises:
+        HeadPursuitError: there is no such method.
+    """
+    method = method_key(name)
+    check_choice((CALIBRATED, *METHODS), method=method)
     return method  # type: ignore[return-value]
 
 

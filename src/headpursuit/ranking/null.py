@@ -10,7 +10,7 @@ from torch import Tensor
 
 from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
 from headpursuit.model.token_text import known_ids
-from headpursuit.ranking.rank import AtomRows
+from headpursuit.ranking.scorer import AtomRows
 
 # At most so many classes of length, and of frequency.
 _CLASSES = 10

@@ -16,8 +16,8 @@ from headpursuit.concepts import Concept, ConceptLike, as_concept
 from headpursuit.drawing import Figure
 from headpursuit.errors import SEEDS, HeadPursuitError, check_choice, check_counts
 from headpursuit.model.heads import Head, HeadsLike, parse_heads
-from headpursuit.ranking.methods import MEASURES, Method
-from headpursuit.ranking.rank import RankOptions, Scorer
+from headpursuit.ranking.methods import MEASURES, Method, as_method
+from headpursuit.ranking.scorer import ScoreOptions, Scorer
 from headpursuit.ranking.significance import significance
 
 
@@ -126,19 +126,19 @@ def concept_map(
     *,
     draws: int = 0,
     seed: int = 0,
-    **options: Unpack[RankOptions],
+    **options: Unpack[ScoreOptions],
 ) -> ConceptMap:
     """Score all heads for many concepts in one pass.
 
-    Scores are those of :func:`headpursuit.rank`. Explained variance grows with the number of atoms, so scores compare the
-    heads of one concept, and not the concepts of one head; z compares both.
+    Scores are those of :func:`headpursuit.rank`, by the paper's ``somp`` where nothing is said. Explained variance grows with
+    the number of atoms, so scores compare the heads of one concept, and not the concepts of one head; z compares both.
 
     Args:
         acts: a capture, or the folder of one.
         concepts: word lists with different names, each given as for :func:`headpursuit.rank`; a lone name or file is one.
         draws: number of random token sets a concept that z is measured against; none when 0.
         seed: seed of the draws.
-        **options: those of :func:`headpursuit.rank`.
+        **options: those of :func:`headpursuit.rank`; what ``calibrated`` is for, z tells here.
 
     Raises:
         HeadPursuitError: no concepts, two of one name, one without a token in the vocabulary.
@@ -155,6 +155,7 @@ def concept_map(
     names = tuple(one.name for one in lists)
     if not names or len(set(names)) < len(names):
         raise HeadPursuitError(f"concepts {', '.join(names) or '(none)'}: give at least one, each with a name of its own")
+    options = {"method": as_method(options.get("method", "somp")), **options}
     scorer, z = Scorer(acts, **options), None
     acts = scorer.acts
     if draws:
@@ -162,5 +163,5 @@ def concept_map(
         scores = np.stack([one.ranking.scores for one in tested])
         z = np.stack([one.z for one in tested])
     else:
-        scores = scorer.scores([scorer.resolved(one).rows for one in lists], title="map concepts")
-    return ConceptMap(names, scores, z, scorer.method, acts.n, acts.positions, acts.model)
+        scores = scorer.views([scorer.resolved(one).rows for one in lists], title="map concepts")[0]
+    return ConceptMap(names, scores, z, as_method(scorer.method), acts.n, acts.positions, acts.model)

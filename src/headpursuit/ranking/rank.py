@@ -1,44 +1,35 @@
-"""Score every head for a concept: the paper's SOMP ranking, and the logit lens beside it."""
+"""Order all heads for a concept: by all that tells it from chance, by the paper's SOMP, or by the logit lens."""
 
 import warnings
-from collections.abc import Sequence
-from typing import TypedDict, get_args
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import Tensor
-from tqdm.auto import tqdm
 
-from headpursuit.activations.head_activations import HeadActivations
-from headpursuit.activations.moments import HeadMoments
-from headpursuit.activations.store import ActsLike, as_acts
-from headpursuit.concepts import ConceptLike, MultiToken, ResolvedConcept, as_concept, resolve
-from headpursuit.concepts.vocabulary import gather_atoms
-from headpursuit.errors import check_choice, check_counts
-from headpursuit.pursuit.batches import SMALL
-from headpursuit.pursuit.logit_lens import mean_logits
-from headpursuit.pursuit.results import EarlyStopWarning
-from headpursuit.ranking.methods import as_method
-from headpursuit.ranking.pursue import somp_capture, somp_capture_many
+from headpursuit.activations.store import ActsLike
+from headpursuit.concepts import ConceptLike, MultiToken, ResolvedConcept
+from headpursuit.errors import SEEDS, check_counts
+from headpursuit.ranking.chance import Chance, logarithms, ratio, threshold
+from headpursuit.ranking.methods import CALIBRATED, LOGIT_LENS
+from headpursuit.ranking.null import random_token_sets
 from headpursuit.ranking.ranking import HeadRanking
+from headpursuit.ranking.scorer import Scorer
 
-# The token ids of every atom of a set, as in `ResolvedConcept.rows`.
-AtomRows = tuple[tuple[int, ...], ...]
 
-# Sets whose atoms are in memory at once.
-_SETS = 256
+class ChanceWarning(UserWarning):
+    """Chance does as well for the head that stands first in a ranking."""
 
 
 def rank(
     acts: ActsLike,
     concept: ConceptLike,
     *,
-    method: str = "somp",
+    method: str = CALIBRATED,
     n_atoms: int = 50,
     multi_token: MultiToken = "skip",
     variants: bool = True,
     fold_norm: bool = False,
+    draws: int = 200,
+    seed: int = 0,
     progress: bool = True,
 ) -> HeadRanking:
     """Order all heads by how much a concept explains of what they write (Head Pursuit, section 3).
@@ -46,12 +37,16 @@ def rank(
     Args:
         acts: a capture, or the folder of one.
         concept: the word list: the name of a built-in one, words, a file, or a :class:`headpursuit.Concept`.
-        method: ``somp``: share of a head's variance over samples that at most ``n_atoms`` of the concept's atoms explain;
-            ``logit_lens``: mean logit that the head gives to the concept's tokens.
+        method: ``somp``: share of a head's variance over samples that at most ``n_atoms`` of the concept's atoms explain, the
+            paper's score; ``logit_lens``: mean logit that the head gives to the concept's tokens; ``calibrated``: how far both
+            together lie above those of random token sets, in deviations.
         n_atoms: pursuit steps at most.
         multi_token: what becomes of words of several tokens, see :func:`headpursuit.concepts.resolve`.
         variants: also use case and plural forms of the words.
         fold_norm: multiply the unembedding by the gain of the norm before it.
+        draws: number of random token sets, see :func:`headpursuit.ranking.null.random_token_sets`; 0 lets ``somp`` do
+            without.
+        seed: seed of their draw.
         progress: show a progress bar.
 
     Returns:
@@ -60,136 +55,45 @@ def rank(
     Raises:
         HeadPursuitError: no such concept, one without a token in the vocabulary, an unknown method.
 
+    Warns:
+        ChanceWarning: random words do as well for the head that stands first.
+
     Examples:
         >>> ranking = hp.rank(acts, "colours", progress=False)
         >>> [head.name for head in ranking.top(3)]
         ['L2.H14', 'L2.H10', 'L1.H1']
     """
+    check_counts(0, draws=draws)
+    check_counts(*SEEDS, seed=seed)
     scorer = Scorer(
         acts, method=method, n_atoms=n_atoms, multi_token=multi_token, variants=variants, fold_norm=fold_norm, progress=progress
     )
-    resolved = scorer.resolved(concept)
-    return scorer.ranking(resolved, scorer.scores([resolved.rows], title=f"rank {resolved.name}")[0])
+    return rank_resolved(scorer, scorer.resolved(concept), draws=draws, seed=seed)[0]
 
 
-class RankOptions(TypedDict, total=False):
-    """The options of :func:`rank`, for those functions that rank more than once."""
-
-    method: str
-    n_atoms: int
-    multi_token: MultiToken
-    variants: bool
-    fold_norm: bool
-    progress: bool
-
-
-class Scorer:
-    """A capture, and how its heads are scored; arguments as for :func:`rank`.
-
-    Attributes:
-        acts: the capture.
-        method: by its usual name.
-        progress: show progress bars.
-        unembedding: the rows that concepts are resolved to, shape ``(v, d)``, float32, with the final norm's gain on them
-            where asked for.
-    """
-
-    def __init__(
-        self,
-        acts: ActsLike,
-        *,
-        method: str = "somp",
-        n_atoms: int = 50,
-        multi_token: MultiToken = "skip",
-        variants: bool = True,
-        fold_norm: bool = False,
-        progress: bool = True,
-    ) -> None:
-        check_counts(n_atoms=n_atoms)
-        check_choice(get_args(MultiToken), multi_token=multi_token)
-        self.method, self.progress = as_method(method), progress
-        self.acts = acts = as_acts(acts)
-        self._n_atoms, self._multi_token = n_atoms, multi_token
-        self._about = {"n_atoms": n_atoms, "multi_token": multi_token, "variants": variants, "fold_norm": fold_norm}
-        unembedding = acts.weights.unembedding().float()
-        self.unembedding = unembedding * acts.weights.final_norm_gain() if fold_norm else unembedding
-
-    def resolved(self, concept: ConceptLike) -> ResolvedConcept:
-        """The concept's atoms in the capture's vocabulary."""
-        return resolve(
-            as_concept(concept),
-            self.acts.tokenizer,
-            multi_token=self._multi_token,
-            variants=bool(self._about["variants"]),
-            vocabulary_size=len(self.unembedding),
-        )
-
-    def scores(
-        self, sets: Sequence[AtomRows], *, title: str = "", acts: HeadActivations | HeadMoments | None = None
-    ) -> Float[np.ndarray, "g l h"]:
-        """Score every head for each of several sets of atoms, those of small sets in one pass.
-
-        Args:
-            sets: for every set the token ids of each of its atoms.
-            title: what the progress bar says; none is shown when empty.
-            acts: a part of the capture in its place.
-
-        Returns:
-            Scores, shape ``(g, l, h)``; NaN where a layer has no such head.
-        """
-        acts = self.acts if acts is None else acts
-        scores = np.full((len(sets), *acts.shape), np.nan)
-        size = 1 if max(map(len, sets)) > SMALL else _SETS
-        parts = [slice(start, start + size) for start in range(0, len(sets), size)]
-        with (
-            tqdm(total=len(parts) * len(acts.layers), desc=title, disable=not (self.progress and title), leave=False) as bar,
-            warnings.catch_warnings(),
-        ):
-            # A head whose variance a few atoms explain to the end has its score; nothing is amiss.
-            warnings.simplefilter("ignore", EarlyStopWarning)
-            for part in parts:
-                distinct = dict.fromkeys(row for rows in sets[part] for row in rows)
-                index_of = {row: index for index, row in enumerate(distinct)}
-                atoms = gather_atoms(self.unembedding, list(distinct))
-                dictionaries = [[index_of[row] for row in rows] for rows in sets[part]]
-                tokens = [list(dict.fromkeys(token for row in rows for token in row)) for rows in sets[part]]
-                for layer, count in acts.head_counts.items():
-                    if self.method == "somp":
-                        found = _explained(acts, layer, atoms, dictionaries, n_atoms=self._n_atoms)
-                    else:
-                        found = _mean_logits(acts, layer, self.unembedding, tokens)
-                    scores[part, layer, :count] = found.cpu().numpy()
-                    bar.update()
-        return scores
-
-    def ranking(self, resolved: ResolvedConcept, scores: Float[np.ndarray, "l h"]) -> HeadRanking:
-        """Scores with what is needed to know and repeat them."""
-        return HeadRanking(
-            scores=scores,
-            concept=resolved.name,
-            method=self.method,
-            words=resolved.labels,
-            n=self.acts.n,
-            positions=self.acts.positions,
-            model=self.acts.model,
-            about={**self._about, **self.acts.about},
-        )
+def rank_resolved(
+    scorer: Scorer, resolved: ResolvedConcept, *, draws: int = 200, seed: int = 0
+) -> tuple[HeadRanking, Chance | None]:
+    """The ranking of a resolved concept, and what it is compared with where it is calibrated."""
+    calibrated, sets = scorer.method == CALIBRATED, [resolved.rows]
+    if calibrated or (draws and scorer.method != LOGIT_LENS):
+        sets += random_token_sets(resolved.rows, scorer.unembedding, scorer.acts.tokenizer, draws=draws, seed=seed).sets
+    views = scorer.views(sets, title=f"rank {resolved.name}")
+    if len(sets) == 1:
+        return scorer.ranking(resolved, views[0, 0]), None
+    if calibrated:
+        chance = Chance.of(views[:, 1:])
+        ranking = scorer.ranking(resolved, chance.deviations(views)[0], draws=draws, seed=seed)
+        _warn_of_chance(ranking, ranking.scores, "capture more samples that speak of the concept, or at other positions")
+        return ranking, chance
+    ranking, logs = scorer.ranking(resolved, views[0, 0]), logarithms(views[0])
+    beyond = ratio(logs[0] - logs[1:].mean(axis=0), logs[1:].std(axis=0, ddof=1))
+    _warn_of_chance(ranking, beyond, f"explained variance alone does not tell heads apart here, method={CALIBRATED!r} may")
+    return ranking, None
 
 
-def _explained(
-    acts: HeadActivations | HeadMoments, layer: int, atoms: Float[Tensor, "v d"], dictionaries: list[list[int]], *, n_atoms: int
-) -> Float[Tensor, "g h"]:
-    steps = min(n_atoms, max(map(len, dictionaries)))
-    if len(dictionaries) > 1:
-        return somp_capture_many(acts, layer, atoms, dictionaries, n_atoms=steps).explained_variance[:, :, -1]
-    heads = range(acts.head_counts[layer])
-    return somp_capture(acts, layer, atoms, heads=heads, n_atoms=steps).explained_variance[None, :, -1]
-
-
-def _mean_logits(
-    acts: HeadActivations | HeadMoments, layer: int, unembedding: Float[Tensor, "v d"], tokens: list[list[int]]
-) -> Float[Tensor, "g h"]:
-    distinct = sorted({token for one in tokens for token in one})
-    column = {token: index for index, token in enumerate(distinct)}
-    logits = mean_logits(acts.mean(layer), acts.weights.projection(layer), unembedding[distinct])
-    return torch.stack([logits[:, [column[token] for token in one]].mean(dim=1) for one in tokens])
+def _warn_of_chance(ranking: HeadRanking, beyond: Float[np.ndarray, "l h"], advice: str) -> None:
+    first = ranking.order()[0]
+    if not beyond[first.layer, first.head] > threshold(len(ranking.order())):
+        said = f"{ranking.concept}: random words do as well for {first}, which stands first"
+        warnings.warn(f"{said} ({ranking.n} samples, {ranking.positions}): {advice}", ChanceWarning, stacklevel=4)

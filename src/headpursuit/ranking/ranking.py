@@ -16,11 +16,10 @@ from headpursuit.drawing import Figure
 from headpursuit.errors import HeadPursuitError, check_counts, shown
 from headpursuit.files import read_sealed, write_sealed
 from headpursuit.model.heads import HEADS_FORMAT, Head, HeadLike, read_heads_content
+from headpursuit.ranking.chance import threshold
 from headpursuit.ranking.cost import Cost
-from headpursuit.ranking.methods import MEASURES
+from headpursuit.ranking.methods import CALIBRATED, MEASURES, SHOWN
 
-# So many heads are shown of a ranking where nothing else is asked for.
-_SHOWN = 16
 _WRITE_ONE = "write one with `headpursuit rank --out`"
 
 
@@ -55,7 +54,8 @@ class HeadRanking:
     Attributes:
         scores: shape ``(l, h)``; NaN where a layer has no such head.
         concept: name of the concept.
-        method: what gave the scores: ``somp``, ``logit_lens``, or one of those that :func:`headpursuit.select` knows.
+        method: what gave the scores: ``calibrated``, ``somp``, ``logit_lens``, or one of those that
+            :func:`headpursuit.select` knows.
         words: labels of the atoms that the concept came to.
         n: number of samples.
         positions: which tokens each sample was the mean of; for ``attribution`` those at which the heads were scaled.
@@ -113,6 +113,15 @@ class HeadRanking:
             raise HeadPursuitError(f"k={shown(k)}: choose between 1 and the model's {len(order)} heads")
         return tuple(order[:k])
 
+    def few(self) -> int:
+        """How many of the best heads are edited where nothing else is asked for: 2 % of all, at most 8, at least 1.
+
+        No more than stand out from chance, where the ranking knows that.
+        """
+        count = self._count()
+        beyond = int((self.scores > threshold(count)).sum()) if self.method == CALIBRATED else count
+        return max(1, min(8, count // 50, beyond))
+
     def to_frame(self, *, beside: Sequence[Beside] = ()) -> pd.DataFrame:
         """A row a head, best first: rank (from one), name, layer, head, score, and the columns of what stands beside."""
         rows = [{"rank": rank, **self._entry(head, beside)} for rank, head in enumerate(self.order(), start=1)]
@@ -159,22 +168,22 @@ class HeadRanking:
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise HeadPursuitError(f"this is no whole ranking ({error!r}): rank again, and keep it with save") from error
 
-    def heads_file(self, *, top: int = 16, beside: Sequence[Beside] = ()) -> dict[str, Any]:
+    def heads_file(self, *, top: int | None = None, beside: Sequence[Beside] = ()) -> dict[str, Any]:
         """The content of a heads file: the whole ranking, and under ``heads`` the best heads with what stands beside them."""
         check_counts(top=top)
-        chosen = self.top(min(top, self._count()))
+        chosen = self.top(self.few() if top is None else min(top, self._count()))
         return {
             **self.to_dict(),
             "heads": [self._entry(head, beside) for head in chosen],
             **{one.key: dict(one.summary()) for one in beside},
         }
 
-    def save(self, path: str | Path, *, top: int = 16, beside: Sequence[Beside] = ()) -> Path:
+    def save(self, path: str | Path, *, top: int | None = None, beside: Sequence[Beside] = ()) -> Path:
         """Write a heads file: all scores, and a list of the best heads, which is what an edit takes from it.
 
         Args:
             path: the file; its folder is made if needed.
-            top: how many heads that list has; all where the model has no more.
+            top: how many heads that list has, :meth:`few` where left out; all where the model has no more.
             beside: what else is known of every head; adds keys to the file and to every head.
 
         Returns:
@@ -202,7 +211,7 @@ class HeadRanking:
         except HeadPursuitError as error:
             raise HeadPursuitError(f"{path}: {error}") from error
 
-    def plot(self, *, k: int = _SHOWN) -> Figure:
+    def plot(self, *, k: int = SHOWN) -> Figure:
         """The score of every head as a map of layers and heads.
 
         Args:
@@ -237,8 +246,8 @@ class HeadRanking:
     def _repr_html_(self) -> str:
         count = self._count()
         title = f"{self.concept} by {self.method} ({self._measure}), {self.n} samples; "
-        title += f"the best {min(_SHOWN, count)} of {count} heads"
-        table = self.to_frame().head(_SHOWN).to_html(index=False, float_format="{:.3f}".format)
+        title += f"the best {min(SHOWN, count)} of {count} heads"
+        table = self.to_frame().head(SHOWN).to_html(index=False, float_format="{:.3f}".format)
         return f"<p>{escape(title)}</p>{table}"
 
     @property

@@ -21,7 +21,7 @@ from headpursuit.ranking.cost import Cost, metered
 from headpursuit.ranking.fusion import fusion
 from headpursuit.ranking.greedy import greedy
 from headpursuit.ranking.knockout import knockout
-from headpursuit.ranking.methods import UNITS, as_selector
+from headpursuit.ranking.methods import CALIBRATED, UNITS, as_selector
 from headpursuit.ranking.rank import rank
 from headpursuit.ranking.ranking import HeadRanking
 
@@ -31,7 +31,7 @@ _BY_RUNNING: Mapping[str, Callable[..., HeadRanking]] = {
 }
 
 # Options that count something, whichever method takes them.
-_COUNTS = {"batch_size", "limit", "k", "steps", "groups", "masks", "best"}
+_COUNTS = {"batch_size", "limit", "k", "steps", "groups", "masks"}
 
 
 def select(
@@ -39,7 +39,7 @@ def select(
     samples: Samples,
     concept: ConceptLike,
     *,
-    method: str = "somp",
+    method: str = CALIBRATED,
     acts: Captured | None = None,
     **options: Any,
 ) -> HeadRanking:
@@ -51,7 +51,7 @@ def select(
         concept: as for :func:`headpursuit.rank`.
         method: one of those below, which docs/selection.md compares.
 
-            - ``somp``, ``logit_lens``: what a head writes; see :func:`headpursuit.rank`. One pass forward.
+            - ``calibrated``, ``somp``, ``logit_lens``: what a head writes; see :func:`headpursuit.rank`. One pass forward.
             - ``cosine``: what it writes on average, beside the concept's direction; see :mod:`headpursuit.ranking.cosine`.
             - ``attribution``, ``integrated``: derivatives by its scale, at 1 or along the way to an edit's; see
               :mod:`headpursuit.ranking.attribution`.

@@ -12,9 +12,11 @@ from headpursuit.concepts import ConceptLike
 from headpursuit.errors import SEEDS, check_choice, check_counts
 from headpursuit.model.heads import Head
 from headpursuit.optional import optional_import
+from headpursuit.ranking.chance import Chance, logarithms, ratio
+from headpursuit.ranking.methods import CALIBRATED, METHODS
 from headpursuit.ranking.null import random_token_sets
-from headpursuit.ranking.rank import RankOptions, Scorer
 from headpursuit.ranking.ranking import Beside, HeadRanking
+from headpursuit.ranking.scorer import ScoreOptions, Scorer
 
 Tail = Literal["fitted", "counted"]
 TAILS = ("fitted", "counted")
@@ -29,7 +31,8 @@ class Significance(Beside):
     """A ranking beside its null. All arrays are ``(l, h)``, NaN where a layer has no such head.
 
     Attributes:
-        ranking: the scores that were tested.
+        ranking: the heads in their order.
+        views: of a calibrated ranking what it is made of, explained variances (``somp``) and mean logits (``logit_lens``).
         null_mean: mean score of the random sets.
         null_deviation: its standard deviation (``ddof`` 1).
         z: how many deviations a score lies above that mean.
@@ -48,6 +51,7 @@ class Significance(Beside):
     key: ClassVar[str] = "significance"
 
     ranking: HeadRanking
+    views: Mapping[str, Float[np.ndarray, "l h"]] = field(repr=False)
     null_mean: Float[np.ndarray, "l h"] = field(repr=False)
     null_deviation: Float[np.ndarray, "l h"] = field(repr=False)
     z: Float[np.ndarray, "l h"] = field(repr=False)
@@ -68,7 +72,10 @@ class Significance(Beside):
 
     def columns(self) -> Mapping[str, Float[np.ndarray, "l h"]]:
         """Values of every head, by name."""
-        return {"null": self.null_mean, "z": self.z, "p": self.p, "p_counted": self.p_counted, "q": self.q}
+        tested = {"p": self.p, "p_counted": self.p_counted, "q": self.q}
+        if self.views:
+            return {"explained": self.views["somp"], "logit": self.views["logit_lens"], **tested}
+        return {"null": self.null_mean, "z": self.z, **tested}
 
     def summary(self) -> dict[str, Any]:
         """The settings of the measurement, in plain values."""
@@ -91,7 +98,7 @@ def significance(
     frequencies: Float[np.ndarray, " v"] | None = None,
     tail: Tail = "fitted",
     seed: int = 0,
-    **options: Unpack[RankOptions],
+    **options: Unpack[ScoreOptions],
 ) -> Significance:
     """Rank heads for a concept and test every score against random token sets.
 
@@ -131,11 +138,17 @@ def significance(
     scorer = Scorer(acts, **options)
     acts, resolved = scorer.acts, scorer.resolved(concept)
     null = random_token_sets(resolved.rows, scorer.unembedding, acts.tokenizer, draws=draws, frequencies=frequencies, seed=seed)
-    scores = scorer.scores([resolved.rows, *null.sets], title=f"null of {resolved.name}")
-    ranking = scorer.ranking(resolved, scores[0])
+    views = scorer.views([resolved.rows, *null.sets], title=f"null of {resolved.name}")
+    if scorer.method == CALIBRATED:
+        scores = Chance.of(views[:, 1:]).deviations(views)
+        ranking = scorer.ranking(resolved, scores[0], draws=draws, seed=seed)
+    else:
+        scores = views[0]
+        ranking = scorer.ranking(resolved, scores[0])
     measured = _against_null(scores[0], scores[1:], logarithmic=scorer.method == "somp", tail=tail, stats=stats)
     return Significance(
         ranking=ranking,
+        views=dict(zip(METHODS, views[:, 0], strict=True)) if len(views) > 1 else {},
         **measured,
         draws=draws,
         tail=tail,
@@ -156,9 +169,8 @@ def _against_null(
     p_counted = np.where(there, (reached + 1) / (len(null) + 1), np.nan)
     p = p_counted.copy()
     if tail == "fitted":
-        shape = np.log if logarithmic else np.asarray
-        tiny = np.finfo(float).tiny if logarithmic else -np.inf
-        fitted = _distance(shape(np.maximum(scores, tiny)), shape(np.maximum(null, tiny)))
+        shape = logarithms if logarithmic else np.asarray
+        fitted = _distance(shape(scores), shape(null))
         p = np.where(there & (reached < _COUNTED), stats.norm.sf(fitted), p)
     q = np.full_like(p, np.nan)
     q[there] = stats.false_discovery_control(p[there])
@@ -173,7 +185,5 @@ def _against_null(
 
 
 def _distance(scores: Float[np.ndarray, "l h"], null: Float[np.ndarray, "m l h"]) -> Float[np.ndarray, "l h"]:
-    """Deviations above the mean; 0 for a head that wrote nothing and so scores alike on every set."""
-    deviation = null.std(axis=0, ddof=1)
-    differs = deviation > 0
-    return np.where(differs, (scores - null.mean(axis=0)) / np.where(differs, deviation, 1), 0.0)
+    """Deviations above the mean of the random sets."""
+    return ratio(scores - null.mean(axis=0), null.std(axis=0, ddof=1))

@@ -13,9 +13,11 @@ from headpursuit.activations.store import ActsLike
 from headpursuit.concepts import ConceptLike, ResolvedConcept
 from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
 from headpursuit.model.heads import Head
+from headpursuit.ranking.chance import Chance
 from headpursuit.ranking.overlap import jaccard
-from headpursuit.ranking.rank import AtomRows, RankOptions, Scorer
+from headpursuit.ranking.rank import rank_resolved
 from headpursuit.ranking.ranking import Beside, HeadRanking
+from headpursuit.ranking.scorer import AtomRows, ScoreOptions, Scorer
 
 # Fewer samples than this, drawn with replacement, are too often all the same one.
 _FEWEST = 8
@@ -73,7 +75,7 @@ def stability(
     draws: int = 100,
     leave_out: float = 0.2,
     seed: int = 0,
-    **options: Unpack[RankOptions],
+    **options: Unpack[ScoreOptions],
 ) -> Stability:
     """Rank again on samples drawn with replacement, and on parts of the word list.
 
@@ -86,7 +88,8 @@ def stability(
         draws: number of draws of samples, and of words.
         leave_out: share of the words that each draw leaves out, rounded up and never all of them.
         seed: seed of the draws.
-        **options: those of :func:`headpursuit.rank`; a word is left out with all its forms.
+        **options: those of :func:`headpursuit.rank`; a word is left out with all its forms. What chance reaches is measured
+            once, on all samples and words.
 
     Returns:
         How often each head stays, with the ranking.
@@ -106,7 +109,7 @@ def stability(
     scorer = Scorer(acts, **options)
     acts, resolved = scorer.acts, scorer.resolved(concept)
     rng = np.random.default_rng(seed)
-    ranking = scorer.ranking(resolved, scorer.scores([resolved.rows], title=f"rank {resolved.name}")[0])
+    ranking, chance = rank_resolved(scorer, resolved, seed=seed)
     best = ranking.top(k)
 
     samples = None
@@ -118,13 +121,13 @@ def stability(
             # One layer at a time, so that never more than one is copied.
             for draw, chosen in enumerate(rows):
                 part = replace(acts, z={layer: acts.z[layer][chosen]})
-                found = scorer.scores([resolved.rows], acts=part)[0, layer]
-                samples[draw, layer, : len(found)] = found
+                views = scorer.views([resolved.rows], acts=part)
+                samples[draw, layer] = _scores(views, chance)[0, layer]
 
     words = None
     if len(resolved.kept_words) > 1:
         parts = list(_word_draws(resolved, draws, leave_out, rng))
-        words = scorer.scores(parts, title="leave out words")
+        words = _scores(scorer.views(parts, title="leave out words"), chance)
 
     stays_samples, jaccard_samples = _kept(samples, ranking, best)
     stays_words, jaccard_words = _kept(words, ranking, best)
@@ -139,6 +142,10 @@ def stability(
         leave_out=leave_out,
         seed=seed,
     )
+
+
+def _scores(views: Float[np.ndarray, "w m l h"], chance: Chance | None) -> Float[np.ndarray, "m l h"]:
+    return views[0] if chance is None else chance.deviations(views)
 
 
 def _row_draws(n: int, draws: int, rng: np.random.Generator) -> Float[np.ndarray, "m n"]:

@@ -1,0 +1,156 @@
+"""A capture that scores its heads for sets of atoms: by the paper's SOMP, and by the logit lens beside it."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, TypedDict, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from headpursuit.activations.head_activations import HeadActivations
+from headpursuit.activations.moments import HeadMoments
+from headpursuit.activations.store import ActsLike, as_acts
+from headpursuit.concepts import ConceptLike, MultiToken, ResolvedConcept, as_concept, resolve
+from headpursuit.concepts.vocabulary import gather_atoms
+from headpursuit.errors import check_choice, check_counts
+from headpursuit.pursuit.batches import SMALL
+from headpursuit.pursuit.logit_lens import mean_logits
+from headpursuit.pursuit.results import EarlyStopWarning
+from headpursuit.ranking.methods import CALIBRATED, LOGIT_LENS, METHODS, as_ranking_method
+from headpursuit.ranking.pursue import somp_capture, somp_capture_many
+from headpursuit.ranking.ranking import HeadRanking
+
+# The token ids of every atom of a set, as in `ResolvedConcept.rows`.
+AtomRows = tuple[tuple[int, ...], ...]
+
+# Sets whose atoms are in memory at once.
+_SETS = 256
+
+
+class ScoreOptions(TypedDict, total=False):
+    """The options of a score, for those functions that score more than once."""
+
+    method: str
+    n_atoms: int
+    multi_token: MultiToken
+    variants: bool
+    fold_norm: bool
+    progress: bool
+
+
+class Scorer:
+    """A capture, and how its heads are scored; arguments as for :func:`rank`.
+
+    Attributes:
+        acts: the capture.
+        method: by its usual name.
+        progress: show progress bars.
+        unembedding: the rows that concepts are resolved to, shape ``(v, d)``, float32, with the final norm's gain on them
+            where asked for.
+    """
+
+    def __init__(
+        self,
+        acts: ActsLike,
+        *,
+        method: str = CALIBRATED,
+        n_atoms: int = 50,
+        multi_token: MultiToken = "skip",
+        variants: bool = True,
+        fold_norm: bool = False,
+        progress: bool = True,
+    ) -> None:
+        check_counts(n_atoms=n_atoms)
+        check_choice(get_args(MultiToken), multi_token=multi_token)
+        self.method, self.progress = as_ranking_method(method), progress
+        self.acts = acts = as_acts(acts)
+        self._n_atoms, self._multi_token = n_atoms, multi_token
+        self._about = {"n_atoms": n_atoms, "multi_token": multi_token, "variants": variants, "fold_norm": fold_norm}
+        unembedding = acts.weights.unembedding().float()
+        self.unembedding = unembedding * acts.weights.final_norm_gain() if fold_norm else unembedding
+
+    def resolved(self, concept: ConceptLike) -> ResolvedConcept:
+        """The concept's atoms in the capture's vocabulary."""
+        return resolve(
+            as_concept(concept),
+            self.acts.tokenizer,
+            multi_token=self._multi_token,
+            variants=bool(self._about["variants"]),
+            vocabulary_size=len(self.unembedding),
+        )
+
+    def views(
+        self, sets: Sequence[AtomRows], *, title: str = "", acts: HeadActivations | HeadMoments | None = None
+    ) -> Float[np.ndarray, "w g l h"]:
+        """Look at every head for each of several sets of atoms, those of small sets in one pass.
+
+        Args:
+            sets: for every set the token ids of each of its atoms.
+            title: what the progress bar says; none is shown when empty.
+            acts: a part of the capture in its place.
+
+        Returns:
+            Explained variances or mean logits, of ``calibrated`` both; shape ``(w, g, l, h)`` for ``w`` such views, NaN where a
+            layer has no such head.
+        """
+        acts = self.acts if acts is None else acts
+        asked = METHODS if self.method == CALIBRATED else (self.method,)
+        views = np.full((len(asked), len(sets), *acts.shape), np.nan)
+        size = 1 if max(map(len, sets)) > SMALL else _SETS
+        parts = [slice(start, start + size) for start in range(0, len(sets), size)]
+        with (
+            tqdm(total=len(parts) * len(acts.layers), desc=title, disable=not (self.progress and title), leave=False) as bar,
+            warnings.catch_warnings(),
+        ):
+            # A head whose variance a few atoms explain to the end has its score; nothing is amiss.
+            warnings.simplefilter("ignore", EarlyStopWarning)
+            for part in parts:
+                distinct = dict.fromkeys(row for rows in sets[part] for row in rows)
+                index_of = {row: index for index, row in enumerate(distinct)}
+                atoms = gather_atoms(self.unembedding, list(distinct))
+                dictionaries = [[index_of[row] for row in rows] for rows in sets[part]]
+                tokens = [list(dict.fromkeys(token for row in rows for token in row)) for rows in sets[part]]
+                for layer, count in acts.head_counts.items():
+                    for view, method in zip(views, asked, strict=True):
+                        if method == LOGIT_LENS:
+                            found = _mean_logits(acts, layer, self.unembedding, tokens)
+                        else:
+                            found = _explained(acts, layer, atoms, dictionaries, n_atoms=self._n_atoms)
+                        view[part, layer, :count] = found.cpu().numpy()
+                    bar.update()
+        return views
+
+    def ranking(self, resolved: ResolvedConcept, scores: Float[np.ndarray, "l h"], **about: Any) -> HeadRanking:
+        """Scores with what is needed to know and repeat them; ``about`` is told, too."""
+        return HeadRanking(
+            scores=scores,
+            concept=resolved.name,
+            method=self.method,
+            words=resolved.labels,
+            n=self.acts.n,
+            positions=self.acts.positions,
+            model=self.acts.model,
+            about={**self._about, **about, **self.acts.about},
+        )
+
+
+def _explained(
+    acts: HeadActivations | HeadMoments, layer: int, atoms: Float[Tensor, "v d"], dictionaries: list[list[int]], *, n_atoms: int
+) -> Float[Tensor, "g h"]:
+    steps = min(n_atoms, max(map(len, dictionaries)))
+    if len(dictionaries) > 1:
+        return somp_capture_many(acts, layer, atoms, dictionaries, n_atoms=steps).explained_variance[:, :, -1]
+    heads = range(acts.head_counts[layer])
+    return somp_capture(acts, layer, atoms, heads=heads, n_atoms=steps).explained_variance[None, :, -1]
+
+
+def _mean_logits(
+    acts: HeadActivations | HeadMoments, layer: int, unembedding: Float[Tensor, "v d"], tokens: list[list[int]]
+) -> Float[Tensor, "g h"]:
+    distinct = sorted({token for one in tokens for token in one})
+    column = {token: index for index, token in enumerate(distinct)}
+    logits = mean_logits(acts.mean(layer), acts.weights.projection(layer), unembedding[distinct])
+    return torch.stack([logits[:, [column[token] for token in one]].mean(dim=1) for one in tokens])
