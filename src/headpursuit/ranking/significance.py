@@ -133,7 +133,7 @@ def significance(
     null = random_token_sets(resolved.rows, scorer.unembedding, acts.tokenizer, draws=draws, frequencies=frequencies, seed=seed)
     scores = scorer.scores([resolved.rows, *null.sets], title=f"null of {resolved.name}")
     ranking = scorer.ranking(resolved, scores[0])
-    measured = _against_null(scores[0], scores[1:], logarithmic=scorer.method == "somp", tail=tail, stats=stats)
+    measured = against_null(scores[0], scores[1:], logarithmic=scorer.method == "somp", tail=tail, stats=stats)
     return Significance(
         ranking=ranking,
         **measured,
@@ -146,7 +146,7 @@ def significance(
     )
 
 
-def _against_null(
+def against_null(
     scores: Float[np.ndarray, "l h"], null: Float[np.ndarray, "m l h"], *, logarithmic: bool, tail: Tail, stats: Any
 ) -> dict[str, Float[np.ndarray, "l h"]]:
     """Mean and deviation of the null, z, p and q."""
