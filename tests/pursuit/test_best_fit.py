@@ -1,4 +1,4 @@
-"""The fit of a head's best atom, beside that of the head turned at random: exact for a head without relation to the dictionary."""
+"""The fit of a head's best atom beside that of the head turned at random, and what a head without a name gets."""
 
 from __future__ import annotations
 

@@ -22,13 +22,13 @@ def describe(
         str,
         typer.Option(
             metavar="PARTS|CONCEPT",
-            help="Tokens that may name a head: all, words, a script (latin, han, …), seen or seen:FILE, joined by +; or a concept.",
+            help="What may name a head: all, words, a script (latin, han, …), seen or seen:FILE, joined by +; or a concept.",
         ),
     ] = "all",
     significance: Annotated[
         int, typer.Option(min=0, metavar="N", help="Test every name against N random turns of what the head writes (p, q).")
     ] = 0,
-    examples: Annotated[int, typer.Option(min=0, metavar="N", help="Show N samples that drive each head; needs --samples.")] = 0,
+    examples: Annotated[int, typer.Option(min=0, metavar="N", help="Show N samples that drive each head (--samples).")] = 0,
     samples: Annotated[str | None, typer.Option(help="The file that was captured, for --examples and for `seen`.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="As for `capture`; as many as it read when left out.")] = None,
     sample: Annotated[int | None, typer.Option(min=1, metavar="N", help="As for `capture`, with its --seed.")] = None,
@@ -91,8 +91,9 @@ def describe(
     tested = ["fit", "by chance", "q"] if significance else []
     rows = []
     for one in described:
-        beside = [] if one.evidence is None else [f"{value:.3g}" for value in (one.evidence.fit, one.evidence.by_chance, one.evidence.q)]
-        rows.append([one.head.name, f"{one.share:.1%}", *beside, one.words])
+        found = one.evidence
+        beside = [] if found is None else [f"{value:.3g}" for value in (found.fit, found.by_chance, found.q)]
+        rows.append([one.head.name, f"{one.share:.1%}", *beside, one.name()])
         blank = [""] * (2 + len(tested))
         rows += [[*blank, f"{example.score:+.2g}  {example.text}"] for example in one.examples]
     print_table(

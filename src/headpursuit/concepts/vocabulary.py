@@ -35,7 +35,7 @@ def vocabulary_dictionary(
     if ids is None:
         ids = usable_ids(tokenizer, len(weight))
     if len(ids) < len(weight):
-        at_front = not ids or ids[-1] == len(ids) - 1 and ids == sorted(ids)  # then no row needs to be copied
+        at_front = not ids or (ids[-1] == len(ids) - 1 and ids == sorted(ids))  # then no row needs to be copied
         weight = weight[: len(ids)] if at_front else weight[torch.tensor(ids, device=weight.device)]
     if gain is not None:
         if gain.shape != weight.shape[1:]:

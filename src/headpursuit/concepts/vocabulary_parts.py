@@ -62,7 +62,7 @@ def part_of_vocabulary(
         elif name in SCRIPTS:
             chosen = [token for token in chosen if _written_in(SCRIPTS[name], texts[token])]
     if not chosen:
-        raise HeadPursuitError(f"no token of this vocabulary is {' and '.join(names)}: name heads by another part, such as words")
+        raise HeadPursuitError(f"no token of this vocabulary is {' and '.join(names)}: choose another part, such as words")
     return chosen
 
 

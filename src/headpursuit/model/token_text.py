@@ -10,7 +10,7 @@ _BYTE_PIECE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _LOST = "\ufffd"
 # How SentencePiece and byte-level BPE write a blank in a token's own spelling.
 BLANK_MARKS = ("▁", "Ġ")
-# How a vocabulary calls rows that are kept for tokens to come: <unused7>, <|reserved_special_token_7|>, <extra_id_7>, [unused7].
+# Rows that are kept for tokens to come: <unused7>, <|reserved_special_token_7|>, <extra_id_7>, [unused7].
 _RESERVED = re.compile(r"\W+(\w*_)?(unused|reserved|extra_id|placeholder|dummy)\w*\W+", re.IGNORECASE)
 _FIRST_ESCAPE = 0xDC00  # where Python's surrogateescape puts bytes that are no text
 

@@ -1,14 +1,14 @@
 """How well the best atom fits a head, and how well it would fit a signal that has nothing to do with the dictionary.
 
-The fit of a head is ``max_j E_j / mean_j E_j``, where ``E_j = Σ_i ⟨P H_i, d_j⟩²`` is the variance that one unit atom explains and ``P``
-removes the direction that all atoms share (their mean), which speaks of none of them: how many times more the best atom explains
-than an atom does on average. Of a large dictionary some atom always fits, so a fit means little by itself. Chance gives the fit of
-the same signal turned at random: its principal directions are replaced by random orthonormal ones, and keep their shares of
-variance. A signal without any relation to the dictionary is one more of these, which makes p-values exact.
+The fit of a head is ``max_j E_j / mean_j E_j``, where ``E_j = Σ_i ⟨P H_i, d_j⟩²`` is the variance that one unit atom explains
+and ``P`` removes the direction that all atoms share (their mean), which speaks of none of them: how many times more the best
+atom explains than an atom does on average. Of a large dictionary some atom always fits, so a fit means little by itself. Chance
+gives the fit of the same signal turned at random: its principal directions are replaced by random orthonormal ones, and keep
+their shares of variance. A signal without any relation to the dictionary is one more of these: its p-values are uniform.
 
 A turned signal is known by its spectrum and a random frame, so all heads of all layers share the frames, and with them the only
-product of the size of the dictionary; a head then costs a few multiplications an atom and draw. Why this fit and this null, and not
-the share of variance, see ``docs/decisions/ranking.md``.
+product of the size of the dictionary; a head then costs a few multiplications an atom and draw. Why this fit and this null, and
+not the share of variance, see ``docs/decisions/ranking.md``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def principal(
     return torch.where(there, variances / total, 0), directions
 
 
-def best_fits(shares: Float[Tensor, "h k"], directions: Float[Tensor, "h k d"], atoms: Float[Tensor, "v d"]) -> Float64[Tensor, " h"]:
+def best_fits(
+    shares: Float[Tensor, "h k"], directions: Float[Tensor, "h k d"], atoms: Float[Tensor, "v d"]
+) -> Float64[Tensor, " h"]:
     """The fit of each head's best atom; 1 where no atom says more than another.
 
     Args:
@@ -60,12 +62,12 @@ def best_fits(shares: Float[Tensor, "h k"], directions: Float[Tensor, "h k d"], 
     h, k, d = directions.shape
     frame = _less(_shared(atoms), directions.reshape(h * k, d))
     weights = shares.to(frame)
-    return _fits(
-        (((unit @ frame).square_().view(-1, h, k) * weights).sum(dim=2) for unit in _unit_rows(atoms)), len(atoms)
-    )
+    return _fits((((unit @ frame).square_().view(-1, h, k) * weights).sum(dim=2) for unit in _unit_rows(atoms)), len(atoms))
 
 
-def chance_fits(shares: Float[Tensor, "h k"], atoms: Float[Tensor, "v d"], *, draws: int, seed: int = 0) -> Float64[Tensor, "m h"]:
+def chance_fits(
+    shares: Float[Tensor, "h k"], atoms: Float[Tensor, "v d"], *, draws: int, seed: int = 0
+) -> Float64[Tensor, "m h"]:
     """The fits of heads turned at random, one row a draw; a draw turns all heads alike.
 
     Args:
@@ -87,7 +89,7 @@ def chance_fits(shares: Float[Tensor, "h k"], atoms: Float[Tensor, "v d"], *, dr
     )
 
 
-def _fits(energies: Iterator[Float[Tensor, "_ *m"]], v: int) -> Float64[Tensor, "*m"]:
+def _fits(energies: Iterator[Tensor], v: int) -> Tensor:
     """The highest energy over the mean one, of energies that come some atoms at a time."""
     best = total = torch.zeros(())
     for energy in energies:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING, Any, overload
@@ -73,10 +73,9 @@ class HeadDescription:
         """Whether a token fits it better than chance, at a false-discovery rate of 0.05; None where that was not tested."""
         return None if self.evidence is None else self.evidence.found
 
-    @property
-    def words(self) -> str:
-        """Its tokens in quotes, or that it has no name better than chance."""
-        return NO_NAME if self.named is False else ", ".join(map(repr, self.tokens))
+    def name(self, write: Callable[[str], str] = repr) -> str:
+        """Its tokens, each as ``write`` writes it, or that it has no name better than chance."""
+        return NO_NAME if self.named is False else ", ".join(map(write, self.tokens))
 
     @property
     def share(self) -> float:
@@ -86,7 +85,7 @@ class HeadDescription:
     def __str__(self) -> str:
         tested = "" if self.evidence is None else f"; {self.evidence}"
         driven = "".join(f"\n    {one.score:+.3g} at sample {one.sample}: {one.text}" for one in self.examples)
-        return f"{self.head}: {self.words}  {self.share:.1%} {_SHARES[self.method]}{tested}{driven}"
+        return f"{self.head}: {self.name()}  {self.share:.1%} {_SHARES[self.method]}{tested}{driven}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -200,7 +199,7 @@ class Descriptions(Sequence[HeadDescription]):
         from headpursuit.drawing import bars
         from headpursuit.drawing.style import token
 
-        labels = [f"{one.head}  {NO_NAME if one.named is False else ', '.join(map(token, one.tokens))}" for one in self.each]
+        labels = [f"{one.head}  {one.name(token)}" for one in self.each]
         label = f"share {_SHARES[self.each[0].method]}" if self.each else ""
         return bars(labels, [one.share for one in self.each], title=title, label=label)
 
@@ -210,7 +209,7 @@ class Descriptions(Sequence[HeadDescription]):
         first = self.each[0]
         frame = self.to_frame()
         frame = frame[[name for name in ("name", "tokens", "share", "fit", "by_chance", "q", "examples") if name in frame]]
-        frame["tokens"] = [one.words for one in self.each]
+        frame["tokens"] = [one.name() for one in self.each]
         forms: dict[str, Any] = {"share": "{:.1%}".format} | dict.fromkeys(("fit", "by_chance", "q"), "{:.2g}".format)
         title = f"{len(self)} heads by {first.method}, {first.n} samples; share {_SHARES[first.method]}"
         return f"<p>{escape(title)}</p>{frame.to_html(index=False, formatters=forms)}"
@@ -241,7 +240,7 @@ def describe(
         fold_norm: multiply the unembedding by the gain of the norm before it.
         dictionary: what heads are named by: ``all`` tokens (the paper's); those that are whole ``words`` of letters, of one
             script (``latin``, ``cyrillic``, ``han``, …), ``seen`` in the samples or in a text (``seen:FILE``), or several of
-            these (``words+latin``); the words of a concept; or directions of your own, such as text features for a vision tower.
+            these (``words+latin``); a concept's words; or directions of your own, such as text features for a vision tower.
             Rows that are no token's or are reserved are left out always.
         significance: test every head's name against so many random turns of what it writes (``somp``), see
             :class:`headpursuit.ranking.name_evidence.NameEvidence`; 0 for no test.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -42,13 +41,12 @@ def check_samples(acts: Captured, samples: Sequence[Sample]) -> None:
     """
     if fingerprint(samples) != acts.about["data"]:
         raise HeadPursuitError(
-            f"these {len(samples)} samples are not those of the capture, which were {acts.about['n_samples']}: give the same, in "
-            "the same order (with the same limit, sample and seed)"
+            f"these {len(samples)} samples are not those of the capture, which were {acts.about['n_samples']}: give "
+            "the same in the same order (the same limit, sample and seed)"
         )
     if acts.about.get("skipped"):
-        raise HeadPursuitError(
-            f"{len(acts.about['skipped'])} samples were skipped in this capture, so its rows are not told apart: capture without them"
-        )
+        skipped = len(acts.about["skipped"])
+        raise HeadPursuitError(f"{skipped} samples were skipped, so whose the rows are is not known: capture without them")
 
 
 def driving_samples(

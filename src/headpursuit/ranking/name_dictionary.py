@@ -1,4 +1,4 @@
-"""Which directions may name a head: the whole vocabulary, a part of it, the words of a concept, or a dictionary of one's own."""
+"""Which directions may name a head: the whole vocabulary, a part of it, a concept's words, or a dictionary of one's own."""
 
 from __future__ import annotations
 
@@ -78,9 +78,7 @@ def name_dictionary(
     )
 
 
-def _seen(
-    acts: HeadActivations | HeadMoments, parts: list[str], samples: Sequence[Sample], n_rows: int
-) -> set[int]:
+def _seen(acts: HeadActivations | HeadMoments, parts: list[str], samples: Sequence[Sample], n_rows: int) -> set[int]:
     """Ids of the tokens of a file, or of the captured samples."""
     file = next((part.partition(":")[2] for part in parts if ":" in part), "")
     given = as_samples(file) if file else samples

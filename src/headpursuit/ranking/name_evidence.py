@@ -31,8 +31,8 @@ class NameEvidence:
         fit: how many times more variance the best token explains than a token does on average, less the direction that all
             tokens share; see :mod:`headpursuit.pursuit.best_fit`.
         by_chance: mean of that over the random turns.
-        p: probability of so good a fit by chance: counted where 10 or more turns reach it, else the tail of a normal distribution
-            of the logarithms of the turns' fits.
+        p: probability of so good a fit by chance: counted where 10 or more turns reach it, else the tail of a normal
+            distribution of the logarithms of the turns' fits.
         q: the lowest false-discovery rate at which the head is found (Benjamini and Hochberg 1995), over the heads described.
         draws: number of random turns.
     """
@@ -53,7 +53,13 @@ class NameEvidence:
 
 
 def name_evidence(
-    acts: HeadActivations | HeadMoments, heads: Sequence[Head], dictionary: Dictionary, *, draws: int, seed: int = 0, progress: bool
+    acts: HeadActivations | HeadMoments,
+    heads: Sequence[Head],
+    dictionary: Dictionary,
+    *,
+    draws: int,
+    seed: int = 0,
+    progress: bool = True,
 ) -> dict[Head, NameEvidence]:
     """Test the names of some heads together.
 
