@@ -1,10 +1,12 @@
 """How well the best atom fits a head, and how well it would fit a signal that has nothing to do with the dictionary.
 
-The fit of a head is ``max_j E_j / mean_j E_j``, where ``E_j = Σ_i ⟨P H_i, d_j⟩²`` is the variance that one unit atom explains
-and ``P`` removes the direction that all atoms share (their mean), which speaks of none of them: how many times more the best
-atom explains than an atom does on average. Of a large dictionary some atom always fits, so a fit means little by itself. Chance
-gives the fit of the same signal turned at random: its principal directions are replaced by random orthonormal ones, and keep
-their shares of variance. A signal without any relation to the dictionary is one more of these: its p-values are uniform.
+The fit of a head is ``max_j E_j / mean_j E_j`` with ``E_j = Σ_k σ_k ⟨P v_k, d_j⟩²``: ``v_k`` are the principal
+directions of its output, ``σ_k`` the amplitudes along them (square roots of variances, so that one contrast between
+kinds of samples does not speak for the head alone), ``d_j`` the unit atoms, and ``P`` removes the direction that all
+atoms share (their mean), which speaks of none of them. It says how many times better the best atom fits than an atom
+does on average. Of a large dictionary some atom always fits, so a fit means little by itself. Chance gives the fit of
+the same head turned at random: its directions are replaced by random orthonormal ones, and keep their amplitudes. A
+head without any relation to the dictionary is one more of these: its p-values are uniform.
 
 A turned signal is known by its spectrum and a random frame, so all heads of all layers share the frames, and with them the only
 product of the size of the dictionary; a head then costs a few multiplications an atom and draw. Why this fit and this null, and
@@ -21,8 +23,9 @@ from torch import Tensor
 
 # So many principal directions of a head are looked at; the test is exact for any number.
 DIRECTIONS = 8
-# Atoms at a time: few enough that what is made of them stays in a core's cache.
+# Atoms at a time, and numbers that are made of them at a time: few enough for a core's cache, and for any memory.
 _ROWS = 1024
+_NUMBERS = 2**24
 
 
 def principal(
@@ -36,7 +39,7 @@ def principal(
         k: how many; fewer where heads or the model are narrower than that.
 
     Returns:
-        The share of the head's variance along each direction (0 where a head has fewer), and the directions, orthonormal.
+        The amplitude along each direction, relative to the whole (0 where a head has fewer), and the directions, orthonormal.
     """
     values, vectors = torch.linalg.eigh(second_moment.double())
     factor = (vectors * values.clamp_min(0).sqrt()[:, None]).mT @ projection.double()  # its Gram matrix is H's covariance
@@ -46,46 +49,52 @@ def principal(
     variances, left = variances.flip(1)[:, :k].clamp_min(0), left.flip(2)[:, :, :k]
     there = variances > 1e-18 * total
     directions = left.mT @ factor * torch.where(there, variances.clamp_min(1e-280).rsqrt(), 0)[:, :, None]
-    return torch.where(there, variances / total, 0), directions
+    return torch.where(there, variances / total, 0).sqrt(), directions
 
 
 def best_fits(
-    shares: Float[Tensor, "h k"], directions: Float[Tensor, "h k d"], atoms: Float[Tensor, "v d"]
+    amplitudes: Float[Tensor, "h k"], directions: Float[Tensor, "h k d"], atoms: Float[Tensor, "v d"]
 ) -> Float64[Tensor, " h"]:
     """The fit of each head's best atom; 1 where no atom says more than another.
 
     Args:
-        shares: of variance along each principal direction of each head.
+        amplitudes: along each principal direction of each head.
         directions: orthonormal for each head.
         atoms: a dictionary, of any length.
     """
     h, k, d = directions.shape
     frame = _less(_shared(atoms), directions.reshape(h * k, d))
-    weights = shares.to(frame)
-    return _fits((((unit @ frame).square_().view(-1, h, k) * weights).sum(dim=2) for unit in _unit_rows(atoms)), len(atoms))
+    weights = amplitudes.to(frame)
+    return _fits(
+        (((unit @ frame).square_().view(-1, h, k) * weights).sum(dim=2) for unit in _unit_rows(atoms, made=h * k)), len(atoms)
+    )
 
 
 def chance_fits(
-    shares: Float[Tensor, "h k"], atoms: Float[Tensor, "v d"], *, draws: int, seed: int = 0
+    amplitudes: Float[Tensor, "h k"], atoms: Float[Tensor, "v d"], *, draws: int, seed: int = 0
 ) -> Float64[Tensor, "m h"]:
     """The fits of heads turned at random, one row a draw; a draw turns all heads alike.
 
     Args:
-        shares: of variance along each principal direction of each head.
+        amplitudes: along each principal direction of each head.
         atoms: a dictionary, of any length.
         draws: how many.
         seed: seed of the draws.
     """
-    h, k = shares.shape
+    h, k = amplitudes.shape
     d = atoms.shape[1]
     random = torch.Generator().manual_seed(seed)
     room = d // k  # so many frames are made of one rotation; each by itself is a random one
     turns = [torch.linalg.qr(torch.randn(d, d, generator=random, dtype=torch.float64)) for _ in range(-(-draws // room))]
     frames = torch.cat([(turn.Q * turn.R.diagonal().sign()).T[: room * k] for turn in turns])[: draws * k]
     frame = _less(_shared(atoms), frames.to(atoms.device))
-    weights = shares.T.to(frame).contiguous()
+    weights = amplitudes.T.to(frame).contiguous()
     return _fits(
-        (((unit @ frame).square_().view(-1, k) @ weights).view(-1, draws, h) for unit in _unit_rows(atoms)), len(atoms)
+        (
+            ((unit @ frame).square_().view(-1, k) @ weights).view(-1, draws, h)
+            for unit in _unit_rows(atoms, made=draws * max(h, k))
+        ),
+        len(atoms),
     )
 
 
@@ -110,7 +119,7 @@ def _less(shared: Float64[Tensor, " d"], rows: Float64[Tensor, "r d"]) -> Float[
     return (rows - (rows @ shared)[:, None] * shared).float().T.contiguous()
 
 
-def _unit_rows(atoms: Float[Tensor, "v d"]) -> Iterator[Float[Tensor, "_ d"]]:
-    for rows in atoms.split(_ROWS):
+def _unit_rows(atoms: Float[Tensor, "v d"], *, made: int = 1) -> Iterator[Float[Tensor, "_ d"]]:
+    for rows in atoms.split(max(1, min(_ROWS, _NUMBERS // made))):
         wide = rows.float()
         yield wide / torch.linalg.vector_norm(wide, dim=1, keepdim=True).clamp_min(1e-30)

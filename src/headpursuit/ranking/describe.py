@@ -258,8 +258,8 @@ def describe(
 
     Examples:
         >>> hp.describe(acts, heads=["L2.H14", "L1.H1"], n_atoms=2, dictionary="words", significance=50, progress=False)
-        L2.H14: ' red', ' green'  35.9% of variance explained; fit 31.2, by chance 12.5, q 1...e-06
-        L1.H1: ' red', ' blue'  25.7% of variance explained; fit 33.1, by chance 10.4, q 2...e-10
+        L2.H14: ' red', ' green'  35.9% of variance explained; fit 22.7, by chance 8.72, q 7...e-08
+        L1.H1: ' red', ' blue'  25.7% of variance explained; fit 21.8, by chance 8.09, q 3...e-10
         (2 of 2 heads have a name better than chance: q ≤ 0.05 (Benjamini-Hochberg) against 50 random turns of what they write)
     """
     view = as_method(method)

@@ -60,7 +60,7 @@ def name_dictionary(
         return NameDictionary(choice, "own")
     unembedding = acts.weights.unembedding()
     gain = acts.weights.final_norm_gain() if fold_norm else None
-    usable = usable_ids(acts.tokenizer, len(unembedding))
+    usable = list(usable_ids(acts.tokenizer, len(unembedding)))
     left_out = len(unembedding) - len(usable)
     unused = len(unembedding) - len(known_ids(acts.tokenizer, len(unembedding)))
     parts = parts_of(choice) if isinstance(choice, str) else None

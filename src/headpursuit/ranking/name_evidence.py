@@ -28,8 +28,8 @@ class NameEvidence:
     """How well the best token fits a head, beside the same head turned at random.
 
     Attributes:
-        fit: how many times more variance the best token explains than a token does on average, less the direction that all
-            tokens share; see :mod:`headpursuit.pursuit.best_fit`.
+        fit: how many times better the best token fits the head's main directions than a token does on average, less the
+            direction that all tokens share; see :mod:`headpursuit.pursuit.best_fit`.
         by_chance: mean of that over the random turns.
         p: probability of so good a fit by chance: counted where 10 or more turns reach it, else the tail of a normal
             distribution of the logarithms of the turns' fits.
@@ -78,18 +78,18 @@ def name_evidence(
     if draws < 2:
         raise HeadPursuitError(f"significance={draws}: {draws} random turns make no distribution; draw at least 2, better 200")
     stats = optional_import("scipy.stats", extra="stats", purpose="the significance of names")
-    shares, directions = zip(
+    amplitudes, directions = zip(
         *(
             principal(_moment(acts, head), acts.weights.projection(head.layer)[head.head][None])
             for head in tqdm(heads, desc="directions", unit="head", disable=not progress, leave=False)
         ),
         strict=True,
     )
-    fits = best_fits(torch.cat(shares), torch.cat(directions), dictionary.atoms).numpy()
-    chance = chance_fits(torch.cat(shares), dictionary.atoms, draws=draws, seed=seed).numpy()
+    fits = best_fits(torch.cat(amplitudes), torch.cat(directions), dictionary.atoms).numpy()
+    chance = chance_fits(torch.cat(amplitudes), dictionary.atoms, draws=draws, seed=seed).numpy()
     tested = against_null(fits[None], chance[:, None], logarithmic=True, tail="fitted", stats=stats)
-    values = zip(fits, tested["null_mean"][0], tested["p"][0], tested["q"][0], strict=True)
-    return {head: NameEvidence(*map(float, found), draws) for head, found in zip(heads, values, strict=True)}
+    chance_means, p, q = (tested[name][0].tolist() for name in ("null_mean", "p", "q"))
+    return {head: NameEvidence(float(fits[i]), chance_means[i], p[i], q[i], draws) for i, head in enumerate(heads)}
 
 
 def _moment(acts: HeadActivations | HeadMoments, head: Head) -> Float[Tensor, "1 e e"]:
