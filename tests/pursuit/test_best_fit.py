@@ -35,7 +35,9 @@ def test_the_best_atom_is_that_of_the_dense_output():
     shared = unit.mean(dim=0) / unit.mean(dim=0).norm()
     cosines = (v - (v @ shared)[..., None] * shared) @ unit.T
     energy = (size[..., None] * cosines.square()).sum(dim=1)
-    assert torch.allclose(best_fits(amplitudes, directions, D), energy.amax(dim=1) / energy.mean(dim=1), rtol=1e-4)
+    fits, rows = best_fits(amplitudes, directions, D, n_best=3)
+    assert torch.allclose(fits, energy.amax(dim=1) / energy.mean(dim=1), rtol=1e-4)
+    assert torch.equal(rows, energy.topk(3, dim=1).indices)
 
 
 @pytest.mark.parametrize("slow", [0.1, 1.0])
@@ -43,7 +45,7 @@ def test_a_head_without_relation_to_the_dictionary_has_uniform_p_values(slow):
     h, draws = 600, 999  # all heads share the draws: with few, all p-values are off alike
     z, W = drawn(40, h, 8, seed=7) * torch.logspace(0, np.log10(slow), 8), drawn(h, 8, 48, seed=8)
     amplitudes, directions = principal(moments(z), W, k=6)
-    best, chance = best_fits(amplitudes, directions, atoms()), chance_fits(amplitudes, atoms(), draws=draws)
+    best, chance = best_fits(amplitudes, directions, atoms())[0], chance_fits(amplitudes, atoms(), draws=draws)
     p = ((chance >= best).sum(dim=0) + 1).numpy() / (draws + 1)
     # One set of draws serves all heads, so the whole curve may lie a little high or low.
     for level, off in ((0.01, 0.015), (0.05, 0.025), (0.1, 0.04), (0.5, 0.1)):
@@ -56,7 +58,7 @@ def test_a_head_that_writes_a_token_fits_it_better_than_chance():
     W[:, 0] = 7 * D[17] / D[17].norm()
     z[:, :, 0] *= 4
     amplitudes, directions = principal(moments(z), W, k=6)
-    best, chance = best_fits(amplitudes, directions, D), chance_fits(amplitudes, D, draws=99)
+    best, chance = best_fits(amplitudes, directions, D)[0], chance_fits(amplitudes, D, draws=99)
     assert bool((best > chance.amax(dim=0)).all())
 
 
@@ -65,15 +67,15 @@ def test_a_head_along_what_all_atoms_share_has_no_name():
     W, z = drawn(20, 8, 48, seed=11), drawn(40, 20, 8, seed=12)
     W[:, 0] = 30 * D.mean(dim=0)
     amplitudes, directions = principal(moments(z), W, k=6)
-    best, chance = best_fits(amplitudes, directions, D), chance_fits(amplitudes, D, draws=99)
+    best, chance = best_fits(amplitudes, directions, D)[0], chance_fits(amplitudes, D, draws=99)
     assert ((chance >= best).double().mean(dim=0) > 0.05).double().mean() > 0.7
 
 
 def test_where_no_atom_says_more_than_another_the_fit_is_one():
     amplitudes, directions = principal(torch.zeros(1, 4, 4), drawn(1, 4, 16), k=4)
-    assert best_fits(amplitudes, directions, torch.cat([torch.zeros(1, 16), torch.eye(16)])).tolist() == [1.0]
+    assert best_fits(amplitudes, directions, torch.cat([torch.zeros(1, 16), torch.eye(16)]))[0].tolist() == [1.0]
     amplitudes, directions = principal(torch.eye(4)[None], drawn(1, 4, 16), k=4)
-    assert best_fits(amplitudes, directions, torch.eye(16)[:1]).tolist() == [1.0]
+    assert best_fits(amplitudes, directions, torch.eye(16)[:1])[0].tolist() == [1.0]
 
 
 def test_turns_are_the_seeds_alone():

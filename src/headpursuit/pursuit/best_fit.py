@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 # So many principal directions of a head are looked at; the test is exact for any number.
@@ -53,21 +53,31 @@ def principal(
 
 
 def best_fits(
-    amplitudes: Float[Tensor, "h k"], directions: Float[Tensor, "h k d"], atoms: Float[Tensor, "v d"]
-) -> Float64[Tensor, " h"]:
-    """The fit of each head's best atom; 1 where no atom says more than another.
+    amplitudes: Float[Tensor, "h k"], directions: Float[Tensor, "h k d"], atoms: Float[Tensor, "v d"], *, n_best: int = 1
+) -> tuple[Float64[Tensor, " h"], Int64[Tensor, "h b"]]:
+    """The fit of each head's best atom (1 where no atom says more than another), and the atoms that fit best, best first.
 
     Args:
         amplitudes: along each principal direction of each head.
         directions: orthonormal for each head.
         atoms: a dictionary, of any length.
+        n_best: how many atoms a head; fewer where there are no more.
     """
     h, k, d = directions.shape
     frame = _less(_shared(atoms), directions.reshape(h * k, d))
     weights = amplitudes.to(frame)
-    return _fits(
-        (((unit @ frame).square_().view(-1, h, k) * weights).sum(dim=2) for unit in _unit_rows(atoms, made=h * k)), len(atoms)
-    )
+    total = torch.zeros(h, dtype=torch.float64, device=frame.device)
+    best, rows = weights.new_empty(0, h), torch.empty(0, h, dtype=torch.int64, device=frame.device)
+    done = 0
+    for unit in _unit_rows(atoms, made=h * k):
+        energy = ((unit @ frame).square_().view(-1, h, k) * weights).sum(dim=2)
+        total += energy.sum(dim=0, dtype=torch.float64)
+        new = energy.topk(min(n_best, len(unit)), dim=0)
+        rows, best = torch.cat([rows, new.indices + done]), torch.cat([best, new.values])
+        kept = best.topk(min(n_best, len(best)), dim=0)
+        rows, best = rows.gather(0, kept.indices), kept.values
+        done += len(unit)
+    return _ratio(best[0], total, len(atoms)), rows.T.cpu()
 
 
 def chance_fits(
@@ -104,6 +114,10 @@ def _fits(energies: Iterator[Tensor], v: int) -> Tensor:
     for energy in energies:
         best = torch.maximum(best.to(energy), energy.amax(dim=0))
         total = total.to(energy.device) + energy.sum(dim=0, dtype=torch.float64)
+    return _ratio(best, total, v)
+
+
+def _ratio(best: Tensor, total: Tensor, v: int) -> Tensor:
     return torch.where(total > 0, best.double() * v / total.clamp_min(1e-280), 1.0).cpu()
 
 

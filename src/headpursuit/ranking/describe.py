@@ -74,8 +74,9 @@ class HeadDescription:
         return None if self.evidence is None else self.evidence.found
 
     def name(self, write: Callable[[str], str] = repr) -> str:
-        """Its tokens, each as ``write`` writes it, or that it has no name better than chance."""
-        return NO_NAME if self.named is False else ", ".join(map(write, self.tokens))
+        """Its tokens as ``write`` writes them; of a tested head those that fit best, or that it has no name better than chance."""
+        tokens = self.tokens if self.evidence is None else self.evidence.tokens
+        return NO_NAME if self.named is False else ", ".join(map(write, tokens))
 
     @property
     def share(self) -> float:
@@ -111,7 +112,7 @@ class HeadDescription:
                 frequency=None if frequency is None else tuple(map(float, frequency)),
                 method=as_method(content["method"]),
                 n=int(content["n"]),
-                evidence=None if evidence is None else NameEvidence(**evidence),
+                evidence=None if evidence is None else NameEvidence(**{**evidence, "tokens": tuple(evidence["tokens"])}),
                 examples=tuple(HeadExample(**one) for one in content.get("examples", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -174,13 +175,16 @@ class Descriptions(Sequence[HeadDescription]):
         return found
 
     def to_frame(self) -> pd.DataFrame:
-        """A row a head: name, layer, head, tokens, share (see :attr:`HeadDescription.share`), method and n; where it was tested
-        also named, fit, by_chance, p and q, and where they were asked for the texts of the examples."""
+        """A row a head: name, layer, head, tokens, share (see :attr:`HeadDescription.share`), method and n.
+
+        Where names were tested also named, best (the tokens that fit best), fit, by_chance, p and q; with examples their texts.
+        """
         columns = ["name", "layer", "head", "tokens", "share", "method", "n"]
         rows = [(one.head.name, one.head.layer, one.head.head, one.tokens, one.share, one.method, one.n) for one in self.each]
         frame = pd.DataFrame(rows, columns=columns)
         if any(one.evidence for one in self.each):
             frame["named"] = [one.named for one in self.each]
+            frame["best"] = [one.evidence.tokens if one.evidence else () for one in self.each]
             for name in ("fit", "by_chance", "p", "q"):
                 frame[name] = [getattr(one.evidence, name, None) for one in self.each]
         if any(one.examples for one in self.each):
@@ -259,7 +263,7 @@ def describe(
     Examples:
         >>> hp.describe(acts, heads=["L2.H14", "L1.H1"], n_atoms=2, dictionary="words", significance=50, progress=False)
         L2.H14: ' red', ' green'  35.9% of variance explained; fit 22.7, by chance 8.72, q 7...e-08
-        L1.H1: ' red', ' blue'  25.7% of variance explained; fit 21.8, by chance 8.09, q 3...e-10
+        L1.H1: ' red', ' c'  25.7% of variance explained; fit 21.8, by chance 8.09, q 3...e-10
         (2 of 2 heads have a name better than chance: q ≤ 0.05 (Benjamini-Hochberg) against 50 random turns of what they write)
     """
     view = as_method(method)
@@ -276,7 +280,11 @@ def describe(
     by_layer: dict[int, list[int]] = {}
     for head in wanted:
         by_layer.setdefault(head.layer, []).append(head.head)
-    evidence = name_evidence(acts, wanted, atoms, draws=significance, seed=seed, progress=progress) if significance else {}
+    evidence = (
+        name_evidence(acts, wanted, atoms, draws=significance, n_best=n_atoms, seed=seed, progress=progress)
+        if significance
+        else {}
+    )
     explain = _somp if view == "somp" else _lens
     found: dict[Head, HeadDescription] = {}
     token_ids = atom_ids(atoms)

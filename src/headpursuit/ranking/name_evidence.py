@@ -28,6 +28,8 @@ class NameEvidence:
     """How well the best token fits a head, beside the same head turned at random.
 
     Attributes:
+        tokens: the tokens that fit best, best first: what is tested, and so the name of a head that has one. They may be forms
+            of one word, where the pursuit's later tokens explain what its first left over.
         fit: how many times better the best token fits the head's main directions than a token does on average, less the
             direction that all tokens share; see :mod:`headpursuit.pursuit.best_fit`.
         by_chance: mean of that over the random turns.
@@ -37,6 +39,7 @@ class NameEvidence:
         draws: number of random turns.
     """
 
+    tokens: tuple[str, ...]
     fit: float
     by_chance: float
     p: float
@@ -58,6 +61,7 @@ def name_evidence(
     dictionary: Dictionary,
     *,
     draws: int,
+    n_best: int = 5,
     seed: int = 0,
     progress: bool = True,
 ) -> dict[Head, NameEvidence]:
@@ -68,6 +72,7 @@ def name_evidence(
         heads: the heads over which the false-discovery rate holds.
         dictionary: what they are named by.
         draws: number of random turns, which serve all heads.
+        n_best: how many of the tokens that fit best are kept.
         seed: seed of the turns.
         progress: show a progress bar.
 
@@ -85,11 +90,13 @@ def name_evidence(
         ),
         strict=True,
     )
-    fits = best_fits(torch.cat(amplitudes), torch.cat(directions), dictionary.atoms).numpy()
+    found, rows = best_fits(torch.cat(amplitudes), torch.cat(directions), dictionary.atoms, n_best=n_best)
+    fits = found.numpy()
     chance = chance_fits(torch.cat(amplitudes), dictionary.atoms, draws=draws, seed=seed).numpy()
     tested = against_null(fits[None], chance[:, None], logarithmic=True, tail="fitted", stats=stats)
     chance_means, p, q = (tested[name][0].tolist() for name in ("null_mean", "p", "q"))
-    return {head: NameEvidence(float(fits[i]), chance_means[i], p[i], q[i], draws) for i, head in enumerate(heads)}
+    tokens = [tuple(dictionary.labels[row] for row in line) for line in rows.tolist()]
+    return {head: NameEvidence(tokens[i], float(fits[i]), chance_means[i], p[i], q[i], draws) for i, head in enumerate(heads)}
 
 
 def _moment(acts: HeadActivations | HeadMoments, head: Head) -> Float[Tensor, "1 e e"]:
