@@ -74,7 +74,7 @@ class HeadDescription:
         return None if self.evidence is None else self.evidence.found
 
     def name(self, write: Callable[[str], str] = repr) -> str:
-        """Its tokens as ``write`` writes them; of a tested head those that fit best, or that it has no name better than chance."""
+        """Its tokens as ``write`` writes them; of a tested head those that fit best, or that no name beats chance."""
         tokens = self.tokens if self.evidence is None else self.evidence.tokens
         return NO_NAME if self.named is False else ", ".join(map(write, tokens))
 
