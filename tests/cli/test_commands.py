@@ -105,6 +105,19 @@ def test_describe_names_heads(acts, capsys):
     assert lens["heads"][0]["explained_variance"] is None
 
 
+def test_describe_says_what_chance_gives_and_shows_examples(acts, folder, capsys):
+    options = ("--dictionary", "words", "--significance", 20, "--examples", 2, "--samples", folder / "samples.jsonl")
+    told = call_json(capsys, "describe", acts, "--n-atoms", 2, *options)
+    assert told["dictionary"] == "words"
+    assert all(head["named"] == (head["evidence"]["q"] <= 0.05) and len(head["examples"]) == 2 for head in told["heads"])
+    assert call("describe", acts, "--n-atoms", 2, *options) == 0
+    shown = capsys.readouterr()
+    assert shown.out.count("no name better than chance") == sum(not head["named"] for head in told["heads"])
+    assert "by chance" in shown.out
+    assert told["heads"][0]["examples"][0]["text"][:20] in shown.out
+    assert "against 20 random turns" in shown.err
+
+
 def test_rank_and_generate_carry_heads_along(folder, heads, capsys):
     assert len(json.loads(heads.read_text())["heads"]) == 3
     told = call_json(
@@ -348,6 +361,8 @@ WRONG = [
     ["capture", "demo", "--samples", __file__, "--out", f"{__file__}/x"],
     ["describe", "no-acts"],
     ["describe", ".", "--head", "first"],
+    ["describe", ".", "--dictionary", "no.txt"],
+    ["describe", ".", "--examples", "3"],
     ["rank", "no-acts", "--concept", "red,blue"],
     ["rank", ".", "--concept", "no.txt"],
     ["rank", ".", "--concept", "red,blue", "--method", "magic"],

@@ -25,7 +25,7 @@ FUNCTIONS = {
     "compare": (hp.head_overlap,),
     "concepts": (hp.concept, resolve),
     "demo": (run_demo, hp.evaluate),
-    "describe": (hp.open_capture, hp.describe),
+    "describe": (hp.open_capture, hp.as_samples, hp.describe),
     "evaluate": (hp.load, hp.evaluate),
     "export": (hp.export, hp.HeadEdit),
     "generate": GENERATE,

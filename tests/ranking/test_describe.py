@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 import headpursuit as hp
 import tiny
 from headpursuit.ranking.describe import Descriptions, HeadDescription
+from headpursuit.ranking.examples import driving_samples
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +103,125 @@ def test_rows_that_are_no_tokens_name_no_head_and_are_counted():
         assert described.unused_rows == described[:1].unused_rows == 60
         assert all(token < 420 for one in described for token in one.token_ids)
         assert "60 rows of the unembedding are no token's and were left out" in repr(described)
+
+
+SAMPLES = [f"{text} {n}" for text in tiny.TEXTS for n in ("red", "two", "tea")]
+
+
+PLANTED = (300, 310)
+
+
+def planted():
+    """A capture whose L0.H0 writes two tokens, in one sample of three each, in a vocabulary whose rows are random."""
+    acts = hp.capture(tiny.tiny("gpt2"), SAMPLES * 8, progress=False)
+    random = torch.Generator().manual_seed(0)
+    rows = torch.randn(len(acts.tokenizer), 32, generator=random)
+    projection = torch.randn(4, 8, 32, generator=random) * 0.1
+    projection[0, :2] = rows[list(PLANTED)]
+    z = {0: torch.randn(acts.n, 4, 8, generator=random)}
+    z[0][:, 0, 0], z[0][:, 0, 1] = torch.arange(acts.n) % 3 == 0, torch.arange(acts.n) % 3 == 1
+    z[0][:, 0, 2:] *= 0.1
+
+    class Planted(type(acts.weights)):
+        def __init__(self):
+            pass
+
+        def projection(self, layer):
+            return projection
+
+        def unembedding(self):
+            return rows
+
+    return replace(acts, z=z, weights=Planted())
+
+
+def test_a_name_is_tested_against_chance():
+    acts = planted()
+    found = hp.describe(acts, n_atoms=2, significance=100, progress=False)
+    assert set(found[0].token_ids) == set(PLANTED)
+    assert found[0].named
+    assert found[0].evidence.q < 0.01 < found[0].evidence.fit / found[0].evidence.by_chance - 1
+    assert not any(one.named for one in found[1:])
+    assert "no name better than chance" in str(found[1])
+    assert "1 of 4 heads have a name better than chance" in repr(found)
+    assert found == hp.describe(acts, n_atoms=2, significance=100, progress=False)
+    assert found != hp.describe(acts, n_atoms=2, significance=100, seed=1, progress=False)
+    frame = found.to_frame()
+    assert frame["named"].tolist() == [True, False, False, False]
+    assert (frame["q"] >= frame["p"]).all()
+    assert found._repr_html_().count("no name better than chance") == 3
+    assert [HeadDescription.from_dict(json.loads(json.dumps(one.to_dict()))) for one in found] == list(found)
+    labels = [label.get_text() for label in found.plot().axes[0].get_yticklabels()]
+    assert ["no name" in label for label in labels] == [False, True, True, True]
+
+
+def test_moments_are_tested_as_their_rows_are():
+    samples = SAMPLES * 2
+    moments = hp.capture(tiny.tiny("gpt2"), samples, positions="all", progress=False)
+    found = hp.describe(moments, n_atoms=1, significance=20, progress=False)
+    assert all(one.evidence.draws == 20 and 0 < one.evidence.p <= 1 for one in found)
+
+
+def test_names_come_from_the_part_that_was_asked_for(acts, tmp_path):
+    words = hp.describe(acts, n_atoms=3, dictionary="words+latin", progress=False)
+    assert words.dictionary == "words+latin"
+    assert words.n_tokens < len(acts.tokenizer)
+    assert all(token.startswith(" ") and token[1:].isalpha() for one in words for token in one.tokens)
+    (tmp_path / "text.txt").write_text("red white and blue\n")
+    ids = set(acts.tokenizer.encode("red white and blue"))
+    seen = hp.describe(acts, n_atoms=2, dictionary=f"seen:{tmp_path / 'text.txt'}", progress=False)
+    assert {token for one in seen for token in one.token_ids} <= ids
+    for concept in (["red", "blue"], "red,blue"):
+        found = hp.describe(acts, n_atoms=2, dictionary=concept, progress=False)
+        assert {token.strip().lower() for one in found for token in one.tokens} <= {"red", "blue"}
+    with pytest.warns(UserWarning, match="used them all"):
+        seen = hp.describe(acts, n_atoms=40, dictionary="seen", samples=SAMPLES, heads="L0.H0", progress=False)
+    assert set(seen[0].token_ids) <= {token for text in SAMPLES for token in acts.tokenizer.encode(text)}
+    own = hp.pursuit.Dictionary(torch.eye(32), [f"axis {i}" for i in range(32)])
+    assert hp.describe(acts, n_atoms=1, dictionary=own, progress=False)[0].tokens[0].startswith("axis ")
+
+
+def test_examples_are_the_samples_farthest_along_the_first_token(acts):
+    found = hp.describe(acts, n_atoms=1, examples=3, samples=SAMPLES, progress=False)
+    for one in found:
+        atom = acts.weights.unembedding()[one.token_ids[0]]
+        written = acts.z[one.head.layer][:, one.head.head] @ acts.weights.projection(one.head.layer)[one.head.head]
+        along = (written - written.mean(dim=0)) @ (atom / atom.norm())
+        assert [example.sample for example in one.examples] == along.abs().topk(3).indices.tolist()
+        for example in one.examples:
+            assert example.score == pytest.approx(float(along[example.sample]), rel=1e-3)
+            assert example.text == SAMPLES[example.sample]
+    assert f"at sample {found[0].examples[0].sample}: {found[0].examples[0].text}" in str(found[0])
+    assert len(found.to_frame()["examples"][0]) == 3
+    assert HeadDescription.from_dict(json.loads(json.dumps(found[0].to_dict()))) == found[0]
+
+
+@pytest.mark.parametrize(("positions", "shown"), [("mean", "0 1 2"), ("last", "197 198 199")])
+def test_a_long_text_is_shown_where_it_was_read(positions, shown):
+    sample = hp.Sample(text=" ".join(map(str, range(200))))
+    (example,) = driving_samples(torch.eye(2), torch.eye(2), torch.ones(2), [sample] * 2, positions=positions, count=1)
+    assert shown in example.text
+    assert len(example.text) <= 66
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"examples": 2}, "a capture keeps no texts: give the samples"),
+        ({"examples": 2, "samples": SAMPLES[:-1]}, "these 11 samples are not those of the capture, which were 12"),
+        ({"dictionary": "seen"}, "a capture keeps no texts: give the samples"),
+        ({"dictionary": "words+thai"}, "no token of this vocabulary is words and thai"),
+        ({"dictionary": "/no/words.txt"}, "/no/words.txt"),
+        ({"significance": 1}, "make no distribution"),
+        ({"significance": 9, "method": "logit-lens"}, "significance is that of names by SOMP"),
+    ],
+)
+def test_what_cannot_be_named_or_tested_is_refused(acts, options, message):
+    with pytest.raises(hp.HeadPursuitError, match=message):
+        hp.describe(acts, progress=False, **options)
+
+
+def test_examples_need_rows():
+    moments = hp.capture(tiny.tiny("gpt2"), SAMPLES, positions="all", progress=False)
+    with pytest.raises(hp.HeadPursuitError, match="positions='all' kept none"):
+        hp.describe(moments, examples=1, samples=SAMPLES, progress=False)

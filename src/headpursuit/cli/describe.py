@@ -1,35 +1,76 @@
 """``headpursuit describe``."""
 
-from typing import Annotated
+from __future__ import annotations
+
+from typing import Annotated, Any
 
 import typer
 
 from headpursuit.cli import options
 from headpursuit.cli.output import check_capture, note, print_json, print_table
+from headpursuit.errors import HeadPursuitError
 
 
+@options.reads_samples
 def describe(
     acts: options.Acts,
     head: Annotated[list[str] | None, typer.Option(help="Such as L18.H27; all heads when left out.")] = None,
     n_atoms: Annotated[int, typer.Option(min=1, help="Tokens a head.")] = 5,
     method: Annotated[str, typer.Option(help="somp (Table 1) or logit-lens (Table 6).")] = "somp",
     fold_norm: options.FoldNorm = False,
+    dictionary: Annotated[
+        str,
+        typer.Option(
+            metavar="PARTS|CONCEPT",
+            help="What may name a head: all, words, a script (latin, han, …), seen or seen:FILE, joined by +; or a concept.",
+        ),
+    ] = "all",
+    significance: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Test every name against N random turns of what the head writes (p, q).")
+    ] = 0,
+    examples: Annotated[int, typer.Option(min=0, metavar="N", help="Show N samples that drive each head (--samples).")] = 0,
+    samples: Annotated[str | None, typer.Option(help="The file that was captured, for --examples and for `seen`.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="As for `capture`; as many as it read when left out.")] = None,
+    sample: Annotated[int | None, typer.Option(min=1, metavar="N", help="As for `capture`, with its --seed.")] = None,
     trust_remote_code: options.Trust = False,
+    *,
+    columns: dict[str, Any],
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
     """Name heads by the tokens that explain what they write; needs no model in memory."""
+    from headpursuit.concepts import as_concept
+    from headpursuit.concepts.vocabulary_parts import parts_of
     from headpursuit.model.heads import parse_heads
     from headpursuit.ranking.methods import as_method
 
     check_capture(acts)
     chosen, wanted = as_method(method), parse_heads(head) if head else None
+    if samples is None and (examples or limit or sample):
+        raise HeadPursuitError("a capture keeps no texts: give the samples that it was made of with --samples FILE")
+    named_by = dictionary if parts_of(dictionary) else as_concept(dictionary)
 
     from headpursuit.activations.store import open_capture
+    from headpursuit.model.samples import as_samples
     from headpursuit.ranking.describe import describe as describe_heads
 
     opened = open_capture(acts, trust_remote_code=trust_remote_code)
-    described = describe_heads(opened, heads=wanted, n_atoms=n_atoms, method=chosen, fold_norm=fold_norm)
+    given = None
+    if samples is not None:
+        first = limit if limit or sample else opened.about["n_samples"]
+        given = as_samples(samples, **columns, limit=first, sample=sample, seed=seed)
+    described = describe_heads(
+        opened,
+        heads=wanted,
+        n_atoms=n_atoms,
+        method=chosen,
+        fold_norm=fold_norm,
+        dictionary=named_by,
+        significance=significance,
+        examples=examples,
+        samples=given,
+        seed=seed,
+    )
     if json:
         print_json(
             {
@@ -38,17 +79,29 @@ def describe(
                 "positions": opened.positions,
                 "n": opened.n,
                 "seed": seed,
+                "dictionary": described.dictionary,
+                "tokens": described.n_tokens,
                 "unused_rows": described.unused_rows,
+                "reserved_rows": described.reserved_rows,
                 "heads": [one.to_dict() for one in described],
             }
         )
         return
     measure = "explained" if chosen == "somp" else "of samples"
+    tested = ["fit", "by chance", "q"] if significance else []
+    rows = []
+    for one in described:
+        found = one.evidence
+        beside = [] if found is None else [f"{value:.3g}" for value in (found.fit, found.by_chance, found.q)]
+        rows.append([one.head.name, f"{one.share:.1%}", *beside, one.name()])
+        blank = [""] * (2 + len(tested))
+        rows += [[*blank, f"{example.score:+.2g}  {example.text}"] for example in one.examples]
     print_table(
-        f"{opened.model['id']}, {opened.n} samples, positions {opened.positions}, {chosen}",
-        ["head", measure, "tokens"],
-        [[one.head.name, f"{one.share:.1%}", "  ".join(map(repr, one.tokens))] for one in described],
-        right=[measure],
+        f"{opened.model['id']}, {opened.n} samples, positions {opened.positions}, {chosen}; "
+        f"{described.n_tokens} tokens ({described.dictionary})",
+        ["head", measure, *tested, "tokens"],
+        rows,
+        right=[measure, *tested],
     )
-    if described.unused_rows:
-        note(f"{described.unused_rows} rows of the unembedding are no token's and were left out")
+    for remark in described.remarks():
+        note(remark)

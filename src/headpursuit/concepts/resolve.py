@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from headpursuit.concepts.concept import Concept
 from headpursuit.demo import demo_path
 from headpursuit.errors import HeadPursuitError, check_choice
+from headpursuit.model.token_text import BLANK_MARKS
 from headpursuit.optional import optional_import
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ Status = Literal["kept", "merged", "dropped"]
 
 # Text in front of a word that the tokenizer neither merges with it nor takes for a blank before it.
 _LINE_BREAK = "\n"
-# How SentencePiece and byte-level BPE write a blank in a token's own spelling.
-_BLANK_MARKS = ("▁", "Ġ")
 
 
 @dataclass(frozen=True)
@@ -303,7 +302,7 @@ class _Reader:
     def label(self, row: tuple[int, ...]) -> str:
         """Return the tokens as one readable text, with the leading space that SentencePiece's decoder eats."""
         spelling = str(self._tokenizer.convert_ids_to_tokens(row[0]))
-        return (" " if spelling.startswith(_BLANK_MARKS) else "") + self._text(row).strip()
+        return (" " if spelling.startswith(BLANK_MARKS) else "") + self._text(row).strip()
 
     def labels(self, row: tuple[int, ...]) -> tuple[str, ...]:
         return tuple(self.label((token,)) for token in row)

@@ -10,22 +10,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.token_text import known_ids, token_text
+from headpursuit.model.token_text import is_reserved, known_ids, token_text
 from headpursuit.pursuit.dictionary import Dictionary
 
 
 def vocabulary_dictionary(
-    weight: Float[Tensor, "v d"], tokenizer: Any, *, gain: Float[Tensor, " d"] | None = None
+    weight: Float[Tensor, "v d"], tokenizer: Any, *, gain: Float[Tensor, " d"] | None = None, ids: Sequence[int] | None = None
 ) -> Dictionary:
     """The paper's dictionary: the rows of the unembedding, each labelled by its token.
 
-    Rows that are no token's (a vocabulary padded to a round number, holes in it) are left out: see :func:`atom_ids`.
+    Rows that are no token's (a vocabulary padded to a round number, holes in it) are left out, and so are those that are kept
+    for tokens to come (``<unused7>``): see :func:`usable_ids` and :func:`atom_ids`.
 
     Args:
         weight: the unembedding matrix, tied or not.
         tokenizer: a Hugging Face tokenizer; a token is decoded when its label is first read.
         gain: the final norm's elementwise factor (for Gemma one plus its weight), folded into the rows so that an
             atom's correlation is a logit up to the norm's own scale. The product is kept in float32 or wider.
+        ids: the rows to take, in this order, in place of all that are usable.
 
     Raises:
         HeadPursuitError: the gain is not one number per column.
@@ -34,15 +36,15 @@ def vocabulary_dictionary(
     >>> len(dictionary), dictionary.labels[803]
     (1280, ' red')
     """
+    if ids is None:
+        ids = usable_ids(tokenizer, len(weight))
+    if len(ids) < len(weight):
+        at_front = not ids or (ids[-1] == len(ids) - 1 and ids == sorted(ids))  # then no row needs to be copied
+        weight = weight[: len(ids)] if at_front else weight[torch.tensor(ids, device=weight.device)]
     if gain is not None:
         if gain.shape != weight.shape[1:]:
             raise HeadPursuitError(f"a gain of shape {tuple(gain.shape)} does not fit rows of {weight.shape[1]}")
         weight = weight * gain.to(torch.promote_types(gain.dtype, torch.float32))
-    ids: Sequence[int] = range(len(weight))
-    if hasattr(tokenizer, "get_vocab") and len(known := known_ids(tokenizer, len(weight))) < len(weight):
-        ids = known
-        at_front = not known or known[-1] == len(known) - 1  # then no row needs to be copied
-        weight = weight[: len(known)] if at_front else weight[torch.tensor(known, device=weight.device)]
     return Dictionary(weight, TokenLabels(tokenizer, ids))
 
 
@@ -80,6 +82,15 @@ def gather_atoms(unembedding: Float[Tensor, "v d"], rows: Sequence[tuple[int, ..
     owner = torch.repeat_interleave(torch.arange(len(rows), device=device), lengths)
     sums = exact.new_zeros(len(rows), exact.shape[1]).index_add_(0, owner, exact)
     return (sums / lengths[:, None]).to(unembedding.dtype)
+
+
+def usable_ids(tokenizer: Any, n_rows: int) -> Sequence[int]:
+    """Ids below ``n_rows`` of tokens that texts are made of, in order: not reserved ones, and no rows that are no token's."""
+    if not hasattr(tokenizer, "get_vocab"):
+        return range(n_rows)
+    known = known_ids(tokenizer, n_rows)
+    spellings = tokenizer.convert_ids_to_tokens(known)
+    return [token for token, spelling in zip(known, spellings, strict=True) if not is_reserved(str(spelling))]
 
 
 def atom_ids(dictionary: Dictionary) -> Sequence[int]:

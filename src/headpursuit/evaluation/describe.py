@@ -1,5 +1,6 @@
 """A recipe that names heads: SOMP over the whole vocabulary, the logit lens beside it, layer by layer."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -10,15 +11,20 @@ from headpursuit.files import digest, read_kept, write_sealed
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import Head, parse_heads
 from headpursuit.ranking.describe import HeadDescription, describe
+from headpursuit.ranking.name_dictionary import name_dictionary
+from headpursuit.ranking.name_evidence import name_evidence
 
 
-def describe_heads(prepared: Prepared, model: HeadModel, *, out: Path, progress: bool = True) -> tuple[HeadDescription, ...]:
+def describe_heads(
+    prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progress: bool = True
+) -> tuple[HeadDescription, ...]:
     """Name the recipe's heads, or all; what was done before in ``out`` is not done again.
 
     Args:
         prepared: data of a recipe with a ``[describe]`` table.
         model: the model.
         out: where the capture and each layer's descriptions are kept.
+        seed: seed of the random turns that names are tested against.
         progress: show progress bars.
 
     Returns:
@@ -39,11 +45,25 @@ def describe_heads(prepared: Prepared, model: HeadModel, *, out: Path, progress:
                 "heads": [head.name for head in heads],
                 "atoms": spec.atoms,
                 "method": method,
+                **({} if spec.dictionary == "all" else {"dictionary": spec.dictionary}),
             }
             path = out / "descriptions" / f"{digest(about)}.json"
             if not path.is_file():
-                made = describe(acts, heads=heads, n_atoms=spec.atoms, method=method, progress=False)
+                made = describe(
+                    acts,
+                    heads=heads,
+                    n_atoms=spec.atoms,
+                    method=method,
+                    dictionary=spec.dictionary,
+                    samples=samples,
+                    progress=False,
+                )
                 write_sealed(path, {"format": FORMAT, "about": about, "descriptions": [one.to_dict() for one in made]})
             stored = read_kept(path, format=FORMAT, what="list of descriptions", remedy="delete it and run again")
             named += [HeadDescription.from_dict(one) for one in stored["descriptions"]]
+    if spec.significance:  # over all heads together, since the false-discovery rate is
+        atoms = name_dictionary(acts, spec.dictionary, samples=samples).atoms
+        wanted = [one.head for one in found["somp"]]
+        evidence = name_evidence(acts, wanted, atoms, draws=spec.significance, seed=seed, progress=progress)
+        found["somp"] = [replace(one, evidence=evidence[one.head]) for one in found["somp"]]
     return (*found["somp"], *found["logit_lens"])

@@ -190,7 +190,7 @@ def run(prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progr
         "settings": plain(recipe),
     }
     if recipe.describe is not None:
-        return Results(descriptions=describe_heads(prepared, model, out=out, progress=progress), **common)
+        return Results(descriptions=describe_heads(prepared, model, out=out, seed=seed, progress=progress), **common)
     assert recipe.edit is not None
     cells = Cells(model, prepared.tasks, seed=seed, folder=out / "cells")
     rankings = {

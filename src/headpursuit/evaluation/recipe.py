@@ -206,6 +206,8 @@ class DescribeSpec(_Table):
         limit: samples at most.
         atoms: tokens a head.
         heads: which heads; all when left out.
+        dictionary: what may name a head, see :func:`headpursuit.describe`.
+        significance: random turns that names by SOMP are tested against; 0 for no test.
     """
 
     task: Name
@@ -213,6 +215,8 @@ class DescribeSpec(_Table):
     limit: Count | None = None
     atoms: Count = 5
     heads: tuple[Name, ...] = ()
+    dictionary: Name = "all"
+    significance: Annotated[int, Field(ge=0, le=10**6)] = 0
 
 
 class Recipe(_Table):

@@ -408,9 +408,9 @@ class Results:
         return effects(self.target_rows(), title=self.title)
 
     def best_described(self) -> Descriptions:
-        """The heads that SOMP's tokens explain best, best first, at most sixteen."""
+        """The heads that SOMP's tokens explain best, best first, at most sixteen; those without a name come last."""
         found = [one for one in self.descriptions if one.method == "somp"]
-        return Descriptions(tuple(sorted(found, key=lambda one: -one.share)[:_DESCRIBED_SHOWN]))
+        return Descriptions(tuple(sorted(found, key=lambda one: (one.named is False, -one.share))[:_DESCRIBED_SHOWN]))
 
     def target_rows(self) -> list[Row]:
         """The edited rows of every concept's own target, at the k that the goals settled on, or else the largest.

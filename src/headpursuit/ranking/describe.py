@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from html import escape
 from typing import Any, overload
 
 import pandas as pd
+from jaxtyping import Float
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
 from headpursuit.activations.store import ActsLike, as_acts
-from headpursuit.concepts.vocabulary import atom_ids, vocabulary_dictionary
+from headpursuit.concepts import ConceptLike
+from headpursuit.concepts.vocabulary import atom_ids
 from headpursuit.drawing import Figure
 from headpursuit.errors import HeadPursuitError, check_counts
 from headpursuit.model.heads import Head, HeadsLike, parse_heads
+from headpursuit.model.samples import Sample, Samples, as_samples
 from headpursuit.pursuit.dictionary import Dictionary
 from headpursuit.pursuit.logit_lens import frequent_tokens
+from headpursuit.ranking.examples import HeadExample, check_samples, driving_samples
 from headpursuit.ranking.methods import Method, as_method
+from headpursuit.ranking.name_dictionary import name_dictionary
+from headpursuit.ranking.name_evidence import FDR, NameEvidence, name_evidence
 from headpursuit.ranking.pursue import somp_capture
 
 _SHARES = {"somp": "of variance explained", "logit_lens": "of samples"}
 # So many descriptions are printed of a long list.
 _SHOWN = 20
+# What is said of a head whose first token fits no better than some token fits any signal.
+NO_NAME = "no name better than chance"
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,8 @@ class HeadDescription:
         frequency: share of samples that have the token among their highest (``logit_lens``), or None.
         method: ``somp`` or ``logit_lens``.
         n: number of samples.
+        evidence: what chance would give (``significance=N``), or None.
+        examples: the samples that drive it (``examples=N``), the strongest first.
 
     Examples:
         >>> print(hp.describe(acts, heads="L2.H14", n_atoms=3, progress=False)[0])
@@ -53,6 +64,18 @@ class HeadDescription:
     frequency: tuple[float, ...] | None
     method: Method
     n: int
+    evidence: NameEvidence | None = None
+    examples: tuple[HeadExample, ...] = ()
+
+    @property
+    def named(self) -> bool | None:
+        """Whether a token fits it better than chance, at a false-discovery rate of 0.05; None where that was not tested."""
+        return None if self.evidence is None else self.evidence.found
+
+    def name(self, write: Callable[[str], str] = repr) -> str:
+        """Its tokens as ``write`` writes them; of a tested head those that fit best, or that no name beats chance."""
+        tokens = self.tokens if self.evidence is None else self.evidence.tokens
+        return NO_NAME if self.named is False else ", ".join(map(write, tokens))
 
     @property
     def share(self) -> float:
@@ -60,13 +83,15 @@ class HeadDescription:
         return self.explained_variance[-1] if self.explained_variance else (self.frequency or (0.0,))[0]
 
     def __str__(self) -> str:
-        tokens = ", ".join(repr(token) for token in self.tokens)
-        return f"{self.head}: {tokens}  {self.share:.1%} {_SHARES[self.method]}"
+        tested = "" if self.evidence is None else f"; {self.evidence}"
+        driven = "".join(f"\n    {one.score:+.3g} at sample {one.sample}: {one.text}" for one in self.examples)
+        return f"{self.head}: {self.name()}  {self.share:.1%} {_SHARES[self.method]}{tested}{driven}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
         del plain["head"]
+        plain["named"] = self.named
         return {"name": self.head.name, **asdict(self.head), **plain}
 
     @classmethod
@@ -77,7 +102,7 @@ class HeadDescription:
             HeadPursuitError: something is missing, or is of another kind than it was written as.
         """
         try:
-            variance, frequency = content["explained_variance"], content["frequency"]
+            variance, frequency, evidence = content["explained_variance"], content["frequency"], content.get("evidence")
             return cls(
                 head=Head(int(content["layer"]), int(content["head"]), content["part"]),
                 tokens=tuple(map(str, content["tokens"])),
@@ -86,6 +111,8 @@ class HeadDescription:
                 frequency=None if frequency is None else tuple(map(float, frequency)),
                 method=as_method(content["method"]),
                 n=int(content["n"]),
+                evidence=None if evidence is None else NameEvidence(**{**evidence, "tokens": tuple(evidence["tokens"])}),
+                examples=tuple(HeadExample(**one) for one in content.get("examples", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise HeadPursuitError(f"this is no description of a head ({error!r}): describe again") from error
@@ -98,6 +125,9 @@ class Descriptions(Sequence[HeadDescription]):
     Attributes:
         each: one a head.
         unused_rows: rows of the unembedding that are no token's, and were left out.
+        reserved_rows: rows that are kept for tokens to come (``<unused7>``), and were left out.
+        dictionary: what heads were named by: ``all``, ``words+latin``, the name of a concept, or ``own``.
+        n_tokens: how many tokens that is.
 
     Examples:
         >>> hp.describe(acts, heads=["L2.H14", "L1.H1"], n_atoms=3, progress=False)
@@ -107,6 +137,9 @@ class Descriptions(Sequence[HeadDescription]):
 
     each: tuple[HeadDescription, ...]
     unused_rows: int = 0
+    reserved_rows: int = 0
+    dictionary: str = "all"
+    n_tokens: int = 0
 
     @overload
     def __getitem__(self, index: int) -> HeadDescription: ...
@@ -122,18 +155,43 @@ class Descriptions(Sequence[HeadDescription]):
         shown = [str(one) for one in self.each[:_SHOWN]]
         if len(self) > _SHOWN:
             shown.append(f"… and {len(self) - _SHOWN} more heads")
+        return "\n".join([*shown, *(f"({remark})" for remark in self.remarks())]) or "no heads"
+
+    def remarks(self) -> list[str]:
+        """What is to be known of all heads together, a line each."""
+        found = []
         if self.unused_rows:
-            shown.append(f"({self.unused_rows} rows of the unembedding are no token's and were left out)")
-        return "\n".join(shown) or "no heads"
+            found.append(f"{self.unused_rows} rows of the unembedding are no token's and were left out")
+        if self.reserved_rows:
+            found.append(f"{self.reserved_rows} rows of the unembedding are kept for tokens to come and were left out")
+        tested = [one for one in self.each if one.evidence is not None]
+        if tested:
+            draws = tested[0].evidence.draws  # type: ignore[union-attr]
+            found.append(
+                f"{sum(bool(one.named) for one in tested)} of {len(tested)} heads have a name better than chance: q ≤ {FDR} "
+                f"(Benjamini-Hochberg) against {draws} random turns of what they write"
+            )
+        return found
 
     def to_frame(self) -> pd.DataFrame:
-        """A row a head: name, layer, head, tokens, share (see :attr:`HeadDescription.share`), method and n."""
+        """A row a head: name, layer, head, tokens, share (see :attr:`HeadDescription.share`), method and n.
+
+        Where names were tested also named, best (the tokens that fit best), fit, by_chance, p and q; with examples their texts.
+        """
         columns = ["name", "layer", "head", "tokens", "share", "method", "n"]
         rows = [(one.head.name, one.head.layer, one.head.head, one.tokens, one.share, one.method, one.n) for one in self.each]
-        return pd.DataFrame(rows, columns=columns)
+        frame = pd.DataFrame(rows, columns=columns)
+        if any(one.evidence for one in self.each):
+            frame["named"] = [one.named for one in self.each]
+            frame["best"] = [one.evidence.tokens if one.evidence else () for one in self.each]
+            for name in ("fit", "by_chance", "p", "q"):
+                frame[name] = [getattr(one.evidence, name, None) for one in self.each]
+        if any(one.examples for one in self.each):
+            frame["examples"] = [tuple(example.text for example in one.examples) for one in self.each]
+        return frame
 
     def plot(self, *, title: str = "") -> Figure:
-        """A bar a head, as long as its share, labelled by its tokens.
+        """A bar a head, as long as its share, labelled by its tokens, or by there being no name better than chance.
 
         Args:
             title: the line above.
@@ -144,7 +202,7 @@ class Descriptions(Sequence[HeadDescription]):
         from headpursuit.drawing import bars
         from headpursuit.drawing.style import token
 
-        labels = [f"{one.head}  {', '.join(map(token, one.tokens))}" for one in self.each]
+        labels = [f"{one.head}  {one.name(token)}" for one in self.each]
         label = f"share {_SHARES[self.each[0].method]}" if self.each else ""
         return bars(labels, [one.share for one in self.each], title=title, label=label)
 
@@ -152,10 +210,12 @@ class Descriptions(Sequence[HeadDescription]):
         if not self.each:
             return "<p>no heads</p>"
         first = self.each[0]
-        frame = self.to_frame()[["name", "tokens", "share"]]
-        frame["tokens"] = [", ".join(map(repr, tokens)) for tokens in frame["tokens"]]
+        frame = self.to_frame()
+        frame = frame[[name for name in ("name", "tokens", "share", "fit", "by_chance", "q", "examples") if name in frame]]
+        frame["tokens"] = [one.name() for one in self.each]
+        forms: dict[str, Any] = {"share": "{:.1%}".format} | dict.fromkeys(("fit", "by_chance", "q"), "{:.2g}".format)
         title = f"{len(self)} heads by {first.method}, {first.n} samples; share {_SHARES[first.method]}"
-        return f"<p>{escape(title)}</p>{frame.to_html(index=False, float_format='{:.1%}'.format)}"
+        return f"<p>{escape(title)}</p>{frame.to_html(index=False, formatters=forms)}"
 
 
 def describe(
@@ -165,7 +225,11 @@ def describe(
     n_atoms: int = 5,
     method: str = "somp",
     fold_norm: bool = False,
-    dictionary: Dictionary | None = None,
+    dictionary: ConceptLike | Dictionary = "all",
+    significance: int = 0,
+    examples: int = 0,
+    samples: Samples | None = None,
+    seed: int = 0,
     progress: bool = True,
 ) -> Descriptions:
     """Name heads by the tokens that explain what they write.
@@ -177,49 +241,96 @@ def describe(
         method: ``somp`` explains the variance over samples (Table 1); ``logit_lens`` counts the tokens of highest logit
             (Table 6).
         fold_norm: multiply the unembedding by the gain of the norm before it.
-        dictionary: directions to name heads by in place of the unembedding, such as text features for a vision tower.
+        dictionary: what heads are named by: ``all`` tokens (the paper's); those that are whole ``words`` of letters, of one
+            script (``latin``, ``cyrillic``, ``han``, …), ``seen`` in the samples or in a text (``seen:FILE``), or several of
+            these (``words+latin``); a concept's words; or directions of your own, such as text features for a vision tower.
+            Rows that are no token's or are reserved are left out always.
+        significance: test every head's name against so many random turns of what it writes (``somp``), see
+            :class:`headpursuit.ranking.name_evidence.NameEvidence`; 0 for no test.
+        examples: so many samples at which the head writes most of its first token, or against it.
+        samples: the captured samples, for their texts: a capture keeps none. Needed for ``examples`` and for ``seen``.
+        seed: seed of the random turns.
         progress: show a progress bar.
 
     Returns:
         One description a head, in the order asked for.
 
     Raises:
-        HeadPursuitError: a head that was not captured, an unknown method, a dictionary of another width than the heads'.
+        HeadPursuitError: a head that was not captured, an unknown method, a dictionary of another width than the heads',
+            other samples than those of the capture, or a test or examples of what has none.
+
+    Examples:
+        >>> hp.describe(acts, heads=["L2.H14", "L1.H1"], n_atoms=2, dictionary="words", significance=50, progress=False)
+        L2.H14: ' red', ' green'  35.9% of variance explained; fit 22.7, by chance 8.72, q 7...e-08
+        L1.H1: ' red', ' c'  25.7% of variance explained; fit 21.8, by chance 8.09, q 3...e-10
+        (2 of 2 heads have a name better than chance: q ≤ 0.05 (Benjamini-Hochberg) against 50 random turns of what they write)
     """
     check_counts(n_atoms=n_atoms)
     view, acts = as_method(method), as_acts(acts)
     wanted = acts.heads() if heads is None else parse_heads(heads)
     acts.require(wanted)
-    unused_rows = 0
-    if dictionary is None:
-        gain = acts.weights.final_norm_gain() if fold_norm else None
-        dictionary = vocabulary_dictionary(acts.weights.unembedding(), acts.tokenizer, gain=gain)
-        unused_rows = len(acts.weights.unembedding()) - len(dictionary)
-    elif fold_norm:
-        raise HeadPursuitError("fold_norm is about the unembedding: leave it out where a dictionary is given")
+    texts = _samples(acts, samples, needed=examples > 0)
+    if significance and view != "somp":
+        raise HeadPursuitError("significance is that of names by SOMP: leave it out, or the logit lens")
+    named = name_dictionary(acts, dictionary, samples=texts, fold_norm=fold_norm)
+    atoms = named.atoms
     width = acts.weights.projection(acts.layers[0]).shape[-1]
-    if dictionary.atoms.shape[1] != width:
-        raise HeadPursuitError(f"the dictionary has atoms of width {dictionary.atoms.shape[1]}, the heads write {width}")
+    if atoms.atoms.shape[1] != width:
+        raise HeadPursuitError(f"the dictionary has atoms of width {atoms.atoms.shape[1]}, the heads write {width}")
     by_layer: dict[int, list[int]] = {}
     for head in wanted:
         by_layer.setdefault(head.layer, []).append(head.head)
+    evidence = (
+        name_evidence(acts, wanted, atoms, draws=significance, n_best=n_atoms, seed=seed, progress=progress)
+        if significance
+        else {}
+    )
     explain = _somp if view == "somp" else _lens
     found: dict[Head, HeadDescription] = {}
-    token_ids = atom_ids(dictionary)
+    token_ids = atom_ids(atoms)
     for layer, columns in tqdm(by_layer.items(), desc="describe", unit="layer", disable=not progress, leave=False):
-        described = explain(acts, layer, columns, dictionary, n_atoms)
+        described = explain(acts, layer, columns, atoms, n_atoms)
         for column, (ids, variance, frequency) in zip(columns, described, strict=True):
             head = acts.head(layer, column)
             found[head] = HeadDescription(
                 head=head,
-                tokens=tuple(dictionary.labels[row] for row in ids),
+                tokens=tuple(atoms.labels[row] for row in ids),
                 token_ids=tuple(token_ids[row] for row in ids),
                 explained_variance=variance,
                 frequency=frequency,
                 method=view,
                 n=acts.n,
+                evidence=evidence.get(head),
+                examples=_driving(acts, head, atoms.atoms[ids[0]], texts, examples) if examples and ids else (),
             )
-    return Descriptions(tuple(found[head] for head in wanted), unused_rows=unused_rows)
+    return Descriptions(
+        tuple(found[head] for head in wanted),
+        unused_rows=named.unused_rows,
+        reserved_rows=named.reserved_rows,
+        dictionary=named.name,
+        n_tokens=len(atoms),
+    )
+
+
+def _samples(acts: HeadActivations | HeadMoments, samples: Samples | None, *, needed: bool) -> list[Sample]:
+    """The captured samples, checked; none where they are not asked for."""
+    if needed and isinstance(acts, HeadMoments):
+        raise HeadPursuitError("examples are samples, and positions='all' kept none: capture other positions")
+    if samples is None:
+        if needed:
+            raise HeadPursuitError("a capture keeps no texts: give the samples it was made of (samples=…, --samples FILE)")
+        return []
+    given = as_samples(samples)
+    check_samples(acts, given)
+    return given
+
+
+def _driving(
+    acts: HeadActivations | HeadMoments, head: Head, atom: Float[Tensor, " d"], samples: list[Sample], count: int
+) -> tuple[HeadExample, ...]:
+    assert isinstance(acts, HeadActivations)
+    projection = acts.weights.projection(head.layer)[head.head]
+    return driving_samples(acts.z[head.layer][:, head.head], projection, atom, samples, positions=acts.positions, count=count)
 
 
 def _somp(

@@ -145,7 +145,7 @@ def significance(
     else:
         scores = views[0]
         ranking = scorer.ranking(resolved, scores[0])
-    measured = _against_null(scores[0], scores[1:], logarithmic=scorer.method == "somp", tail=tail, stats=stats)
+    measured = against_null(scores[0], scores[1:], logarithmic=scorer.method == "somp", tail=tail, stats=stats)
     return Significance(
         ranking=ranking,
         views=dict(zip(METHODS, views[:, 0], strict=True)) if len(views) > 1 else {},
@@ -159,7 +159,7 @@ def significance(
     )
 
 
-def _against_null(
+def against_null(
     scores: Float[np.ndarray, "l h"], null: Float[np.ndarray, "m l h"], *, logarithmic: bool, tail: Tail, stats: Any
 ) -> dict[str, Float[np.ndarray, "l h"]]:
     """Mean and deviation of the null, z, p and q."""

@@ -162,7 +162,7 @@ def _concept_block(
             {
                 "head": head.name,
                 "score": f"{concept.rankings['somp'].score(head):.3f}".replace("-", "−"),
-                "its tokens": "" if named is None else ", ".join(map(token, named.tokens)),
+                "its tokens": "" if named is None else named.name(token),
                 "explained": percent(named.explained_variance[-1]) if named and named.explained_variance else "",
             }
         )

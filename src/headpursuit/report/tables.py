@@ -11,6 +11,7 @@ from headpursuit.evaluation.published import Published, published_for
 from headpursuit.evaluation.results import ConceptResult, Results, Row
 from headpursuit.files import csv_text
 from headpursuit.optional import optional_import
+from headpursuit.ranking.describe import Descriptions
 from headpursuit.ranking.methods import MEASURES, Selection
 from headpursuit.ranking.overlap import head_overlap
 from headpursuit.ranking.ranking import HeadRanking
@@ -255,14 +256,24 @@ def _verdicts(results: Results) -> Table:
     return as_table("What was wished, and what came of it on the test split", lines)
 
 
+_DESCRIBED = ("head", "explained", "SOMP", "fit", "by chance", "q", "logit lens")
+
+
 def _descriptions(results: Results) -> Table:
     by_head: dict[str, dict[str, str]] = {}
     for one in results.descriptions:
-        line = by_head.setdefault(one.head.name, {"head": one.head.name, "explained": "", "SOMP": "", "logit lens": ""})
+        line = by_head.setdefault(one.head.name, dict.fromkeys(_DESCRIBED, "") | {"head": one.head.name})
         if one.explained_variance:
             line["explained"] = percent(one.explained_variance[-1])
-        line["SOMP" if one.method == "somp" else "logit lens"] = ", ".join(map(token, one.tokens))
-    return as_table("Heads and the tokens that name them", list(by_head.values()))
+        line["SOMP" if one.method == "somp" else "logit lens"] = one.name(token)
+        if one.evidence is not None:
+            line |= {
+                "fit": f"{one.evidence.fit:.3g}",
+                "by chance": f"{one.evidence.by_chance:.3g}",
+                "q": f"{one.evidence.q:.2g}",
+            }
+    note = "; ".join(Descriptions(results.descriptions).remarks())
+    return as_table("Heads and the tokens that name them", list(by_head.values()), note)
 
 
 def _ranking(ranking: HeadRanking) -> Table:
