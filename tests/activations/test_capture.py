@@ -218,5 +218,5 @@ def test_samples_of_the_demo_are_samples_and_a_batch_holds_one_at_least():
     own = demo_samples("caption", "test", limit=2)
     made = [hp.Sample(text=one.text, image=one.image, target=one.target) for one in own]
     assert torch.equal(hp.capture(model, own, progress=False).z[0], hp.capture(model, made, progress=False).z[0])
-    with pytest.raises(hp.HeadPursuitError, match="1 or more"):
+    with pytest.raises(hp.HeadPursuitError, match="at least 1"):
         hp.capture(model, own, batch_size=0, progress=False)

@@ -12,6 +12,8 @@ from jaxtyping import Float
 _LEVEL = 0.05
 # The logit lens counts twice: it alone knows whether a head writes for a concept or against it (docs/decisions/ranking.md).
 _WEIGHTS = (1.0, 2.0)
+# Scores that are all alike differ by so little at most when their mean is taken.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +61,7 @@ def logarithms(explained: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:
 
 def ratio(distance: Float[np.ndarray, ...], deviation: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:
     """Distances in deviations; 0 for a head that wrote nothing and so scores alike on every set."""
-    differs = deviation > 0
+    differs = deviation > _ROUNDING
     return np.where(differs, distance / np.where(differs, deviation, 1), np.where(np.isnan(deviation), np.nan, 0.0))
 
 

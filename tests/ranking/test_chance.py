@@ -1,0 +1,134 @@
+"""What random token sets score, and the ranking that is measured by it."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+import headpursuit as hp
+import tiny
+from headpursuit.ranking.chance import Chance, threshold
+from headpursuit.ranking.null import random_token_sets
+from headpursuit.ranking.rank import ChanceWarning
+from headpursuit.ranking.scorer import Scorer
+
+COLOURS = hp.Concept("colours", words=["red", "blue", "yellow", "green", "orange", "purple"])
+
+
+@pytest.fixture(scope="module")
+def acts():
+    texts = [f"{text} {word}" for text in tiny.TEXTS for word in ("red", "blue", "cats", "tea", "May")]
+    return hp.capture(tiny.tiny("llama"), texts, progress=False)
+
+
+@pytest.fixture(scope="module")
+def demo_acts(_demo):
+    return _demo["acts"]
+
+
+def views(sets: int, *, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return np.stack([rng.uniform(0.1, 0.9, (sets, 3, 4)), rng.normal(size=(sets, 3, 4))])
+
+
+def test_random_sets_lie_around_zero_with_a_deviation_of_one():
+    drawn = views(50)
+    found = Chance.of(drawn).deviations(drawn)
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(found.std(axis=0, ddof=1), 1)
+
+
+def test_a_set_is_measured_by_the_random_ones_alone():
+    drawn = views(50)
+    chance = Chance.of(drawn)
+    extreme = views(1, seed=1)
+    extreme[:, 0, 2, 3] = 0.99, 9.0
+    with_it = chance.deviations(np.concatenate([extreme, drawn], axis=1))
+    np.testing.assert_allclose(with_it[1:], chance.deviations(drawn))
+    assert with_it[0].argmax() == 11 and with_it[0, 2, 3] > threshold(12)
+
+
+def test_speaking_for_the_concept_counts_and_against_it_counts_against():
+    drawn = views(50)
+    loud = drawn[:, :2].copy()
+    loud[0] = 0.5
+    loud[1] = np.array([2.0, -2.0])[:, None, None]
+    for_it, against = Chance.of(drawn).deviations(loud)
+    assert (for_it > against + 1).all()
+
+
+def test_a_head_that_writes_nothing_lies_at_chance():
+    drawn = views(20)
+    drawn[:, :, 0, 0] = 0.0
+    assert Chance.of(drawn).deviations(drawn)[:, 0, 0] == pytest.approx(0)
+
+
+def test_a_head_that_is_not_there_stays_so():
+    drawn = views(20)
+    drawn[:, :, 0, 0] = np.nan
+    found = Chance.of(drawn).deviations(drawn)
+    assert np.isnan(found[:, 0, 0]).all() and np.isfinite(found[:, 1]).all()
+
+
+def test_the_threshold_grows_with_the_number_of_heads():
+    assert threshold(1) == pytest.approx(1.645, abs=1e-3)
+    assert threshold(50) == pytest.approx(3.090, abs=1e-3)
+
+
+def test_the_default_ranking_is_measured_by_sets_of_the_seed(acts):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ChanceWarning)
+        ranking = hp.rank(acts, COLOURS, draws=30, seed=5, progress=False)
+    assert ranking.method == "calibrated" and ranking.about["draws"] == 30
+    scorer = Scorer(acts, progress=False)
+    resolved = scorer.resolved(COLOURS)
+    null = random_token_sets(resolved.rows, scorer.unembedding, acts.tokenizer, draws=30, seed=5)
+    explained = Scorer(acts, method="somp", progress=False).views([resolved.rows, *null.sets])[0]
+    logits = Scorer(acts, method="logit_lens", progress=False).views([resolved.rows, *null.sets])[0]
+
+    def distance(values):
+        return (values - values[1:].mean(axis=0)) / values[1:].std(axis=0, ddof=1)
+
+    both = distance(np.log(explained)) + 2 * distance(logits)
+    np.testing.assert_allclose(ranking.scores, both[0] / both[1:].std(axis=0, ddof=1), rtol=1e-6)
+
+
+def test_words_at_random_are_called_chance(demo_acts):
+    tokenizer = demo_acts.tokenizer
+    rng = np.random.default_rng(3)
+    words = [tokenizer.decode([int(token)]).strip() for token in rng.choice(np.arange(300, 1200), 30, replace=False)]
+    with pytest.warns(ChanceWarning, match="random words do as well"):
+        hp.rank(demo_acts, hp.Concept("noise", words=[word for word in words if word.isalpha()]), progress=False)
+
+
+def test_a_concept_that_heads_write_is_not_called_chance(demo_acts):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ChanceWarning)
+        hp.rank(demo_acts, "colours", progress=False)
+
+
+def test_the_papers_score_is_warned_of_where_chance_does_as_well(acts):
+    with pytest.warns(ChanceWarning, match="method='calibrated'"):
+        first = hp.rank(acts, COLOURS, method="somp", progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ChanceWarning)
+        assert (hp.rank(acts, COLOURS, method="somp", draws=0, progress=False).scores == first.scores).all()
+
+
+def test_few_heads_are_kept_where_nothing_is_said(demo_acts, tmp_path):
+    ranking = hp.rank(demo_acts, "colours", progress=False)
+    assert ranking.few() == 1  # 2 % of 51
+    path = ranking.save(tmp_path / "heads.json")
+    assert hp.load_heads(path, model="demo") == ranking.top(1)
+
+
+def test_significance_of_a_calibrated_ranking_shows_what_it_is_made_of(demo_acts):
+    tested = hp.significance(demo_acts, "colours", draws=100, progress=False)
+    best = tested.ranking.order()[0]
+    assert tested.ranking.method == "calibrated"
+    assert {"explained", "logit", "q"} <= set(tested.to_frame())
+    assert tested.q[best.layer, best.head] <= 0.05
+    same = hp.rank(demo_acts, "colours", draws=100, progress=False)
+    np.testing.assert_allclose(tested.ranking.scores, same.scores)
