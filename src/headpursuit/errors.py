@@ -47,7 +47,9 @@ def check_choice(choices: Iterable[str], among: str = "", /, **given: object) ->
     known = list(choices)
     for name, value in given.items():
         if not (isinstance(value, str) and value in known):
-            raise ChoiceError(f"{name}={shown(value)}: {among}choose one of {', '.join(known)}")
+            raise ChoiceError(
+                f"{name}={shown(value)}: {among}{did_you_mean(str(value), known)}choose one of {', '.join(known)}"
+            )
 
 
 def check_counts(least: int = 1, most: int | None = None, /, **given: object) -> None:

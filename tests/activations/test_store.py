@@ -219,7 +219,7 @@ def test_heads_are_the_same_in_every_dtype(checkpoint, tmp_path):
     half = hp.load(checkpoint, device="cpu", dtype="bf16")
     assert half.hf.dtype == torch.bfloat16
     ranking = hp.rank(hp.capture(half, TEXTS, progress=False), ["red", "blue", "green"], progress=False)
-    ranking.save(tmp_path / "heads.json")
+    ranking.save(tmp_path / "heads.json", top=12)
     full = hp.load(checkpoint, device="cpu", dtype="fp32")
     assert hp.load_heads(tmp_path / "heads.json", model=full) == ranking.top(12)
     assert (

@@ -187,7 +187,9 @@ def test_rank_by_logit_lens(acts, capsys):
 
 
 def test_rank_beside_chance_and_disturbed_data(folder, acts, capsys):
-    words = ["rank", acts, "--concept", folder / "words.txt", "--top", 4, "--significance", 20, "--stability", 3]
+    words = ["rank", acts, "--concept", folder / "words.txt", "--method", "somp", "--top", 4]
+    plain = call_json(capsys, *words)
+    words += ["--significance", 20, "--stability", 3]
     told = call_json(capsys, *words, "--out", folder / "tested.json", "--frequencies", folder / "words.txt", "--seed", 2)
     assert told["significance"]["draws"] == 20
     assert told["significance"]["matched"] == ["norm", "frequency"]
@@ -196,7 +198,6 @@ def test_rank_beside_chance_and_disturbed_data(folder, acts, capsys):
     stored = json.loads((folder / "tested.json").read_text())
     assert {key: value for key, value in stored.items() if key not in ("format", "sha256")} | {"seed": 2} == told
     # A reader that knows nothing of these keys reads the same heads.
-    plain = call_json(capsys, "rank", acts, "--concept", folder / "words.txt", "--top", 4)
     known = ("layer", "head", "name", "score")
     assert [{key: head[key] for key in known} for head in told["heads"]] == plain["heads"]
     words = ["generate", folder / "model", "--heads", folder / "tested.json", "--prompt", "two cats", "--max-new-tokens", 2]
@@ -313,7 +314,7 @@ def test_concepts(capsys):
         (["describe", "/no/acts"], "is no capture"),
         (["describe", "{acts}", "--head", "L9.H9"], "no head L9.H9"),
         (["rank", "{acts}", "--concept", "/no/words.txt"], "/no/words.txt"),
-        (["rank", "{acts}", "--concept", "colours", "--method", "magic"], "choose one of somp"),
+        (["rank", "{acts}", "--concept", "colours", "--method", "magic"], "choose one of calibrated, somp"),
         (["rank", "{acts}", "--concept", "colours", "--frequencies", "{samples}"], "give --significance N, too"),
         (["rank", "{acts}", "--concept", "colours", "--significance", "9", "--tail", "long"], "choose one of fitted"),
         (["rank", "{acts}", "--concept", "colours", "--out", "{acts}"], "is a folder: choose another name"),
@@ -334,7 +335,7 @@ def test_concepts(capsys):
         (["generate", "{model}", "--prompt", "a", "--image", "/no/image.png"], "cannot be read"),
         (["export", "{model}", "--out", "{new}"], "nothing to export"),
         (["export", "{model}", "--out", "{model}", "--head", "L0.H0"], "the model's own folder"),
-        (["export", "{model}", "--out", "{new}", "--head", "L0.H0", "--format", "gguf"], "choose one of checkpoint"),
+        (["export", "{model}", "--out", "{new}", "--head", "L0.H0", "--format", "magic"], "choose one of checkpoint"),
         (["verify", "{model}"], "holds no export"),
         (["report", "/no/run"], "there is no folder /no/run"),
         (["concepts", "no-such-concept"], "no-such-concept"),

@@ -111,11 +111,24 @@ def test_an_option_is_spelled_as_it_is_named(command):
 
 # Options whose values are all known, or have one form, and what is none of them.
 WRONG = dict.fromkeys(
-    ("device", "dtype", "format", "kind", "method", "multi_token", "part", "positions", "reach", "state", "tail", "where"),
+    (
+        "device",
+        "dtype",
+        "format",
+        "kind",
+        "method",
+        "multi_token",
+        "order",
+        "part",
+        "positions",
+        "reach",
+        "state",
+        "tail",
+        "where",
+    ),
     "magic",
 ) | {"limits": "magic=1", "methods": "magic", "figure": "magic.gif"}
 GIVEN = {
-    "attribute": ["demo", "--samples", "{texts}", "--concept", "colours"],
     "capture": ["demo", "--samples", "{texts}", "--out", "{new}"],
     "compare": ["no.json"],
     "concepts": ["colours", "--model", "demo"],
@@ -128,6 +141,7 @@ GIVEN = {
     "models": [],
     "prompt": ["demo", "--samples", "{texts}"],
     "rank": ["{acts}", "--concept", "colours", "--significance", "2"],
+    "select": ["demo", "--samples", "{texts}", "--concept", "colours"],
     "tune": ["demo", "--samples", "{texts}", "--concept", "colours", "--out", "{new}"],
 }
 
@@ -153,7 +167,7 @@ def test_a_wrong_choice_is_wrong_usage(command, option, folders, capsys):
 
 
 # Options whose help names several things, of which there are as many as one likes.
-FREE = {"concept", "frequencies", "head", "model", "revision", "samples"}
+FREE = {"concept", "dictionary", "frequencies", "head", "model", "revision", "samples"}
 
 
 def test_every_option_with_words_to_choose_from_is_tried():
@@ -185,4 +199,4 @@ def test_an_edit_at_image_tokens_needs_an_image(tmp_path, capsys):
 def test_significance_and_stability_go_together_in_either_order(order, folders, capsys):
     assert call("rank", folders["acts"], "--concept", "red,", *order, "--top", "1", "--json") == 0
     (head,) = json.loads(capsys.readouterr().out)["heads"]
-    assert {"z", "p", "q", "stays_samples"} <= set(head)
+    assert {"explained", "logit_z", "p", "q", "stays_samples"} <= set(head)

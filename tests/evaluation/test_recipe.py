@@ -32,7 +32,7 @@ OWN = {
         ("edit.scales", [float("nan")], "edit.scales[0]: nan: give a finite number"),
         ("edit.scales", ["x"], "edit.scales[0]: 'x': give a number"),
         ("edit.where", "foo", "edit.where: 'foo': give 'all', 'image', 'text', 'prompt' or 'generated'"),
-        ("edit.methods", ["foo"], "edit.methods[0]: 'foo': give 'somp', 'logit_lens' or 'attribution'"),
+        ("edit.methods", ["foo"], "edit.methods[0]: 'foo': give 'calibrated', 'somp', 'logit_lens' or 'attribution'"),
         ("edit.methods", "logit-lens", "edit: name each method once, and somp, which the others are compared with"),
         ("edit", 3, "edit: 3: give a table"),
         ("tasks.0.metric", "foo", "tasks[0].metric[0]: 'foo': choose among contains, exact, f1 and words, or give a function"),

@@ -50,7 +50,6 @@ def remote_code(folder, key, marker, *, config):
 NAMED = {"AutoTokenizer": "tokenizer_class", "AutoProcessor": "processor_class", "AutoImageProcessor": "image_processor_type"}
 # Every command that opens a checkpoint, a capture or an export: its words, with {} for what is opened.
 OPENS = {
-    "attribute": ("{}", "--samples", "{jsonl}", "--concept", "red,blue"),
     "capture": ("{}", "--samples", "{text}", "--limit", "2", "--out", "{out}"),
     "concepts": ("red,blue", "--model", "{}"),
     "describe": ("{}",),
@@ -60,6 +59,7 @@ OPENS = {
     "map": ("{}", "--concept", "red,blue"),
     "prompt": ("{}", "--samples", "{text}"),
     "rank": ("{}", "--concept", "red,blue"),
+    "select": ("{}", "--samples", "{jsonl}", "--concept", "red,blue"),
     "tune": ("{}", "--samples", "{text}", "--concept", "red,blue", "--trials", "1", "--out", "{out}"),
     "verify": ("{}",),
 }

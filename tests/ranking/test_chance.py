@@ -28,48 +28,38 @@ def demo_acts(_demo):
     return _demo["acts"]
 
 
-def views(sets: int, *, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return np.stack([rng.uniform(0.1, 0.9, (sets, 3, 4)), rng.normal(size=(sets, 3, 4))])
+def logits(sets: int, *, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(sets, 3, 4))
 
 
 def test_random_sets_lie_around_zero_with_a_deviation_of_one():
-    drawn = views(50)
+    drawn = logits(50)
     found = Chance.of(drawn).deviations(drawn)
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(found.std(axis=0, ddof=1), 1)
 
 
-def test_a_set_is_measured_by_the_random_ones_alone():
-    drawn = views(50)
-    chance = Chance.of(drawn)
-    extreme = views(1, seed=1)
-    extreme[:, 0, 2, 3] = 0.99, 9.0
-    with_it = chance.deviations(np.concatenate([extreme, drawn], axis=1))
-    np.testing.assert_allclose(with_it[1:], chance.deviations(drawn))
-    assert with_it[0].argmax() == 11 and with_it[0, 2, 3] > threshold(12)
-
-
-def test_speaking_for_the_concept_counts_and_against_it_counts_against():
-    drawn = views(50)
-    loud = drawn[:, :2].copy()
-    loud[0] = 0.5
-    loud[1] = np.array([2.0, -2.0])[:, None, None]
-    for_it, against = Chance.of(drawn).deviations(loud)
-    assert (for_it > against + 1).all()
+def test_a_head_must_explain_and_speak_for_the_concept():
+    chance = Chance.of(logits(50))
+    said = np.array([[5.0, -5.0, 5.0, 0.0]] * 3)
+    explained = np.array([[0.5, 0.5, 0.1, 0.5]] * 3)
+    both, against, little, silent = chance.scores(explained, said)[0]
+    assert both > little > silent > against
+    assert both > threshold(12) * np.sqrt(0.5)
 
 
 def test_a_head_that_writes_nothing_lies_at_chance():
-    drawn = views(20)
-    drawn[:, :, 0, 0] = 0.0
+    drawn = logits(20)
+    drawn[:, 0, 0] = 0.1
     assert Chance.of(drawn).deviations(drawn)[:, 0, 0] == pytest.approx(0)
 
 
 def test_a_head_that_is_not_there_stays_so():
-    drawn = views(20)
-    drawn[:, :, 0, 0] = np.nan
+    drawn = logits(20)
+    drawn[:, 0, 0] = np.nan
     found = Chance.of(drawn).deviations(drawn)
-    assert np.isnan(found[:, 0, 0]).all() and np.isfinite(found[:, 1]).all()
+    assert np.isnan(found[:, 0, 0]).all()
+    assert np.isfinite(found[:, 1]).all()
 
 
 def test_the_threshold_grows_with_the_number_of_heads():
@@ -81,18 +71,17 @@ def test_the_default_ranking_is_measured_by_sets_of_the_seed(acts):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ChanceWarning)
         ranking = hp.rank(acts, COLOURS, draws=30, seed=5, progress=False)
-    assert ranking.method == "calibrated" and ranking.about["draws"] == 30
+    assert ranking.method == "calibrated"
+    assert ranking.about["draws"] == 30
     scorer = Scorer(acts, progress=False)
     resolved = scorer.resolved(COLOURS)
     null = random_token_sets(resolved.rows, scorer.unembedding, acts.tokenizer, draws=30, seed=5)
-    explained = Scorer(acts, method="somp", progress=False).views([resolved.rows, *null.sets])[0]
-    logits = Scorer(acts, method="logit_lens", progress=False).views([resolved.rows, *null.sets])[0]
-
-    def distance(values):
-        return (values - values[1:].mean(axis=0)) / values[1:].std(axis=0, ddof=1)
-
-    both = distance(np.log(explained)) + 2 * distance(logits)
-    np.testing.assert_allclose(ranking.scores, both[0] / both[1:].std(axis=0, ddof=1), rtol=1e-6)
+    explained = hp.rank(acts, COLOURS, method="somp", draws=0, progress=False).scores
+    said = hp.rank(acts, COLOURS, method="logit_lens", progress=False).scores
+    by_chance = scorer.scores(null.sets, view="logit_lens")
+    z = (said - by_chance.mean(axis=0)) / by_chance.std(axis=0, ddof=1)
+    np.testing.assert_allclose(ranking.values["logit_z"], z, rtol=1e-5)
+    np.testing.assert_allclose(ranking.scores, np.sqrt(explained) * z, rtol=1e-5)
 
 
 def test_words_at_random_are_called_chance(demo_acts):
@@ -128,7 +117,7 @@ def test_significance_of_a_calibrated_ranking_shows_what_it_is_made_of(demo_acts
     tested = hp.significance(demo_acts, "colours", draws=100, progress=False)
     best = tested.ranking.order()[0]
     assert tested.ranking.method == "calibrated"
-    assert {"explained", "logit", "q"} <= set(tested.to_frame())
+    assert {"explained", "logit_z", "null", "z", "q"} <= set(tested.to_frame())
     assert tested.q[best.layer, best.head] <= 0.05
     same = hp.rank(demo_acts, "colours", draws=100, progress=False)
     np.testing.assert_allclose(tested.ranking.scores, same.scores)

@@ -123,7 +123,7 @@ def test_heads_are_ordered_by_what_they_do_for_what_they_cost(model):
         ({"share": 0.6}, "up to 0.5"),
         ({"share": 0.0}, "above 0"),
         ({"scale": 1.0}, "finite number other than 1"),
-        ({"scale": float("nan")}, "finite number other than 1"),
+        ({"scale": float("nan")}, "give a finite number"),
         ({"order": "cheap"}, "choose one of effect, effect_per_cost"),
         ({"order": "effect_per_cost"}, "give some"),
         ({"metric": lambda model: float("nan")}, "gave nan for the unedited model"),
@@ -256,7 +256,7 @@ def test_some_heads_alone_may_be_edited(model):
 def test_fusion_knocks_out_the_best_of_the_cheap_methods(model):
     options = {"positions": "last", "progress": False}
     ranking = hp.select(model, SAMPLES, COLOURS, method="fusion", best=0.25, **options)
-    cheap = [hp.select(model, SAMPLES, COLOURS, method=method, **options).top(3) for method in ("somp", "logit_lens")]
+    cheap = [hp.select(model, SAMPLES, COLOURS, **options).top(3)]
     cheap.append(hp.select(model, SAMPLES, COLOURS, method="attribution", progress=False).top(3))
     candidates = {head for heads in cheap for head in heads}
     assert {head for head in model.anatomy.heads() if ranking.score(head) != 0} == candidates

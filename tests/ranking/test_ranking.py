@@ -25,7 +25,7 @@ def acts():
 
 
 def test_somp_score_is_the_literal_pursuits_explained_variance(acts):
-    ranking = hp.rank(acts, COLOURS, n_atoms=3, progress=False)
+    ranking = hp.rank(acts, COLOURS, method="somp", n_atoms=3, progress=False)
     rows = [acts.tokenizer.encode(f"{space}{word}", add_special_tokens=False) for word in ranking.words for space in ("",)]
     atoms = acts.weights.unembedding()[[ids[0] for ids in rows]]
     assert all(len(ids) == 1 for ids in rows)
@@ -54,7 +54,7 @@ def test_order_frame_and_file_agree(acts, tmp_path):
     stored = json.loads((tmp_path / "heads.json").read_text())
     assert {"model", "concept", "method", "heads", "scores"} <= set(stored)
     assert len(stored["heads"]) == 5
-    assert set(stored["heads"][0]) == {"layer", "head", "name", "score"}
+    assert set(stored["heads"][0]) == {"layer", "head", "name", "score", "explained", "logit_z"}
     assert hp.load_heads(tmp_path / "heads.json", model=tiny.tiny("llama")) == ranking.top(5)
 
 
@@ -108,7 +108,7 @@ def test_what_is_no_whole_ranking_is_refused(tmp_path, content, message):
 def test_a_ranking_shows_its_best_heads(acts):
     ranking = hp.rank(acts, COLOURS, progress=False)
     shown = repr(ranking)
-    assert shown.startswith(f"HeadRanking(colours by somp: {ranking.top(1)[0]} {ranking.scores.max():.2f}, ")
+    assert shown.startswith(f"HeadRanking(colours by calibrated: {ranking.top(1)[0]} {ranking.scores.max():.2f}, ")
     assert shown.endswith("; 12 heads, 20 samples)")
     page = replace(ranking, concept="<b>")._repr_html_()
     assert "&lt;b&gt;" in page

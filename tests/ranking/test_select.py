@@ -75,7 +75,7 @@ def test_the_direction_may_be_what_the_concept_changes(llama):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "magic"}, "choose one of somp, logit_lens,"),
+        ({"method": "magic"}, "choose one of calibrated, somp, logit_lens,"),
         ({"method": "knockouts"}, "did you mean 'knockout'"),
         ({"method": "attribution", "masks": 3}, "takes no masks: .*its options are batch_size, limit"),
         ({"method": "somp", "atoms": 3}, "takes no atoms: did you mean 'n_atoms'"),

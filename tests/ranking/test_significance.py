@@ -125,7 +125,7 @@ def test_nothing_is_found_where_there_is_nothing(demo_acts, monkeypatch):
 def test_what_is_found_for_colours_the_edits_confirm(demo):
     acts = hp.capture(demo, captions(160), positions="answer", progress=False)
     colours = hp.concept("colours")
-    tested = hp.significance(acts, colours, draws=200, progress=False)
+    tested = hp.significance(acts, colours, method="somp", draws=200, progress=False)
     found = tested.found(0.05)
     assert 3 <= len(found) < len(acts.heads()) / 2
     # Controls as the paper's: as many heads in the same layers, here those that look most like chance.
@@ -148,9 +148,9 @@ def test_what_is_found_for_colours_the_edits_confirm(demo):
 def test_moments_are_tested_too(llama):
     texts = [f"{text} {word}" for text in tiny.TEXTS for word in ("red", "cats")]
     moments = hp.capture(llama, texts, positions="all", progress=False)
-    tested = hp.significance(moments, COLOURS, n_atoms=3, draws=8, progress=False)
+    tested = hp.significance(moments, COLOURS, method="somp", n_atoms=3, draws=8, progress=False)
     # The concept is one of many sets here and alone there: products of other shapes, which round otherwise.
-    alone = hp.rank(moments, COLOURS, n_atoms=3, progress=False)
+    alone = hp.rank(moments, COLOURS, method="somp", n_atoms=3, draws=0, progress=False)
     np.testing.assert_allclose(tested.ranking.scores, alone.scores, rtol=1e-9)
     # Each random set alone explains what it explained among the others.
     unembedding = moments.weights.unembedding().float()
@@ -186,7 +186,11 @@ def test_means_of_tokens_and_the_seed(acts):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"draws": 1}, "at least 2"), ({"tail": "long"}, "choose one of fitted"), ({"method": "magic"}, "choose one of somp")],
+    [
+        ({"draws": 1}, "at least 2"),
+        ({"tail": "long"}, "choose one of fitted"),
+        ({"method": "magic"}, "choose one of calibrated, somp"),
+    ],
 )
 def test_wrong_options_are_refused(acts, options, message):
     with pytest.raises(hp.HeadPursuitError, match=message):

@@ -22,20 +22,20 @@ def acts():
 
 def test_shares_are_those_of_rankings_made_one_by_one(acts):
     """Each draw, repeated as a ranking of its own of a capture cut to the rows, or of a shorter word list."""
-    made = hp.stability(acts, WORDS, k=4, n_atoms=3, draws=12, leave_out=0.3, seed=2, progress=False)
+    made = hp.stability(acts, WORDS, method="somp", k=4, n_atoms=3, draws=12, leave_out=0.3, seed=2, progress=False)
     rng = np.random.default_rng(2)
-    best = set(hp.rank(acts, WORDS, n_atoms=3, progress=False).top(4))
+    best = set(hp.rank(acts, WORDS, method="somp", n_atoms=3, progress=False).top(4))
     tops = []
     for rows in rng.integers(acts.n, size=(12, acts.n)):
         part = replace(acts, z={layer: z[rows] for layer, z in acts.z.items()})
-        tops.append(set(hp.rank(part, WORDS, n_atoms=3, progress=False).top(4)))
+        tops.append(set(hp.rank(part, WORDS, method="somp", n_atoms=3, progress=False).top(4)))
     words = resolve(WORDS, acts.tokenizer, vocabulary_size=len(acts.weights.unembedding())).kept_words
     assert len(words) == 6
     shorter = []
     for _ in range(12):
         gone = {words[index] for index in rng.choice(len(words), size=int(np.ceil(0.3 * len(words))), replace=False)}
         rest = hp.Concept("words", [word for word in words if word not in gone])
-        shorter.append(set(hp.rank(acts, rest, n_atoms=3, progress=False).top(4)))
+        shorter.append(set(hp.rank(acts, rest, method="somp", n_atoms=3, progress=False).top(4)))
     for stays, sets, mean in ((made.samples, tops, made.jaccard_samples), (made.words, shorter, made.jaccard_words)):
         for head in acts.heads():
             assert stays[head.layer, head.head] == pytest.approx(np.mean([head in one for one in sets]))

@@ -13,7 +13,7 @@ from headpursuit.errors import HeadPursuitError
 
 def export(
     model: options.Model,
-    out: Annotated[Path, typer.Option(help="New folder, or new .gguf file, for the export; it appears when it is complete.")],
+    out: Annotated[Path, typer.Option(help="New folder (new file for .gguf) of the export; it appears when it is complete.")],
     heads: HeadsOption = None,
     head: HeadOption = None,
     scale: ScaleOption = None,

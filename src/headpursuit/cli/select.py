@@ -7,7 +7,7 @@ import typer
 
 from headpursuit.cli import options
 from headpursuit.cli.output import check_out, note, print_json, print_table
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, check_choice
 
 _METHODS = "somp, logit-lens, cosine, attribution, integrated, greedy, knockout or fusion (docs/selection.md)."
 
@@ -25,7 +25,7 @@ def select(
     groups: Annotated[int | None, typer.Option(min=1, help="Groups of heads, each on its own way (integrated); 1.")] = None,
     k: Annotated[int | None, typer.Option(min=1, help="Heads that are taken one by one (greedy); 16.")] = None,
     masks: Annotated[int | None, typer.Option(min=1, help="Random sets of heads (knockout); 200.")] = None,
-    share: Annotated[float | None, typer.Option(help="Share of the heads in a set (knockout); 0.05, or 1 head.")] = None,
+    share: Annotated[float | None, typer.Option(help="Share of the heads in a set (knockout); 0.05, at least 1 head.")] = None,
     neutral: Annotated[
         str | None, typer.Option(metavar="FILE", help="Neutral texts: what edits cost (knockout, fusion).")
     ] = None,
@@ -53,10 +53,12 @@ def select(
     """Order all heads by any method that runs the model: what heads write, derivatives, or knock-outs."""
     from headpursuit.concepts import as_concept
     from headpursuit.model.samples import as_samples
-    from headpursuit.ranking.methods import as_selector
+    from headpursuit.ranking.methods import KNOCKOUT_ORDERS, as_selector
 
     check_out(out)
     check_out(measured, folder=True)
+    if order is not None:
+        check_choice(KNOCKOUT_ORDERS, order=order)
     chosen, words, given = as_selector(method), as_concept(concept), as_samples(samples, **columns, limit=limit)
     given_for: dict[str, Any] = {"scale": scale, "steps": steps, "groups": groups, "k": k, "masks": masks, "share": share}
     given_for |= {

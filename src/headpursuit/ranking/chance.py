@@ -10,52 +10,44 @@ from jaxtyping import Float
 
 # In so few of all models should one head or more stand out by chance.
 _LEVEL = 0.05
-# The logit lens counts twice: it alone knows whether a head writes for a concept or against it (docs/decisions/ranking.md).
-_WEIGHTS = (1.0, 2.0)
 # Scores that are all alike differ by so little at most when their mean is taken.
 _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
 class Chance:
-    """The scores of random token sets, by which others are measured. All arrays are ``(w, l, h)`` or ``(l, h)``.
+    """The mean logits that heads give random token sets, by which a concept's are measured. Arrays are ``(l, h)``.
 
     Attributes:
-        mean: mean of every view of the heads (log explained variance, mean logit) over the random sets.
-        deviation: its standard deviation (``ddof`` 1).
-        spread: standard deviation of the views' weighted sum.
+        mean: their mean over the sets.
+        deviation: their standard deviation (``ddof`` 1).
     """
 
-    mean: Float[np.ndarray, "w l h"]
-    deviation: Float[np.ndarray, "w l h"]
-    spread: Float[np.ndarray, "l h"]
+    mean: Float[np.ndarray, "l h"]
+    deviation: Float[np.ndarray, "l h"]
 
     @classmethod
-    def of(cls, views: Float[np.ndarray, "w m l h"]) -> Chance:
-        """Measure chance by the explained variances and mean logits of ``m`` random sets."""
-        mean, deviation = _logarithmic(views).mean(axis=1), _logarithmic(views).std(axis=1, ddof=1)
-        return cls(mean, deviation, _summed(views, mean, deviation).std(axis=0, ddof=1))
+    def of(cls, logits: Float[np.ndarray, "m l h"]) -> Chance:
+        """Measure chance by the mean logits of ``m`` random sets."""
+        return cls(logits.mean(axis=0), logits.std(axis=0, ddof=1))
 
-    def deviations(self, views: Float[np.ndarray, "w g l h"]) -> Float[np.ndarray, "g l h"]:
-        """How far other sets lie above the random ones: both views in deviations, added, and again in deviations."""
-        return ratio(_summed(views, self.mean, self.deviation), self.spread)
+    def deviations(self, logits: Float[np.ndarray, "*g l h"]) -> Float[np.ndarray, "*g l h"]:
+        """How far other mean logits lie above the random sets', in deviations."""
+        return ratio(logits - self.mean, self.deviation)
 
+    def scores(
+        self, explained: Float[np.ndarray, "*g l h"], logits: Float[np.ndarray, "*g l h"]
+    ) -> Float[np.ndarray, "*g l h"]:
+        """The calibrated score: the correlation with a concept, times how far its mean logit lies above chance.
 
-def _logarithmic(views: Float[np.ndarray, "w g l h"]) -> Float[np.ndarray, "w g l h"]:
-    """Explained variances by their logarithms, which random sets spread normally (docs/decisions/ranking.md)."""
-    return np.stack([logarithms(views[0]), views[1]])
-
-
-def _summed(
-    views: Float[np.ndarray, "w g l h"], mean: Float[np.ndarray, "w l h"], deviation: Float[np.ndarray, "w l h"]
-) -> Float[np.ndarray, "g l h"]:
-    distances = ratio(_logarithmic(views) - mean[:, None], deviation[:, None])
-    explained, said = distances
-    return np.asarray(_WEIGHTS[0] * explained + _WEIGHTS[1] * said)
+        The square root of an explained variance is a multiple correlation: how much of what a head writes is about the concept.
+        The deviations tell whether it speaks for it or against it, and whether any other words would do.
+        """
+        return np.asarray(np.sqrt(np.maximum(explained, 0)) * self.deviations(logits))
 
 
 def logarithms(explained: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:
-    """Logarithms of explained variances, finite where nothing is explained."""
+    """Logarithms of explained variances, finite where nothing is explained; random sets spread them normally."""
     return np.asarray(np.log(np.maximum(explained, np.finfo(float).tiny)))
 
 

@@ -60,7 +60,7 @@ def fusion(
     Examples:
         >>> ranking = hp.select(model, samples, "colours", method="fusion", positions="last", progress=False)
         >>> ranking.unit, int((ranking.scores != 0).sum())
-        ('nats', 11)
+        ('nats', 8)
     """
     heads = model.anatomy.heads()
     if not 0 < best <= 1:

@@ -20,7 +20,7 @@ from headpursuit.activations.measures import Divergence, concept_log_odds
 from headpursuit.activations.teacher_forcing import require_targets
 from headpursuit.concepts import ConceptLike, MultiToken
 from headpursuit.editing.edit import HeadEdit
-from headpursuit.errors import HeadPursuitError, shown
+from headpursuit.errors import HeadPursuitError, check_choice, shown
 from headpursuit.files import digest, locked, read_sealed, write_sealed
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import Head, HeadsLike, parse_heads
@@ -30,13 +30,13 @@ from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.ranking.attribution import direction, edit_ranking, resolved_for
 from headpursuit.ranking.cost import Cost, metered
 from headpursuit.ranking.masks import random_masks
+from headpursuit.ranking.methods import KNOCKOUT_ORDERS
 from headpursuit.ranking.own_metrics import function_fingerprint, function_name
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.ranking.sparse_effects import sparse_effects
 from headpursuit.versions import versions
 
 Order = Literal["effect", "effect_per_cost"]
-ORDERS = ("effect", "effect_per_cost")
 OwnMetric = Callable[[HeadModel], float]
 
 FORMAT = 1
@@ -105,8 +105,7 @@ def knockout(
         >>> ranking.unit, ranking.cost.forward == 41 * len(samples), list(ranking.values)
         ('nats', True, ['effect', 'error'])
     """
-    if order not in ORDERS:
-        raise HeadPursuitError(f"order={order!r}: choose one of {', '.join(ORDERS)}")
+    check_choice(KNOCKOUT_ORDERS, order=order)
     if order == "effect_per_cost" and neutral is None:
         raise HeadPursuitError("order='effect_per_cost': what heads cost is measured on neutral texts, give some (neutral=…)")
     sign = direction(scale)

@@ -7,7 +7,7 @@ from headpursuit.errors import check_choice
 Method = Literal["somp", "logit_lens"]
 METHODS: tuple[Method, ...] = get_args(Method)
 LOGIT_LENS: Method = "logit_lens"
-# Both at once, in deviations above chance: what heads are ranked by where nothing else is asked for.
+# Both at once, measured by chance: what heads are ranked by where nothing else is asked for.
 CALIBRATED: Literal["calibrated"] = "calibrated"
 RankingMethod = Literal["calibrated", Method]
 # What puts heads in order: the methods of a capture, and attribution, which runs the model.
@@ -20,7 +20,7 @@ SELECTIONS: tuple[Selection, ...] = ("tuned", *ORDERS, "random")
 SHOWN = 16
 # A ranking's scores, by the method that gave them.
 MEASURES = {
-    CALIBRATED: "deviations above chance",
+    CALIBRATED: "correlation × deviations above chance",
     "somp": "explained variance",
     "logit_lens": "mean logit",
     "attribution": "derivative of the log-odds",
@@ -31,6 +31,8 @@ MEASURES = {
     "fusion": "effect of the edit, of candidates",
 }
 SELECTORS = tuple(MEASURES)
+# What puts knock-outs in order.
+KNOCKOUT_ORDERS = ("effect", "effect_per_cost")
 # Units of those scores that a capture gives.
 UNITS = {CALIBRATED: "deviations", "somp": "share of variance", "logit_lens": "logits"}
 

@@ -163,5 +163,5 @@ def concept_map(
         scores = np.stack([one.ranking.scores for one in tested])
         z = np.stack([one.z for one in tested])
     else:
-        scores = scorer.views([scorer.resolved(one).rows for one in lists], title="map concepts")[0]
+        scores = scorer.scores([scorer.resolved(one).rows for one in lists], title="map concepts")
     return ConceptMap(names, scores, z, as_method(scorer.method), acts.n, acts.positions, acts.model)

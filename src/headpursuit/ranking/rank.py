@@ -1,6 +1,8 @@
-"""Order all heads for a concept: by all that tells it from chance, by the paper's SOMP, or by the logit lens."""
+"""Order all heads for a concept: by the paper's SOMP, by the logit lens, or by both, measured by chance."""
 
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -12,7 +14,7 @@ from headpursuit.ranking.chance import Chance, logarithms, ratio, threshold
 from headpursuit.ranking.methods import CALIBRATED, LOGIT_LENS
 from headpursuit.ranking.null import random_token_sets
 from headpursuit.ranking.ranking import HeadRanking
-from headpursuit.ranking.scorer import Scorer
+from headpursuit.ranking.scorer import AtomRows, Scorer
 
 
 class ChanceWarning(UserWarning):
@@ -38,8 +40,8 @@ def rank(
         acts: a capture, or the folder of one.
         concept: the word list: the name of a built-in one, words, a file, or a :class:`headpursuit.Concept`.
         method: ``somp``: share of a head's variance over samples that at most ``n_atoms`` of the concept's atoms explain, the
-            paper's score; ``logit_lens``: mean logit that the head gives to the concept's tokens; ``calibrated``: how far both
-            together lie above those of random token sets, in deviations.
+            paper's score; ``logit_lens``: mean logit that the head gives to the concept's tokens; ``calibrated``: the square
+            root of the one, times how far the other lies above that of random token sets, in deviations.
         n_atoms: pursuit steps at most.
         multi_token: what becomes of words of several tokens, see :func:`headpursuit.concepts.resolve`.
         variants: also use case and plural forms of the words.
@@ -61,7 +63,7 @@ def rank(
     Examples:
         >>> ranking = hp.rank(acts, "colours", progress=False)
         >>> [head.name for head in ranking.top(3)]
-        ['L2.H14', 'L2.H10', 'L1.H1']
+        ['L0.H7', 'L1.H4', 'L2.H14']
     """
     check_counts(0, draws=draws)
     check_counts(*SEEDS, seed=seed)
@@ -75,21 +77,39 @@ def rank_resolved(
     scorer: Scorer, resolved: ResolvedConcept, *, draws: int = 200, seed: int = 0
 ) -> tuple[HeadRanking, Chance | None]:
     """The ranking of a resolved concept, and what it is compared with where it is calibrated."""
-    calibrated, sets = scorer.method == CALIBRATED, [resolved.rows]
+    title, calibrated = f"rank {resolved.name}", scorer.method == CALIBRATED
+    null: Sequence[AtomRows] = ()
     if calibrated or (draws and scorer.method != LOGIT_LENS):
-        sets += random_token_sets(resolved.rows, scorer.unembedding, scorer.acts.tokenizer, draws=draws, seed=seed).sets
-    views = scorer.views(sets, title=f"rank {resolved.name}")
-    if len(sets) == 1:
-        return scorer.ranking(resolved, views[0, 0]), None
+        null = random_token_sets(resolved.rows, scorer.unembedding, scorer.acts.tokenizer, draws=draws, seed=seed).sets
     if calibrated:
-        chance = Chance.of(views[:, 1:])
-        ranking = scorer.ranking(resolved, chance.deviations(views)[0], draws=draws, seed=seed)
-        _warn_of_chance(ranking, ranking.scores, "capture more samples that speak of the concept, or at other positions")
+        explained = scorer.scores([resolved.rows], view="somp", title=title)[0]
+        logits = scorer.scores([resolved.rows, *null], view=LOGIT_LENS)
+        chance = Chance.of(logits[1:])
+        ranking = calibrated_ranking(scorer, resolved, chance, explained, logits[0], draws=draws, seed=seed)
+        _warn_of_chance(
+            ranking, ranking.values["logit_z"], "capture more samples that speak of the concept, or at other positions"
+        )
         return ranking, chance
-    ranking, logs = scorer.ranking(resolved, views[0, 0]), logarithms(views[0])
-    beyond = ratio(logs[0] - logs[1:].mean(axis=0), logs[1:].std(axis=0, ddof=1))
-    _warn_of_chance(ranking, beyond, f"explained variance alone does not tell heads apart here, method={CALIBRATED!r} may")
+    scores = scorer.scores([resolved.rows, *null], title=title)
+    ranking = scorer.ranking(resolved, scores[0])
+    if null:
+        logs = logarithms(scores)
+        beyond = ratio(logs[0] - logs[1:].mean(axis=0), logs[1:].std(axis=0, ddof=1))
+        _warn_of_chance(ranking, beyond, f"explained variance alone does not tell heads apart here, method={CALIBRATED!r} may")
     return ranking, None
+
+
+def calibrated_ranking(
+    scorer: Scorer,
+    resolved: ResolvedConcept,
+    chance: Chance,
+    explained: Float[np.ndarray, "l h"],
+    logits: Float[np.ndarray, "l h"],
+    **about: Any,
+) -> HeadRanking:
+    """A calibrated ranking, with what it is made of beside its scores."""
+    values = {"explained": explained, "logit_z": chance.deviations(logits)}
+    return scorer.ranking(resolved, chance.scores(explained, logits), values, **about)
 
 
 def _warn_of_chance(ranking: HeadRanking, beyond: Float[np.ndarray, "l h"], advice: str) -> None:

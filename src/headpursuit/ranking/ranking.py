@@ -68,9 +68,9 @@ class HeadRanking:
     Examples:
         >>> ranking = hp.rank(acts, ["red", "green", "blue", "yellow"], progress=False)
         >>> ranking
-        HeadRanking(red, green, blue, … by somp: L2.H14 0.46, L1.H1 0.33, L2.H10 0.32, …; 51 heads, 24 samples)
+        HeadRanking(red, green, blue, … by calibrated: L1.H4 2.31, L2.H16 2.10, L2.H14 1.79, …; 51 heads, 24 samples)
         >>> [head.name for head in ranking.top(2)]
-        ['L2.H14', 'L1.H1']
+        ['L1.H4', 'L2.H16']
     """
 
     scores: Float[np.ndarray, "l h"]
@@ -119,8 +119,8 @@ class HeadRanking:
         No more than stand out from chance, where the ranking knows that.
         """
         count = self._count()
-        beyond = int((self.scores > threshold(count)).sum()) if self.method == CALIBRATED else count
-        return max(1, min(8, count // 50, beyond))
+        z = self.values.get("logit_z") if self.method == CALIBRATED else None
+        return max(1, min(8, count // 50, count if z is None else int((z > threshold(count)).sum())))
 
     def to_frame(self, *, beside: Sequence[Beside] = ()) -> pd.DataFrame:
         """A row a head, best first: rank (from one), name, layer, head, score, and the columns of what stands beside."""

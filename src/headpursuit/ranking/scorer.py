@@ -1,7 +1,7 @@
 """A capture that scores its heads for sets of atoms: by the paper's SOMP, and by the logit lens beside it."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, get_args
 
 import numpy as np
@@ -19,7 +19,7 @@ from headpursuit.errors import check_choice, check_counts
 from headpursuit.pursuit.batches import SMALL
 from headpursuit.pursuit.logit_lens import mean_logits
 from headpursuit.pursuit.results import EarlyStopWarning
-from headpursuit.ranking.methods import CALIBRATED, LOGIT_LENS, METHODS, as_ranking_method
+from headpursuit.ranking.methods import CALIBRATED, LOGIT_LENS, Method, as_method, as_ranking_method
 from headpursuit.ranking.pursue import somp_capture, somp_capture_many
 from headpursuit.ranking.ranking import HeadRanking
 
@@ -82,23 +82,28 @@ class Scorer:
             vocabulary_size=len(self.unembedding),
         )
 
-    def views(
-        self, sets: Sequence[AtomRows], *, title: str = "", acts: HeadActivations | HeadMoments | None = None
-    ) -> Float[np.ndarray, "w g l h"]:
+    def scores(
+        self,
+        sets: Sequence[AtomRows],
+        *,
+        view: Method | None = None,
+        title: str = "",
+        acts: HeadActivations | HeadMoments | None = None,
+    ) -> Float[np.ndarray, "g l h"]:
         """Look at every head for each of several sets of atoms, those of small sets in one pass.
 
         Args:
             sets: for every set the token ids of each of its atoms.
+            view: explained variance (``somp``) or mean logit (``logit_lens``); the method's own when left out.
             title: what the progress bar says; none is shown when empty.
             acts: a part of the capture in its place.
 
         Returns:
-            Explained variances or mean logits, of ``calibrated`` both; shape ``(w, g, l, h)`` for ``w`` such views, NaN where a
-            layer has no such head.
+            Shape ``(g, l, h)``; NaN where a layer has no such head.
         """
         acts = self.acts if acts is None else acts
-        asked = METHODS if self.method == CALIBRATED else (self.method,)
-        views = np.full((len(asked), len(sets), *acts.shape), np.nan)
+        view = as_method(view or self.method)
+        scores = np.full((len(sets), *acts.shape), np.nan)
         size = 1 if max(map(len, sets)) > SMALL else _SETS
         parts = [slice(start, start + size) for start in range(0, len(sets), size)]
         with (
@@ -114,17 +119,22 @@ class Scorer:
                 dictionaries = [[index_of[row] for row in rows] for rows in sets[part]]
                 tokens = [list(dict.fromkeys(token for row in rows for token in row)) for rows in sets[part]]
                 for layer, count in acts.head_counts.items():
-                    for view, method in zip(views, asked, strict=True):
-                        if method == LOGIT_LENS:
-                            found = _mean_logits(acts, layer, self.unembedding, tokens)
-                        else:
-                            found = _explained(acts, layer, atoms, dictionaries, n_atoms=self._n_atoms)
-                        view[part, layer, :count] = found.cpu().numpy()
+                    if view == LOGIT_LENS:
+                        found = _mean_logits(acts, layer, self.unembedding, tokens)
+                    else:
+                        found = _explained(acts, layer, atoms, dictionaries, n_atoms=self._n_atoms)
+                    scores[part, layer, :count] = found.cpu().numpy()
                     bar.update()
-        return views
+        return scores
 
-    def ranking(self, resolved: ResolvedConcept, scores: Float[np.ndarray, "l h"], **about: Any) -> HeadRanking:
-        """Scores with what is needed to know and repeat them; ``about`` is told, too."""
+    def ranking(
+        self,
+        resolved: ResolvedConcept,
+        scores: Float[np.ndarray, "l h"],
+        values: Mapping[str, Float[np.ndarray, "l h"]] | None = None,
+        **about: Any,
+    ) -> HeadRanking:
+        """Scores, and values beside them, with what is needed to know and repeat them; ``about`` is told, too."""
         return HeadRanking(
             scores=scores,
             concept=resolved.name,
@@ -134,6 +144,7 @@ class Scorer:
             positions=self.acts.positions,
             model=self.acts.model,
             about={**self._about, **about, **self.acts.about},
+            values=values or {},
         )
 
 

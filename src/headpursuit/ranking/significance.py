@@ -13,8 +13,9 @@ from headpursuit.errors import SEEDS, check_choice, check_counts
 from headpursuit.model.heads import Head
 from headpursuit.optional import optional_import
 from headpursuit.ranking.chance import Chance, logarithms, ratio
-from headpursuit.ranking.methods import CALIBRATED, METHODS
+from headpursuit.ranking.methods import CALIBRATED, LOGIT_LENS
 from headpursuit.ranking.null import random_token_sets
+from headpursuit.ranking.rank import calibrated_ranking
 from headpursuit.ranking.ranking import Beside, HeadRanking
 from headpursuit.ranking.scorer import ScoreOptions, Scorer
 
@@ -32,7 +33,6 @@ class Significance(Beside):
 
     Attributes:
         ranking: the heads in their order.
-        views: of a calibrated ranking what it is made of, explained variances (``somp``) and mean logits (``logit_lens``).
         null_mean: mean score of the random sets.
         null_deviation: its standard deviation (``ddof`` 1).
         z: how many deviations a score lies above that mean.
@@ -51,7 +51,6 @@ class Significance(Beside):
     key: ClassVar[str] = "significance"
 
     ranking: HeadRanking
-    views: Mapping[str, Float[np.ndarray, "l h"]] = field(repr=False)
     null_mean: Float[np.ndarray, "l h"] = field(repr=False)
     null_deviation: Float[np.ndarray, "l h"] = field(repr=False)
     z: Float[np.ndarray, "l h"] = field(repr=False)
@@ -72,10 +71,7 @@ class Significance(Beside):
 
     def columns(self) -> Mapping[str, Float[np.ndarray, "l h"]]:
         """Values of every head, by name."""
-        tested = {"p": self.p, "p_counted": self.p_counted, "q": self.q}
-        if self.views:
-            return {"explained": self.views["somp"], "logit": self.views["logit_lens"], **tested}
-        return {"null": self.null_mean, "z": self.z, **tested}
+        return {"null": self.null_mean, "z": self.z, "p": self.p, "p_counted": self.p_counted, "q": self.q}
 
     def summary(self) -> dict[str, Any]:
         """The settings of the measurement, in plain values."""
@@ -129,7 +125,7 @@ def significance(
     Examples:
         >>> tested = hp.significance(acts, "colours", draws=20, progress=False)
         >>> [head.name for head in tested.found(fdr=0.05)][:3]
-        ['L2.H10', 'L1.H4', 'L2.H14']
+        ['L0.H7', 'L1.H4', 'L2.H4']
     """
     check_choice(TAILS, tail=tail)
     check_counts(2, draws=draws)
@@ -138,17 +134,18 @@ def significance(
     scorer = Scorer(acts, **options)
     acts, resolved = scorer.acts, scorer.resolved(concept)
     null = random_token_sets(resolved.rows, scorer.unembedding, acts.tokenizer, draws=draws, frequencies=frequencies, seed=seed)
-    views = scorer.views([resolved.rows, *null.sets], title=f"null of {resolved.name}")
+    sets, title = [resolved.rows, *null.sets], f"null of {resolved.name}"
     if scorer.method == CALIBRATED:
-        scores = Chance.of(views[:, 1:]).deviations(views)
-        ranking = scorer.ranking(resolved, scores[0], draws=draws, seed=seed)
+        explained, logits = scorer.scores(sets, view="somp", title=title), scorer.scores(sets, view=LOGIT_LENS)
+        chance = Chance.of(logits[1:])
+        ranking = calibrated_ranking(scorer, resolved, chance, explained[0], logits[0], draws=draws, seed=seed)
+        scores = chance.scores(explained, logits)
     else:
-        scores = views[0]
+        scores = scorer.scores(sets, title=title)
         ranking = scorer.ranking(resolved, scores[0])
     measured = against_null(scores[0], scores[1:], logarithmic=scorer.method == "somp", tail=tail, stats=stats)
     return Significance(
         ranking=ranking,
-        views=dict(zip(METHODS, views[:, 0], strict=True)) if len(views) > 1 else {},
         **measured,
         draws=draws,
         tail=tail,

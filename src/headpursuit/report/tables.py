@@ -80,7 +80,7 @@ def tables(what: Reportable) -> list[Table]:
         what: an evaluation, several, a tuned edit, or a ranking.
 
     >>> tables(hp.rank(acts, hp.concept("colours")))[0].frame.columns.tolist()
-    ['rank', 'head', 'explained variance']
+    ['rank', 'head', 'correlation × deviations above chance']
     """
     if isinstance(what, HeadRanking):
         return [_ranking(what)]
