@@ -166,7 +166,7 @@ def test_what_cannot_be_attributed(llama):
         with pytest.raises(HeadPursuitError, match="finite number other than 1"):
             hp.select(llama, SAMPLES, COLOURS, method=method, scale=1)
     for wrong in ({"steps": 0}, {"groups": 0}, {"groups": 13}):
-        with pytest.raises(HeadPursuitError, match="give at least 1|at least one step, and 1 to 12 groups"):
+        with pytest.raises(HeadPursuitError, match=r"give at least 1|at least one step, and 1 to 12 groups"):
             hp.select(llama, SAMPLES, COLOURS, method="integrated", **wrong)
 
 
