@@ -64,7 +64,10 @@ class Texts:
 
 
 class Bench:
-    """A model, its texts, and what edits do to them; each edit's numbers are kept in a file as they are measured."""
+    """A model, its texts, and what edits do to them; each edit's numbers are kept in a file as they are measured.
+
+    Contexts run one by one: in a batch of unlike lengths, logits over a large vocabulary are made where nothing is asked.
+    """
 
     def __init__(self, model: hp.HeadModel, texts: Texts, folder: Path) -> None:
         self.model, self.texts, self._folder = model, texts, folder
@@ -74,11 +77,13 @@ class Bench:
 
     def log_odds(self, name: str, edit: hp.HeadEdit | None) -> np.ndarray:
         """Log-odds of the concept in each of its test contexts, in nats."""
-        return self._kept(name, edit, lambda: concept_log_odds(self.model, self.texts.test[name], tokens=self.tokens[name]))
+        return self._kept(
+            name, edit, lambda: concept_log_odds(self.model, self.texts.test[name], tokens=self.tokens[name], batch_size=1)
+        )
 
     def neutral(self, edit: hp.HeadEdit | None) -> np.ndarray:
         """Nats a token on each neutral test text."""
-        return self._kept("neutral", edit, lambda: negative_log_likelihood(self.model, self.texts.neutral[1]))
+        return self._kept("neutral", edit, lambda: negative_log_likelihood(self.model, self.texts.neutral[1], batch_size=1))
 
     def _all(self) -> list[hp.Sample]:
         return [*(one for part in self.texts.test.values() for one in part), *self.texts.neutral[1]]
@@ -181,6 +186,8 @@ def rank(bench: Bench, acts: hp.HeadActivations, concept: hp.Concept, *, draws: 
             "fusion": {"neutral": bench.texts.neutral[0], "order": "effect_per_cost"},
         }.get(method, {})
         samples = bench.texts.selection[concept.name]
+        if method in ("attribution", "fusion"):
+            options["batch_size"] = 1
         found[method] = hp.select(bench.model, samples, concept, method=method, progress=False, **options)
         found[method].save(path)
     return found

@@ -65,7 +65,7 @@ def commands(world: World, out: Path) -> dict[str, list[object]]:
     return {
         "capture": capture,
         "moments": [*capture, "--positions", "all"],
-        "rank": ["rank", world.acts, "--concept", CONCEPT, "--out", out / "heads.json"],
+        "rank": ["rank", world.acts, "--concept", CONCEPT, "--out", out / "heads.json", "--method", "logit-lens"],
         "map": ["map", world.acts, "--concept", CONCEPT, "--out", out / "map.csv", "--figure", out / "map.svg"],
         "checkpoint": export,
         "lora": [*export, "--format", "lora"],

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
@@ -28,6 +29,11 @@ _GOES_ON = {"capture", "demo", "evaluate", "export", "keywords", "tune"}
 # What all errors of usage are, which typer has no public name for.
 _UsageError: Any = typer.BadParameter.__base__
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def _warning_line(message: Warning | str, *_: object, **__: object) -> str:
+    """A warning without the line of source that gave it."""
+    return f"headpursuit: {message}\n"
 
 
 class Stopped(BaseException):
@@ -51,6 +57,7 @@ def one_line_each(words: Sequence[str], *, debug: bool) -> Iterator[None]:
         debug: show the traceback, too.
     """
     before = _catch_signals()
+    in_full, warnings.formatwarning = warnings.formatwarning, _warning_line
     try:
         yield
     except Stopped as stop:
@@ -69,6 +76,7 @@ def one_line_each(words: Sequence[str], *, debug: bool) -> Iterator[None]:
             sys.stderr.write(without_secrets(traceback.format_exc(), words))
         _end(_in_words(error, words), code=2 if isinstance(error, ChoiceError) else 1, words=words)
     finally:
+        warnings.formatwarning = in_full
         for number, handler in before.items():
             signal.signal(number, handler)
 
