@@ -42,6 +42,8 @@ _BEFORE = 200
 _CAPTURED_CHARACTERS = 400
 METHODS = ("calibrated", "somp", "logit_lens", "attribution", "fusion")
 KS = (1, 3)
+# Concepts for which each head is tried alone.
+ALONE = ("colours", "animals")
 SUPPRESS, ENHANCE = -1.0, 3.0
 DRAWS = 10
 
@@ -122,8 +124,8 @@ def main() -> None:
     singles = {head: hp.HeadEdit([head], scale=SUPPRESS) for head in model.anatomy.heads()}
     for edit in tqdm([None, *singles.values()], desc="single heads", unit="edit"):
         bench.neutral(edit)
-        for concept in CONCEPTS:
-            bench.log_odds(concept.name, edit)
+        for name in ALONE:
+            bench.log_odds(name, edit)
     rankings = {concept.name: rank(bench, acts, concept, draws=options.draws, out=options.out) for concept in CONCEPTS}
     parts = [
         head(options.name or Path(options.model).name, model, texts, loaded),
@@ -221,8 +223,8 @@ def head(name: str, model: hp.HeadModel, texts: Texts, loaded: float) -> str:
 def correlations(bench: Bench, rankings: Mapping[str, Mapping[str, HeadRanking]], singles: Mapping[Head, hp.HeadEdit]) -> str:
     """Spearman correlation of every method's score with what each head does when it alone is turned around."""
     lines = {}
-    for name, of in rankings.items():
-        before = bench.log_odds(name, None)
+    for name in ALONE:
+        of, before = rankings[name], bench.log_odds(name, None)
         effect = {one: float((before - bench.log_odds(name, edit)).mean()) for one, edit in singles.items()}
         cost = {one: float((bench.neutral(edit) - bench.neutral(None)).mean()) for one, edit in singles.items()}
         heads = list(singles)
@@ -245,50 +247,42 @@ def correlations(bench: Bench, rankings: Mapping[str, Mapping[str, HeadRanking]]
 
 
 def trade_off(bench: Bench, rankings: Mapping[str, Mapping[str, HeadRanking]], scale: float) -> str:
-    """Effect, cost and their ratio for the best heads of every method, beside random ones."""
-    sign = -1 if scale < 1 else 1
+    """Effect, cost and their ratio for the best heads of every method, beside random ones where they suppress."""
+    sign, most = (-1 if scale < 1 else 1), KS[-1]
     before = bench.neutral(None)
-    lines, won = [], []
+    lines, said = [], []
     for name, of in rankings.items():
         base = bench.log_odds(name, None)
         for method, ranking in of.items():
-            for k in KS:
+            for k in KS if scale < 1 else (most,):
                 edit = hp.HeadEdit(ranking.top(k), scale=scale)
-                lines.append(
-                    {
-                        "concept": name,
-                        "heads": method,
-                        "k": k,
-                        **_effect(sign * (bench.log_odds(name, edit) - base), bench.neutral(edit) - before),
-                        "which": ", ".join(map(str, ranking.top(k))),
-                    }
-                )
-        for k in KS[-1:]:
-            drawn = hp.random_controls(of["calibrated"].top(k), bench.model, draws=DRAWS, seed=0)
-            edits = [hp.HeadEdit(one, scale=scale) for one in drawn]
-            effects = np.mean([sign * (bench.log_odds(name, edit) - base) for edit in edits], axis=0)
-            costs = np.mean([bench.neutral(edit) - before for edit in edits], axis=0)
-            lines.append(
-                {"concept": name, "heads": "random", "k": k, **_effect(effects, costs), "which": f"mean of {DRAWS} draws"}
-            )
-    frame = pd.DataFrame(lines)
-    for name in rankings:
-        for k in KS[-1:]:
-            part = frame[(frame["concept"] == name) & (frame["k"] == k)].set_index("heads")["per nat"]
-            won.append((name, k, part["calibrated"] > part["somp"], part["calibrated"] > part["random"], part.idxmax()))
-    said = "; ".join(
-        f"{name} k = {k}: {'more' if a else 'less'} than the paper's score, {'more' if b else 'less'} than random, "
-        f"most by {best}"
-        for name, k, a, b, best in won
-    )
-    title = "Suppressing" if scale < 1 else "Enhancing"
-    shown = frame.drop(columns=["per nat"]).set_index(["concept", "heads"])
-    return (
-        f"## {title}, scale {scale:g}\n\nNats by which the concept's log-odds {'fall' if scale < 1 else 'rise'} on "
-        f"test contexts, the cost on "
-        "neutral text, and the one for the other (— where the cost is below 0.02 nats).\n\n"
-        f"{_table(shown.reset_index(), None)}\n\nEffect for cost of the default: {said}."
-    )
+                found = _effect(sign * (bench.log_odds(name, edit) - base), bench.neutral(edit) - before)
+                which = ", ".join(map(str, ranking.top(k)))
+                lines.append({"concept": name, "heads": method, "k": k, **found, "which": which})
+        if scale > 1:
+            continue
+        drawn = hp.random_controls(of["calibrated"].top(most), bench.model, draws=DRAWS, seed=0)
+        edits = [hp.HeadEdit(one, scale=scale) for one in drawn]
+        effects = np.mean([sign * (bench.log_odds(name, edit) - base) for edit in edits], axis=0)
+        costs = np.mean([bench.neutral(edit) - before for edit in edits], axis=0)
+        which = f"mean of {DRAWS} draws, in the layers of `calibrated`"
+        lines.append({"concept": name, "heads": "random", "k": most, **_effect(effects, costs), "which": which})
+        per_nat = {line["heads"]: line["per nat"] for line in lines if line["concept"] == name and line["k"] == most}
+        than = [
+            f"{'more' if per_nat['calibrated'] > per_nat[other] else 'less'} than {told}"
+            for other, told in (("somp", "the paper's score"), ("random", "random heads"))
+        ]
+        said.append(f"{name} {' and '.join(than)}, most by `{max(per_nat, key=per_nat.__getitem__)}`")
+    title, moved = ("Suppressing", "fall") if scale < 1 else ("Enhancing", "rise")
+    parts = [
+        f"## {title}, scale {scale:g}",
+        f"Nats by which the concept's log-odds {moved} on test contexts, the cost on neutral text, and the one for the other "
+        "(— where the cost is below 0.02 nats).",
+        _table(pd.DataFrame(lines).drop(columns=["per nat"]), None),
+    ]
+    if said:
+        parts.append(f"Effect for cost of the default with {most} heads: {'; '.join(said)}.")
+    return "\n\n".join(parts)
 
 
 def _effect(effects: np.ndarray, costs: np.ndarray) -> dict[str, object]:
