@@ -8,19 +8,12 @@ import numpy as np
 import pytest
 
 import headpursuit as hp
-import tiny
 from headpursuit.ranking.chance import Chance, threshold
 from headpursuit.ranking.null import random_token_sets
 from headpursuit.ranking.rank import ChanceWarning
 from headpursuit.ranking.scorer import Scorer
 
 COLOURS = hp.Concept("colours", words=["red", "blue", "yellow", "green", "orange", "purple"])
-
-
-@pytest.fixture(scope="module")
-def acts():
-    texts = [f"{text} {word}" for text in tiny.TEXTS for word in ("red", "blue", "cats", "tea", "May")]
-    return hp.capture(tiny.tiny("llama"), texts, progress=False)
 
 
 @pytest.fixture(scope="module")

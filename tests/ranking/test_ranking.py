@@ -18,12 +18,6 @@ from headpursuit.drawing.style import COLOURS as COLOURS_OF
 COLOURS = hp.Concept("colours", words=["red", "blue", "yellow", "green", "orange", "purple"])
 
 
-@pytest.fixture(scope="module")
-def acts():
-    texts = [f"{text} {word}" for text in tiny.TEXTS for word in ("red", "blue", "cats", "tea", "May")]
-    return hp.capture(tiny.tiny("llama"), texts, progress=False)
-
-
 def test_somp_score_is_the_literal_pursuits_explained_variance(acts):
     ranking = hp.rank(acts, COLOURS, method="somp", n_atoms=3, progress=False)
     rows = [acts.tokenizer.encode(f"{space}{word}", add_special_tokens=False) for word in ranking.words for space in ("",)]

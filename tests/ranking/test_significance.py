@@ -21,12 +21,6 @@ COLOURS = hp.Concept("colours", words=["red", "blue", "yellow", "green", "orange
 
 
 @pytest.fixture(scope="module")
-def acts():
-    texts = [f"{text} {word}" for text in tiny.TEXTS for word in ("red", "blue", "cats", "tea", "May")]
-    return hp.capture(tiny.tiny("llama"), texts, progress=False)
-
-
-@pytest.fixture(scope="module")
 def demo():
     return hp.load("demo", device="cpu")
 
