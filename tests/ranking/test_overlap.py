@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import headpursuit as hp
-import tiny
 from headpursuit.ranking.overlap import jaccard
 
 CONCEPTS = [
@@ -14,12 +13,6 @@ CONCEPTS = [
     hp.Concept("animals", words=["cats", "dog"]),
     hp.Concept("drinks", words=["tea", "cups"]),
 ]
-
-
-@pytest.fixture(scope="module")
-def acts():
-    texts = [f"{text} {word}" for text in tiny.TEXTS for word in ("red", "blue", "cats", "tea", "May")]
-    return hp.capture(tiny.tiny("llama"), texts, progress=False)
 
 
 def test_jaccard_by_hand():

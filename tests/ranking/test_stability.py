@@ -14,12 +14,6 @@ from headpursuit.concepts import resolve
 WORDS = hp.Concept("words", words=["blue", "yellow", "orange", "happy", "cats", "cups"])
 
 
-@pytest.fixture(scope="module")
-def acts():
-    texts = [f"{text} {word}" for text in tiny.TEXTS for word in ("red", "blue", "cats", "tea", "May")]
-    return hp.capture(tiny.tiny("llama"), texts, progress=False)
-
-
 def test_shares_are_those_of_rankings_made_one_by_one(acts):
     """Each draw, repeated as a ranking of its own of a capture cut to the rows, or of a shorter word list."""
     made = hp.stability(acts, WORDS, method="somp", k=4, n_atoms=3, draws=12, leave_out=0.3, seed=2, progress=False)
