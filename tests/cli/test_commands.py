@@ -323,7 +323,7 @@ def test_concepts(capsys):
         (["capture", "{model}", "--samples", "{samples}", "--out", "{samples}"], "samples.jsonl is a file: choose"),
         (["compare", "/no/heads.json", "{heads}"], "there is no file /no/heads.json"),
         (["compare", "{heads}"], "give at least two"),
-        (["compare", "{heads}", "{heads}", "--top", "4"], "holds 3 heads, --top asks for 4"),
+        (["compare", "{heads}", "{heads}", "--top", "4"], "nothing to be compared with"),
         (["map", "{acts}", "--concept", "colours", "--concept", "colors"], "a name of its own"),
         (["keywords", "/no/answers.txt", "--kind", "toxic", "--model", "m", "--out", "{new}"], "no endpoint"),
         (["generate", "{model}", "--prompt", "a", "--heads", "/no/heads.json"], "there is no file /no/heads.json"),
@@ -452,3 +452,27 @@ def test_a_warning_is_one_line(folder, acts):
     (line,) = [line for line in told.replace("\r", "\n").splitlines() if "random words do as well" in line]
     assert line.strip().startswith("headpursuit: words: random words do as well for L")
     assert "rank_heads" not in told
+
+
+def test_compare_takes_more_heads_than_a_file_lists(folder, acts, tmp_path, capsys):
+    for name in ("a", "b"):
+        assert call("rank", acts, "--concept", folder / "words.txt", "--out", tmp_path / f"{name}.json") == 0
+    capsys.readouterr()
+    told = call_json(capsys, "compare", tmp_path / "a.json", tmp_path / "b.json", "--top", 5)
+    assert told["k"] == 5
+    assert told["jaccard"] == [[1, 1], [1, 1]]
+
+
+@pytest.mark.parametrize(("where", "measured"), [("all", True), ("text", True), ("prompt", False), ("generated", False)])
+def test_what_an_edit_costs_is_told_where_it_can_be_measured(where, measured, folder, capsys):
+    words = ["generate", folder / "model", "--prompt", "two cats", "--head", "L1.H1", "--where", where, "--max-new-tokens", 3]
+    told = call_json(capsys, *words)
+    assert (told["fluency_cost"] is not None) == measured
+
+
+def test_a_norm_is_folded_by_every_method_that_can(folder, capsys, tmp_path):
+    (tmp_path / "samples.jsonl").write_text('{"text": "two", "target": "cats"}\n{"text": "a red", "target": "cat"}\n')
+    words = ["select", folder / "model", "--samples", tmp_path / "samples.jsonl", "--concept", folder / "words.txt"]
+    assert call_json(capsys, *words, "--method", "somp", "--fold-norm")["about"]["fold_norm"] is True
+    assert call(*words, "--method", "attribution", "--fold-norm") == 1
+    assert "takes no --fold-norm" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,3 +115,35 @@ def test_significance_of_a_calibrated_ranking_shows_what_it_is_made_of(demo_acts
     assert tested.q[best.layer, best.head] <= 0.05
     same = hp.rank(demo_acts, "colours", draws=100, progress=False)
     np.testing.assert_allclose(tested.ranking.scores, same.scores)
+
+
+def test_no_head_that_chance_explains_is_among_the_few(demo_acts):
+    scores = np.arange(200, 0, -1.0).reshape(2, 100)
+    z = np.full((2, 100), 9.0)
+    z[0, 2] = 1.0
+    ranking = replace(hp.rank(demo_acts, "colours", progress=False), scores=scores, values={"logit_z": z})
+    assert ranking.few() == 2
+    assert replace(ranking, values={"logit_z": np.zeros((2, 100))}).few() == 1
+    assert replace(ranking, values={"logit_z": z + 9}).few() == 4  # 2 % of 200
+    assert replace(ranking, scores=np.ones((20, 100)), method="somp").few() == 8
+
+
+def test_the_concept_is_one_of_the_sets_where_chance_is_all_there_is(acts):
+    """A concept drawn like the random sets has every rank among them alike: counted p-values are even."""
+    tokenizer, rng = acts.tokenizer, np.random.default_rng(0)
+    unembedding = acts.weights.unembedding().float()
+    resolved = Scorer(acts, progress=False).resolved(COLOURS)
+    found = []
+    for seed in range(40):
+        rows = random_token_sets(resolved.rows, unembedding, tokenizer, draws=2, seed=int(rng.integers(10**6))).sets[0]
+        words = hp.Concept("drawn", words=[tokenizer.decode([row[0]]).strip() for row in rows])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                found.append(hp.significance(acts, words, draws=9, seed=seed, variants=False, progress=False).p_counted)
+            except hp.HeadPursuitError:
+                continue
+    p = np.concatenate([one.ravel() for one in found])
+    assert len(p) > 200
+    assert np.mean(p <= 0.1) < 0.2
+    assert 0.4 < p.mean() < 0.7

@@ -1,13 +1,19 @@
 """``headpursuit compare``."""
 
+from __future__ import annotations
+
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headpursuit.cli import options
 from headpursuit.cli.output import check_out, note, print_json, print_table
 from headpursuit.errors import HeadPursuitError
+
+if TYPE_CHECKING:
+    from headpursuit.ranking.ranking import StoredHeads
 
 
 def compare(
@@ -21,7 +27,7 @@ def compare(
     from headpursuit.ranking.ranking import read_heads
 
     check_out(figure, suffixes=[".png", ".svg"])
-    stored = [read_heads(file) for file in files]
+    stored = [_best(read_heads(file), top) for file in files]
     for one in stored[1:]:
         if one.model.get("fingerprint") != stored[0].model.get("fingerprint"):
             raise HeadPursuitError(
@@ -53,3 +59,16 @@ def compare(
         return
     rows = [[name, *(f"{value:.2f}" for value in row)] for name, row in zip(names, shown, strict=True)]
     print_table(f"Jaccard similarity of the best {k} heads", ["", *names], rows, right=names)
+
+
+def _best(stored: StoredHeads, top: int | None) -> StoredHeads:
+    """The heads of a file or, where more are asked for than it lists, those of its whole ranking."""
+    from headpursuit.ranking.ranking import HeadRanking
+
+    if top is None or len(stored.heads) >= top:
+        return stored
+    try:
+        order = HeadRanking.load(stored.path).order()
+    except HeadPursuitError:  # a file that lists its best heads alone
+        return stored
+    return replace(stored, heads=tuple(order[:top]))

@@ -48,6 +48,8 @@ def describe(
     chosen, wanted = as_method(method), parse_heads(head) if head else None
     if samples is None and (examples or limit or sample):
         raise HeadPursuitError("a capture keeps no texts: give the samples that it was made of with --samples FILE")
+    if samples is None:
+        options.refuse_without_samples(**columns)
     named_by = dictionary if parts_of(dictionary) else as_concept(dictionary)
 
     from headpursuit.activations.store import open_capture
@@ -87,21 +89,20 @@ def describe(
             }
         )
         return
-    measure = "explained" if chosen == "somp" else "of samples"
-    tested = ["fit", "by chance", "q"] if significance else []
+    measured = ["fit", "by chance", "q"] if significance else ["explained" if chosen == "somp" else "of samples"]
     rows = []
     for one in described:
         found = one.evidence
-        beside = [] if found is None else [f"{value:.3g}" for value in (found.fit, found.by_chance, found.q)]
-        rows.append([one.head.name, f"{one.share:.1%}", *beside, one.name()])
-        blank = [""] * (2 + len(tested))
+        numbers = [f"{one.share:.1%}"] if found is None else [f"{value:.3g}" for value in (found.fit, found.by_chance, found.q)]
+        rows.append([one.head.name, *numbers, one.name()])
+        blank = [""] * (1 + len(measured))
         rows += [[*blank, f"{example.score:+.2g}  {example.text}"] for example in one.examples]
     print_table(
         f"{opened.model['id']}, {opened.n} samples, positions {opened.positions}, {chosen}; "
         f"{described.n_tokens} tokens ({described.dictionary})",
-        ["head", measure, *tested, "tokens"],
+        ["head", *measured, "tokens"],
         rows,
-        right=[measure, *tested],
+        right=measured,
     )
     for remark in described.remarks():
         note(remark)

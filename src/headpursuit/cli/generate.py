@@ -59,7 +59,8 @@ def generate(
     if chosen is not None:
         with chosen.applied(loaded):
             edited = loaded.generate(samples, **writing)
-        if any(text.strip() for text in unedited):
+        # Along a given text no token counts as generated, and a mask has the prompt's length.
+        if any(text.strip() for text in unedited) and set(chosen.token_groups) <= {"all", "image", "text"}:
             cost = fluency_cost(loaded, chosen, samples, unedited)
     if json:
         content = {

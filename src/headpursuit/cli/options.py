@@ -31,9 +31,7 @@ RankingMethod = Annotated[
 ]
 Top = Annotated[
     int | None,
-    typer.Option(
-        min=1, help="How many heads to show and to write.", show_default="16 shown; 2 % written, at most 8, all above chance"
-    ),
+    typer.Option(min=1, help="How many heads to show and to write.", show_default="16 shown; 2 % written, at most 8"),
 ]
 Atoms = Annotated[int, typer.Option(min=1, help="Pursuit steps at most.")]
 MultiToken = Annotated[str, typer.Option(help="Words of several tokens: skip, first or mean.")]

@@ -107,7 +107,7 @@ def rank(
 # Columns of what stands beside a score, in the order in which they are shown.
 _FORMS = {
     "explained": ".1%",
-    "logit": ".2f",
+    "logit_z": ".1f",
     "null": "",
     "z": ".1f",
     "p": ".2g",
@@ -117,6 +117,7 @@ _FORMS = {
 }
 _TITLES = {
     "explained": "explained variance",
+    "logit_z": "z of the logit",
     "null": "by chance",
     "stays_samples": "stays (samples)",
     "stays_words": "stays (words)",

@@ -9,7 +9,7 @@ from headpursuit.cli import options
 from headpursuit.cli.output import check_out, note, print_json, print_table
 from headpursuit.errors import HeadPursuitError, check_choice
 
-_METHODS = "somp, logit-lens, cosine, attribution, integrated, greedy, knockout or fusion (docs/selection.md)."
+_METHODS = "calibrated, somp, logit-lens, cosine, attribution, integrated, greedy, knockout or fusion (docs/selection.md)."
 
 
 @options.loads_a_model
@@ -18,14 +18,14 @@ def select(
     model: options.Model,
     samples: Annotated[str, typer.Option(help="Samples; with targets that speak of the concept where log-odds are read.")],
     concept: options.Concept,
-    method: Annotated[str, typer.Option(help=_METHODS)] = "somp",
+    method: Annotated[str, typer.Option(help=_METHODS)] = "calibrated",
     top: options.Top = None,
     scale: Annotated[float | None, typer.Option(help="The edit's factor (of edits); -1.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Points along the scale (integrated); 8.")] = None,
     groups: Annotated[int | None, typer.Option(min=1, help="Groups of heads, each on its own way (integrated); 1.")] = None,
     k: Annotated[int | None, typer.Option(min=1, help="Heads that are taken one by one (greedy); 16.")] = None,
     masks: Annotated[int | None, typer.Option(min=1, help="Random sets of heads (knockout); 200.")] = None,
-    share: Annotated[float | None, typer.Option(help="Share of the heads in a set (knockout); 0.05, at least 1 head.")] = None,
+    share: Annotated[float | None, typer.Option(help="Share of the heads in a set (knockout).")] = None,
     neutral: Annotated[
         str | None, typer.Option(metavar="FILE", help="Neutral texts: what edits cost (knockout, fusion).")
     ] = None,
@@ -38,7 +38,7 @@ def select(
     best: Annotated[float | None, typer.Option(help="Share of heads that each cheap method hands on (fusion); 0.1.")] = None,
     without: Annotated[str | None, typer.Option(metavar="FILE", help="Samples without the concept (cosine).")] = None,
     positions: Annotated[str | None, typer.Option(help="Tokens whose mean is read (where a capture is read); mean.")] = None,
-    n_atoms: Annotated[int | None, typer.Option(min=1, help="Pursuit steps at most (somp); 50.")] = None,
+    n_atoms: Annotated[int | None, typer.Option(min=1, help="Pursuit steps at most (calibrated, somp); 50.")] = None,
     fold_norm: options.FoldNorm = False,
     multi_token: options.MultiToken = "skip",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many samples.")] = None,
@@ -67,6 +67,7 @@ def select(
         "out": measured,
         "positions": positions,
         "n_atoms": n_atoms,
+        "fold_norm": fold_norm or None,
         "batch_size": batch_size,
     }
     texts = {"neutral": neutral, "without": without}

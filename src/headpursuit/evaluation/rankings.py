@@ -67,6 +67,8 @@ def stored_rankings(
             "atoms": n_atoms,
             "multi_token": multi_token,
         }
+        if method == CALIBRATED:
+            about |= {"seed": seed}
         if method == "attribution":
             about |= {"options": dict(task.options), "seed": seed}
         path = folder / "rankings" / f"{digest(about)}.json"

@@ -111,6 +111,8 @@ def gguf_parts(path: Path) -> tuple[GgufFile, ...]:
     """
     given = gguf_header(path)
     count = given.keys.get("split.count", 1)
+    if not isinstance(count, int):
+        raise HeadPursuitError(f"{path}: split.count is {count!r}, no number of parts: get the file again")
     if count in (0, 1):
         return (given,)
     names = part_names(path)

@@ -51,8 +51,12 @@ def write_replaced(source: GgufFile, out: Path, replaced: Mapping[str, tuple[str
         OSError: it cannot be written.
     """
     with out.open("wb") as file, source.path.open("rb") as original:
+        size = os.fstat(original.fileno()).st_size
+        if not source.tensors:  # the first part of some splits holds keys alone
+            _copy(original, file, 0, size)
+            return
         _copy(original, file, 0, source.begin)
-        ends = [*(tensor.begin for tensor in source.tensors[1:]), os.fstat(original.fileno()).st_size]
+        ends = [*(tensor.begin for tensor in source.tensors[1:]), size]
         for tensor, end in zip(source.tensors, ends, strict=True):
             kind, content = replaced.get(tensor.key, (tensor.dtype, None))
             begin = file.tell()

@@ -75,6 +75,7 @@ def cosine(
     else:
         if model.anatomy.part == "vision":
             raise HeadPursuitError("heads of a vision tower do not write into the text's residual stream: leave without out")
+        options["positions"] = found.positions
         direction = mean_residual(model, as_samples(samples, limit=limit), **options)
         direction -= mean_residual(model, others := as_samples(without), **options)
         about["without"] = fingerprint(others)

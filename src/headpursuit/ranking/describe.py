@@ -18,7 +18,7 @@ from headpursuit.activations.store import ActsLike, as_acts
 from headpursuit.concepts import ConceptLike
 from headpursuit.concepts.vocabulary import atom_ids
 from headpursuit.drawing import Figure
-from headpursuit.errors import HeadPursuitError, check_counts
+from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
 from headpursuit.model.heads import Head, HeadsLike, parse_heads
 from headpursuit.model.samples import Sample, Samples, as_samples
 from headpursuit.pursuit.dictionary import Dictionary
@@ -83,9 +83,9 @@ class HeadDescription:
         return self.explained_variance[-1] if self.explained_variance else (self.frequency or (0.0,))[0]
 
     def __str__(self) -> str:
-        tested = "" if self.evidence is None else f"; {self.evidence}"
+        measured = f"{self.share:.1%} {_SHARES[self.method]}" if self.evidence is None else str(self.evidence)
         driven = "".join(f"\n    {one.score:+.3g} at sample {one.sample}: {one.text}" for one in self.examples)
-        return f"{self.head}: {self.name()}  {self.share:.1%} {_SHARES[self.method]}{tested}{driven}"
+        return f"{self.head}: {self.name()}  {measured}{driven}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -211,10 +211,12 @@ class Descriptions(Sequence[HeadDescription]):
             return "<p>no heads</p>"
         first = self.each[0]
         frame = self.to_frame()
-        frame = frame[[name for name in ("name", "tokens", "share", "fit", "by_chance", "q", "examples") if name in frame]]
+        shares = ("fit", "by_chance", "q") if first.evidence else ("share",)
+        frame = frame[[name for name in ("name", "tokens", *shares, "examples") if name in frame]]
         frame["tokens"] = [one.name() for one in self.each]
         forms: dict[str, Any] = {"share": "{:.1%}".format} | dict.fromkeys(("fit", "by_chance", "q"), "{:.2g}".format)
-        title = f"{len(self)} heads by {first.method}, {first.n} samples; share {_SHARES[first.method]}"
+        title = f"{len(self)} heads by {first.method}, {first.n} samples"
+        title += "" if first.evidence else f"; share {_SHARES[first.method]}"
         return f"<p>{escape(title)}</p>{frame.to_html(index=False, formatters=forms)}"
 
 
@@ -261,11 +263,13 @@ def describe(
 
     Examples:
         >>> hp.describe(acts, heads=["L2.H14", "L1.H1"], n_atoms=2, dictionary="words", significance=50, progress=False)
-        L2.H14: ' red', ' green'  35.9% of variance explained; fit 22.7, by chance 8.72, q 7...e-08
-        L1.H1: ' red', ' c'  25.7% of variance explained; fit 21.8, by chance 8.09, q 3...e-10
+        L2.H14: ' red', ' green'  fit 22.7, by chance 8.72, q 7...e-08
+        L1.H1: ' red', ' c'  fit 21.8, by chance 8.09, q 3...e-10
         (2 of 2 heads have a name better than chance: q ≤ 0.05 (Benjamini-Hochberg) against 50 random turns of what they write)
     """
     check_counts(n_atoms=n_atoms)
+    check_counts(0, significance=significance, examples=examples)
+    check_counts(*SEEDS, seed=seed)
     view, acts = as_method(method), as_acts(acts)
     wanted = acts.heads() if heads is None else parse_heads(heads)
     acts.require(wanted)

@@ -72,4 +72,4 @@ def fusion(
     candidates = sorted({head for ranking in cheap for head in ranking.top(count)})
     more: dict[str, Any] = {"metric": metric, "scale": scale, "neutral": neutral, "order": order, "batch_size": batch_size}
     found = knockout(model, chosen, concept, heads=candidates, masks=len(candidates), **more, **options)
-    return replace(found, method="fusion", about={**found.about, "best": best})
+    return replace(found, method="fusion", about={**found.about, "best": best, "captured": positions})

@@ -165,6 +165,10 @@ def knockout(
     if texts is not None:
         values["neutral"] = sparse_effects(design, measured[:, 1]).values
     if order == "effect_per_cost":
+        if not measured[:, 1].sum() > 0:
+            raise HeadPursuitError(
+                "no edit costs anything on the neutral texts, so that nothing is the dearer: order by effect"
+            )
         floor = _LEAST * measured[:, 1].sum() / design.sum()
         scores = effects.values / np.maximum(values["neutral"], floor)
     ranking = edit_ranking(

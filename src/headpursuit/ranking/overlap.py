@@ -155,7 +155,7 @@ def concept_map(
     names = tuple(one.name for one in lists)
     if not names or len(set(names)) < len(names):
         raise HeadPursuitError(f"concepts {', '.join(names) or '(none)'}: give at least one, each with a name of its own")
-    options = {"method": as_method(options.get("method", "somp")), **options}
+    options = {**options, "method": as_method(options.get("method", "somp"))}
     scorer, z = Scorer(acts, **options), None
     acts = scorer.acts
     if draws:

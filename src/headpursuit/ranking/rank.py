@@ -1,12 +1,13 @@
 """Order all heads for a concept: by the paper's SOMP, by the logit lens, or by both, measured by chance."""
 
 import warnings
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.store import ActsLike
 from headpursuit.concepts import ConceptLike, MultiToken, ResolvedConcept
 from headpursuit.errors import SEEDS, check_counts
@@ -15,6 +16,10 @@ from headpursuit.ranking.methods import CALIBRATED, LOGIT_LENS
 from headpursuit.ranking.null import random_token_sets
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.ranking.scorer import AtomRows, Scorer
+
+# So many random sets tell whether chance explains as much of one head.
+_CHECKED = 20
+_BETTER = f"method={CALIBRATED!r} may"
 
 
 class ChanceWarning(UserWarning):
@@ -46,8 +51,8 @@ def rank(
         multi_token: what becomes of words of several tokens, see :func:`headpursuit.concepts.resolve`.
         variants: also use case and plural forms of the words.
         fold_norm: multiply the unembedding by the gain of the norm before it.
-        draws: number of random token sets, see :func:`headpursuit.ranking.null.random_token_sets`; 0 lets ``somp`` do
-            without.
+        draws: number of random token sets of ``calibrated``, see :func:`headpursuit.ranking.null.random_token_sets`; 0 lets
+            ``somp`` do without a look at what chance explains of the first head.
         seed: seed of their draw.
         progress: show a progress bar.
 
@@ -77,26 +82,28 @@ def rank_resolved(
     scorer: Scorer, resolved: ResolvedConcept, *, draws: int = 200, seed: int = 0
 ) -> tuple[HeadRanking, Chance | None]:
     """The ranking of a resolved concept, and what it is compared with where it is calibrated."""
-    title, calibrated = f"rank {resolved.name}", scorer.method == CALIBRATED
-    null: Sequence[AtomRows] = ()
-    if calibrated or (draws and scorer.method != LOGIT_LENS):
-        null = random_token_sets(resolved.rows, scorer.unembedding, scorer.acts.tokenizer, draws=draws, seed=seed).sets
-    if calibrated:
-        explained = scorer.scores([resolved.rows], view="somp", title=title)[0]
-        logits = scorer.scores([resolved.rows, *null], view=LOGIT_LENS)
-        chance = Chance.of(logits[1:])
-        ranking = calibrated_ranking(scorer, resolved, chance, explained, logits[0], draws=draws, seed=seed)
-        _warn_of_chance(
-            ranking, ranking.values["logit_z"], "capture more samples that speak of the concept, or at other positions"
-        )
-        return ranking, chance
-    scores = scorer.scores([resolved.rows, *null], title=title)
-    ranking = scorer.ranking(resolved, scores[0])
-    if null:
-        logs = logarithms(scores)
-        beyond = ratio(logs[0] - logs[1:].mean(axis=0), logs[1:].std(axis=0, ddof=1))
-        _warn_of_chance(ranking, beyond, f"explained variance alone does not tell heads apart here, method={CALIBRATED!r} may")
-    return ranking, None
+    title = f"rank {resolved.name}"
+
+    def null(draws: int) -> list[AtomRows]:
+        return random_token_sets(resolved.rows, scorer.unembedding, scorer.acts.tokenizer, draws=draws, seed=seed).sets
+
+    explained = scorer.scores([resolved.rows], view="logit_lens" if scorer.method == LOGIT_LENS else "somp", title=title)[0]
+    if scorer.method != CALIBRATED:
+        ranking = scorer.ranking(resolved, explained)
+        if draws and scorer.method != LOGIT_LENS and isinstance(scorer.acts, HeadActivations):
+            first = ranking.order()[0]
+            part = replace(scorer.acts, z={first.layer: scorer.acts.z[first.layer]})
+            logs = logarithms(scorer.scores([resolved.rows, *null(_CHECKED)], acts=part)[:, first.layer, first.head])
+            beyond = ratio(logs[0] - logs[1:].mean(), logs[1:].std(ddof=1))
+            _warn_of_chance(ranking, float(beyond), f"explained variance alone does not tell heads apart here; {_BETTER}")
+        return ranking, None
+    logits = scorer.scores([resolved.rows, *null(draws)], view=LOGIT_LENS)
+    chance = Chance.of(logits[1:])
+    ranking = calibrated_ranking(scorer, resolved, chance, explained, logits[0], draws=draws, seed=seed)
+    first = ranking.order()[0]
+    beyond = ranking.values["logit_z"][first.layer, first.head]
+    _warn_of_chance(ranking, float(beyond), "capture more samples that speak of the concept, or at other positions")
+    return ranking, chance
 
 
 def calibrated_ranking(
@@ -112,8 +119,9 @@ def calibrated_ranking(
     return scorer.ranking(resolved, chance.scores(explained, logits), values, **about)
 
 
-def _warn_of_chance(ranking: HeadRanking, beyond: Float[np.ndarray, "l h"], advice: str) -> None:
-    first = ranking.order()[0]
-    if not beyond[first.layer, first.head] > threshold(len(ranking.order())):
-        said = f"{ranking.concept}: random words do as well for {first}, which stands first"
+def _warn_of_chance(ranking: HeadRanking, beyond: float, advice: str) -> None:
+    """Warn where the first head lies so few deviations beyond random sets."""
+    order = ranking.order()
+    if not beyond > threshold(len(order)):
+        said = f"{ranking.concept}: random words do as well for {order[0]}, which stands first"
         warnings.warn(f"{said} ({ranking.n} samples, {ranking.positions}): {advice}", ChanceWarning, stacklevel=4)

@@ -116,11 +116,15 @@ class HeadRanking:
     def few(self) -> int:
         """How many of the best heads are edited where nothing else is asked for: 2 % of all, at most 8, at least 1.
 
-        No more than stand out from chance, where the ranking knows that.
+        They end before the first that does not stand out from chance, where the ranking knows that.
         """
         count = self._count()
+        most = max(1, min(8, count // 50))
         z = self.values.get("logit_z") if self.method == CALIBRATED else None
-        return max(1, min(8, count // 50, count if z is None else int((z > threshold(count)).sum())))
+        if z is None:
+            return most
+        beyond = [z[head.layer, head.head] > threshold(count) for head in self.top(most)]
+        return max(1, beyond.index(False) if False in beyond else most)
 
     def to_frame(self, *, beside: Sequence[Beside] = ()) -> pd.DataFrame:
         """A row a head, best first: rank (from one), name, layer, head, score, and the columns of what stands beside."""

@@ -10,7 +10,7 @@ from typing import Any
 from headpursuit.activations.captured import Captured
 from headpursuit.activations.positions import Positions
 from headpursuit.concepts import ConceptLike
-from headpursuit.errors import HeadPursuitError, check_counts, check_finite, did_you_mean
+from headpursuit.errors import SEEDS, HeadPursuitError, check_counts, check_finite, did_you_mean
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.load import ModelLike, as_model
 from headpursuit.model.samples import Samples
@@ -31,7 +31,7 @@ _BY_RUNNING: Mapping[str, Callable[..., HeadRanking]] = {
 }
 
 # Options that count something, whichever method takes them.
-_COUNTS = {"batch_size", "limit", "k", "steps", "groups", "masks"}
+_COUNTS = {"batch_size", "limit", "k", "steps", "groups", "masks", "n_atoms", "draws"}
 
 
 def select(
@@ -81,6 +81,7 @@ def select(
             hint = did_you_mean(name, known)
             raise HeadPursuitError(f"method={key!r} takes no {name}: {hint}its options are {', '.join(sorted(known))}")
     check_counts(**{name: value for name, value in given.items() if name in _COUNTS})
+    check_counts(*SEEDS, **{name: value for name, value in given.items() if name == "seed"})
     check_finite(**{name: value for name, value in given.items() if name == "scale"})
     model = as_model(model)
     if run is _captured:

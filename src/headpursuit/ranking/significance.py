@@ -106,8 +106,8 @@ def significance(
             :func:`headpursuit.ranking.null.token_counts`.
         tail: ``counted`` permutation p-values are exact, but never below ``1 / (draws + 1)``, which after the correction for
             many heads may be too high to find any; ``fitted`` goes below by a normal distribution of the random sets' scores
-            (``logit_lens``) or of their logarithms (``somp``) with their mean and variance. On the demo model that tail was
-            within a factor of two of the truth down to 1 in 5000 (docs/decisions/ranking.md).
+            (``logit_lens``, ``calibrated``) or of their logarithms (``somp``) with their mean and variance. Of ``somp`` on
+            the demo model that tail was within a factor of two of the truth down to 1 in 5000 (docs/decisions/ranking.md).
         seed: seed of the draws.
         **options: those of :func:`headpursuit.rank`; random sets have as many atoms of as many tokens as the concept.
 
@@ -139,7 +139,8 @@ def significance(
         explained, logits = scorer.scores(sets, view="somp", title=title), scorer.scores(sets, view=LOGIT_LENS)
         chance = Chance.of(logits[1:])
         ranking = calibrated_ranking(scorer, resolved, chance, explained[0], logits[0], draws=draws, seed=seed)
-        scores = chance.scores(explained, logits)
+        # Measured by all sets, the concept among them: so it is one of them wherever chance is all there is.
+        scores = Chance.of(logits).scores(explained, logits)
     else:
         scores = scorer.scores(sets, title=title)
         ranking = scorer.ranking(resolved, scores[0])

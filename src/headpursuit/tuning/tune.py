@@ -224,7 +224,7 @@ class Options:
         k: most heads.
         scales: smallest and largest scale; by default −2 to 0.75, or 1.25 to 8 for enhancing.
         where: tokens at which the edit may hold.
-        methods: how heads are put in order: ``somp``, ``logit_lens``, ``attribution``; a hyphen is as good.
+        methods: how heads are put in order: ``calibrated``, ``somp``, ``logit_lens``, ``attribution``; a hyphen is as good.
         per_head: whether heads may have scales of their own.
         fixed_ks: numbers of heads of the fixed edit, of which the tuning split chooses one.
         fixed_scale: its scale; by default −1, or 4 for enhancing.
