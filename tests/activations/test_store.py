@@ -253,3 +253,12 @@ def test_a_compiled_model_is_edited_and_read(checkpoint):
         assert torch.equal(model.hf(input_ids=ids).logits, unedited)
     found, expected = (hp.capture(one, TEXTS, progress=False) for one in (model, plain))
     torch.testing.assert_close(found.z[1], expected.z[1])
+
+
+def test_a_capture_that_never_held_a_sample_does_not_stand_in_the_way(tmp_path):
+    model = tiny.tiny("llama")
+    with pytest.raises(hp.HeadPursuitError, match="no token at positions='image'"):
+        hp.capture(model, TEXTS, positions="image", out=tmp_path / "acts", progress=False)
+    made = hp.capture(model, TEXTS, positions="last", out=tmp_path / "acts", progress=False)
+    plain = hp.capture(model, TEXTS, positions="last", progress=False)
+    assert all(torch.equal(made.z[layer], plain.z[layer]) for layer in plain.layers)

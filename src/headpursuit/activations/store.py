@@ -113,16 +113,18 @@ class CaptureFolder:
         """
         if path.exists() and not path.is_dir():
             raise HeadPursuitError(f"{path} is not empty: choose a new folder, or delete this one")
-        if (path / INDEX).exists():
-            index = _read_index(path)
+        index = _read_index(path) if (path / INDEX).exists() else None
+        if index is not None and not index.complete and not index.samples_done and not index.skipped:
+            index = None  # it holds no sample, and what was asked of it may have been a mistake
+        elif index is None and path.exists() and any(not one.name.startswith(".") for one in path.iterdir()):
+            raise HeadPursuitError(f"{path} is not empty: choose a new folder, or delete this one")
+        if index is not None:
             # Where a model lies may change; what it is, is told by the rest.
             if {**index.model, "id": None} != {**model.identity, "id": None} or index.about != json.loads(json.dumps(about)):
                 raise HeadPursuitError(
                     f"{path} is not empty: it holds a capture of another model, or of other samples, options or versions; "
                     "choose a new folder, or delete this one"
                 )
-        elif path.exists() and any(not one.name.startswith(".") for one in path.iterdir()):
-            raise HeadPursuitError(f"{path} is not empty: choose a new folder, or delete this one")
         else:
             index = _Index(
                 format=FORMAT,

@@ -50,7 +50,12 @@ def describe(
         raise HeadPursuitError("a capture keeps no texts: give the samples that it was made of with --samples FILE")
     if samples is None:
         options.refuse_without_samples(**columns)
-    named_by = dictionary if parts_of(dictionary) else as_concept(dictionary)
+    try:
+        named_by = dictionary if parts_of(dictionary) else as_concept(dictionary)
+    except HeadPursuitError as error:
+        raise HeadPursuitError(
+            f"--dictionary: all, words, seen or a script (latin, …) of the vocabulary, or a concept; {error}"
+        ) from error
 
     from headpursuit.activations.store import open_capture
     from headpursuit.model.samples import as_samples

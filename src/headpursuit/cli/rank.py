@@ -26,7 +26,8 @@ def rank(
     multi_token: options.MultiToken = "skip",
     fold_norm: options.FoldNorm = False,
     significance: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Test every head against N random token sets (z, p, q).")
+        int,
+        typer.Option(min=0, metavar="N", help="Test every head against N random token sets (z, p, q), which measure it, too."),
     ] = 0,
     tail: Annotated[
         str, typer.Option(help="p beyond the reach of N sets: fitted (log-normal), or counted (none below 1/(N+1)).")

@@ -63,6 +63,8 @@ def fusion(
         ('nats', 8)
     """
     heads = model.anatomy.heads()
+    if order == "effect_per_cost" and neutral is None:
+        raise HeadPursuitError("order='effect_per_cost': what heads cost is measured on neutral texts, give some (neutral=…)")
     if not 0 < best <= 1:
         raise HeadPursuitError(f"best={best}: give the share of the heads that each method hands on, such as 0.1")
     chosen, count = as_samples(samples, limit=limit), max(1, round(best * len(heads)))

@@ -161,7 +161,9 @@ def knockout(
         )
     design = np.array([[head in one for head in asked] for one in map(set, sets)], dtype=float)
     effects = sparse_effects(design, sign * changes)
-    values, scores = {"effect": effects.values, "error": effects.errors}, effects.values
+    values, scores = {"effect": effects.values}, effects.values
+    if not np.isnan(effects.errors).all():  # of heads that were edited alone there is none
+        values["error"] = effects.errors
     if texts is not None:
         values["neutral"] = sparse_effects(design, measured[:, 1]).values
     if order == "effect_per_cost":
@@ -175,7 +177,7 @@ def knockout(
         model,
         chosen,
         resolved,
-        _as_table(model, asked, scores),
+        _as_table(model, asked, scores, others=0.0),
         method="knockout",
         unit=unit if order == "effect" else f"{unit} a neutral nat",
         variants=variants,
@@ -244,10 +246,13 @@ def _finite(value: Any, where: str) -> float:
     return number
 
 
-def _as_table(model: HeadModel, heads: Sequence[Head], values: Float[np.ndarray, " j"]) -> Float[np.ndarray, "l h"]:
+def _as_table(
+    model: HeadModel, heads: Sequence[Head], values: Float[np.ndarray, " j"], *, others: float = np.nan
+) -> Float[np.ndarray, "l h"]:
+    """Values of some heads in the shape of all; ``others`` where a head was not asked for."""
     table = np.full((model.anatomy.n_layers, model.anatomy.n_heads), np.nan)
     for head in model.anatomy.heads():
-        table[head.layer, head.head] = 0.0
+        table[head.layer, head.head] = others
     for head, value in zip(heads, values, strict=True):
         table[head.layer, head.head] = value
     return table
