@@ -523,12 +523,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--inputs", type=int, default=12000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--number", type=int, help="run this one input, as a failure names it")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--kinds", nargs="*", default=[])
     parser.add_argument("--write", type=Path, help="put the figures into this document")
     asked = parser.parse_args()
     first, whole, started = asked.seed * 10**6, Tally(), time.monotonic()
-    numbers = range(first, first + asked.inputs)
+    numbers = range(first, first + asked.inputs) if asked.number is None else range(asked.number, asked.number + 1)
     with tempfile.TemporaryDirectory() as root:
         make_world(Path(root))
         parts = [(numbers[at : at + 50], Path(root), tuple(asked.kinds)) for at in range(0, len(numbers), 50)]
@@ -543,7 +544,7 @@ def main() -> None:
     for kind, number, fault in whole.failures:
         alike.setdefault(f"{kind}: {re.sub(r' at 0x[0-9a-f]+', '', fault)[:150]}", []).append(number)
     for text, found in sorted(alike.items(), key=lambda item: -len(item[1])):
-        print(f"{len(found):5} × {text} (seed {found[0]})")
+        print(f"{len(found):5} × {text} (--number {found[0]})")
     if asked.write:
         put(asked.write, "inputs", figures)
     sys.exit(bool(whole.failures))

@@ -75,6 +75,8 @@ def test_files_of_any_shape(folder, file, content):
         {"rope_parameters": "linear"},
         {"torch_dtype": "int3", "dtype": "int3"},
         {"hidden_act": "no-such-act"},
+        {"num_hidden_layers": 10**30},
+        {"num_hidden_layers": 10**5},
         {"quantization_config": {"quant_method": "awq"}},
         {"architectures": 3, "hidden_size": [1]},
     ],

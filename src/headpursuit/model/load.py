@@ -40,6 +40,8 @@ ModelLike = HeadModel | str | Path
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "f16": "float16", "f32": "float32", "half": "float16"}
 # So many characters of a library's message are passed on.
 _LONGEST = 300
+# More layers than this are built for minutes before anything is read, and no model has them.
+_MOST_LAYERS = 10_000
 
 
 def load(
@@ -92,7 +94,7 @@ def load(
     wanted, gguf = _device(device), find_gguf(model, revision=revision)
     with _as_files(model, gguf, revision=revision, trust_remote_code=trust_remote_code) as (path, common):
         config = AutoConfig.from_pretrained(path, **common)
-        _refuse_kernels(model, config, trust_remote_code=trust_remote_code)
+        _refuse_config(model, config, trust_remote_code=trust_remote_code)
         hf, loading = _auto_class(config).from_pretrained(
             path,
             dtype=dtype,
@@ -184,7 +186,7 @@ def outline(model: str | Path, *, revision: str | None = None, trust_remote_code
     gguf = find_gguf(model, revision=revision)
     with _as_files(model, gguf, revision=revision, trust_remote_code=trust_remote_code) as (path, common):
         config = AutoConfig.from_pretrained(path, **common)
-        _refuse_kernels(model, config, trust_remote_code=trust_remote_code)
+        _refuse_config(model, config, trust_remote_code=trust_remote_code)
         with torch.device("meta"):
             hf = _auto_class(config).from_config(config, trust_remote_code=trust_remote_code)
     source = _source_of(hf, id=str(model), gguf=gguf, folder=local_folder(model, revision=revision))
@@ -354,15 +356,19 @@ def _explain(model: str | Path, error: Exception, *, what: str, revision: str | 
     return f"{model} could not be opened as a {what} {fault}"
 
 
-def _refuse_kernels(model: str | Path, config: PretrainedConfig, *, trust_remote_code: bool) -> None:
-    """Refuse a configuration that names a kernel of the Hub, which is code that would be fetched and run."""
+def _refuse_config(model: str | Path, config: PretrainedConfig, *, trust_remote_code: bool) -> None:
+    """Refuse a configuration that names a kernel of the Hub, which is code that would be fetched and run, or endless layers."""
     for name, value in vars(config).items():
         if isinstance(value, PretrainedConfig):
-            _refuse_kernels(model, value, trust_remote_code=trust_remote_code)
+            _refuse_config(model, value, trust_remote_code=trust_remote_code)
         elif "implementation" in name and "/" in str(value) and not trust_remote_code:
             raise HeadPursuitError(
                 f"{model} asks for {str(value)!r:.80}, a kernel of the Hub, which is code that is not run unless asked: "
                 "read it, then say trust_remote_code"
+            )
+        elif name.endswith(("layers", "n_layer", "depth")) and isinstance(value, int) and value > _MOST_LAYERS:
+            raise HeadPursuitError(
+                f"{model}: config.json says {name} = {value:.3g}, and no model has so many: get the file again"
             )
 
 
