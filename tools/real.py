@@ -40,7 +40,7 @@ CONCEPTS = tuple(hp.Concept(name, words=words.split()) for name, words in WORDS.
 # Characters of a story before the word that comes next; a context begins with a sentence where it can.
 _BEFORE = 200
 _CAPTURED_CHARACTERS = 400
-METHODS = ("calibrated", "somp", "logit_lens", "attribution", "fusion")
+METHODS = ("calibrated", "somp", "logit_lens", "attribution")
 KS = (1, 3)
 # Concepts for which each head is tried alone.
 ALONE = ("colours", "animals")
@@ -112,6 +112,7 @@ def main() -> None:
     parser.add_argument("--name", help="what the page calls the model")
     parser.add_argument("--contexts", type=int, default=24, help="test contexts of a concept; as many to choose heads by")
     parser.add_argument("--draws", type=int, default=200, help="random turns, and random token sets")
+    parser.add_argument("--fusion", action="store_true", help="order heads by fusion, too (minutes a concept)")
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args()
     began = time.perf_counter()
@@ -126,7 +127,8 @@ def main() -> None:
         bench.neutral(edit)
         for name in ALONE:
             bench.log_odds(name, edit)
-    rankings = {concept.name: rank(bench, acts, concept, draws=options.draws, out=options.out) for concept in CONCEPTS}
+    methods = (*METHODS, "fusion") if options.fusion else METHODS
+    rankings = {concept.name: rank(bench, acts, concept, methods, draws=options.draws, out=options.out) for concept in CONCEPTS}
     parts = [
         head(options.name or Path(options.model).name, model, texts, loaded),
         correlations(bench, rankings, singles),
@@ -173,10 +175,12 @@ def contexts(stories: Sequence[str], concept: hp.Concept, *, count: int) -> list
     return made[:count]
 
 
-def rank(bench: Bench, acts: hp.HeadActivations, concept: hp.Concept, *, draws: int, out: Path) -> dict[str, HeadRanking]:
+def rank(
+    bench: Bench, acts: hp.HeadActivations, concept: hp.Concept, methods: Sequence[str], *, draws: int, out: Path
+) -> dict[str, HeadRanking]:
     """The heads of a concept by every method, kept on disk."""
     found = {}
-    for method in METHODS:
+    for method in methods:
         path = out / "rankings" / f"{concept.name}-{method}.json"
         if path.is_file():
             found[method] = HeadRanking.load(path)
@@ -212,10 +216,8 @@ def head(name: str, model: hp.HeadModel, texts: Texts, loaded: float) -> str:
             f"try them on: {counts}). The cost is the loss of likelihood on {len(texts.neutral[1])} questions of "
             f"TriviaQA, in nats a token. "
             "Intervals are of a paired bootstrap, 95 %.",
-            "`calibrated` is what `headpursuit rank` does when nothing is said, `somp` the paper's score, `fusion` "
-            "orders the candidates "
-            "of cheap methods by effect for cost (`headpursuit select`). See docs/selection.md for what each method "
-            "needs and costs.",
+            "`calibrated` is what `headpursuit rank` does when nothing is said, `somp` the paper's score. See docs/selection.md "
+            "for what each method needs and costs.",
         ]
     )
 
@@ -240,7 +242,7 @@ def correlations(bench: Bench, rankings: Mapping[str, Mapping[str, HeadRanking]]
     text = (
         "## What single heads do\n\nEach head alone is multiplied by −1. Spearman correlation of the scores with the "
         "fall of the concept's "
-        "log-odds on test contexts (`fusion` scores its candidates alone), and what the mean head and the best three "
+        "log-odds on test contexts, and what the mean head and the best three "
         "do, in nats."
     )
     return f"{text}\n\n{_table(frame, 'concept')}"
