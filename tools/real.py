@@ -216,8 +216,8 @@ def head(name: str, model: hp.HeadModel, texts: Texts, loaded: float) -> str:
             f"try them on: {counts}). The cost is the loss of likelihood on {len(texts.neutral[1])} questions of "
             f"TriviaQA, in nats a token. "
             "Intervals are of a paired bootstrap, 95 %.",
-            "`calibrated` is what `headpursuit rank` does when nothing is said, `somp` the paper's score. See docs/selection.md "
-            "for what each method needs and costs.",
+            "`calibrated` is what `headpursuit rank` does when nothing is said, `somp` the paper's score. What each method "
+            "needs and costs is in docs/selection.md.",
         ]
     )
 

@@ -450,7 +450,7 @@ def test_a_warning_is_one_line(folder, acts):
     words = [sys.executable, "-m", "headpursuit", "rank", str(acts), "--concept", str(folder / "words.txt")]
     told = subprocess.run(words, capture_output=True, text=True, check=True).stderr
     (line,) = [line for line in told.replace("\r", "\n").splitlines() if "random words do as well" in line]
-    assert line.strip().startswith("headpursuit: words: random words do as well for L")
+    assert line.strip().startswith("warning: words: random words do as well for L")
     assert "rank_heads" not in told
 
 

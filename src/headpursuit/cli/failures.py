@@ -33,7 +33,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 def _warning_line(message: Warning | str, *_: object, **__: object) -> str:
     """A warning without the line of source that gave it."""
-    return f"headpursuit: {message}\n"
+    return f"warning: {message}\n"
 
 
 class Stopped(BaseException):
