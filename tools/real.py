@@ -232,7 +232,7 @@ def correlations(bench: Bench, rankings: Mapping[str, Mapping[str, HeadRanking]]
         heads = list(singles)
         lines[name] = {
             **{
-                method: spearmanr([of[method].score(one) for one in heads], [effect[one] for one in heads]).statistic
+                method: f"{spearmanr([of[method].score(one) for one in heads], [effect[one] for one in heads]).statistic:.2f}"
                 for method in of
             },
             "mean head": f"{np.mean(list(effect.values())):.2f} at {np.mean(list(cost.values())):.2f}",
@@ -323,7 +323,7 @@ def of_names(names) -> str:
 
 def _table(frame: pd.DataFrame, index: str | None) -> str:
     shown = frame if index is None else frame.rename_axis(index).reset_index()
-    return shown.to_markdown(index=False, floatfmt=".2f")
+    return shown.to_markdown(index=False, disable_numparse=True)
 
 
 if __name__ == "__main__":
