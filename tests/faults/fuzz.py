@@ -155,13 +155,15 @@ def checkpoints(random: Random, world: World, work: Path) -> list[object]:
     folder = work / "model"
     shutil.copytree(source, folder)
     _spoil(random, folder, ["config.json"] * 3 + [one.name for one in sorted(folder.iterdir())])
-    return random.choice(
-        (
-            ["generate", folder, "--prompt", "two cats", "--max-new-tokens", 1],
-            ["capture", folder, "--samples", world.text, "--limit", 1, "--out", "out"],
-            ["concepts", CONCEPT, "--model", folder],
-            ["export", folder, "--head", "L0.H0", "--out", "out"],
-        )
+    return random.choice(_opening(folder, world, export="out"))
+
+
+def _opening(model: Path, world: World, *, export: str) -> tuple[list[object], ...]:
+    return (
+        ["generate", model, "--prompt", "two cats", "--max-new-tokens", 1],
+        ["capture", model, "--samples", world.text, "--limit", 1, "--out", "out"],
+        ["concepts", CONCEPT, "--model", model],
+        ["export", model, "--head", "L0.H0", "--out", export],
     )
 
 
@@ -175,14 +177,7 @@ def gguf_files(random: Random, world: World, work: Path) -> list[object]:
     if verified:
         shutil.copy(f"{source}.json", work)
         return ["verify", file]
-    return random.choice(
-        (
-            ["generate", file, "--prompt", "two cats", "--max-new-tokens", 1],
-            ["capture", file, "--samples", world.text, "--limit", 1, "--out", "out"],
-            ["concepts", CONCEPT, "--model", file],
-            ["export", file, "--head", "L0.H0", "--out", "out.gguf"],
-        )
-    )
+    return random.choice(_opening(file, world, export="out.gguf"))
 
 
 @case(14)

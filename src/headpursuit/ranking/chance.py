@@ -46,6 +46,11 @@ class Chance:
         return np.asarray(np.sqrt(np.maximum(explained, 0)) * self.deviations(logits))
 
 
+def beyond(scores: Float[np.ndarray, ...], null: Float[np.ndarray, "m ..."]) -> Float[np.ndarray, ...]:
+    """How far scores lie above the mean of ``m`` random sets', in deviations."""
+    return ratio(scores - null.mean(axis=0), null.std(axis=0, ddof=1))
+
+
 def logarithms(explained: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:
     """Logarithms of explained variances, finite where nothing is explained; random sets spread them normally."""
     return np.asarray(np.log(np.maximum(explained, np.finfo(float).tiny)))

@@ -10,7 +10,8 @@ from headpursuit.model.head_model import HeadModel
 from headpursuit.model.samples import Samples, as_samples
 from headpursuit.ranking.attribution import attribution
 from headpursuit.ranking.capturing import captured
-from headpursuit.ranking.knockout import Order, OwnMetric, knockout
+from headpursuit.ranking.knockout import OwnMetric, check_order, knockout
+from headpursuit.ranking.methods import KnockoutOrder
 from headpursuit.ranking.rank import rank
 from headpursuit.ranking.ranking import HeadRanking
 
@@ -24,7 +25,7 @@ def fusion(
     metric: OwnMetric | None = None,
     scale: float = -1.0,
     neutral: Samples | None = None,
-    order: Order = "effect",
+    order: KnockoutOrder = "effect",
     positions: Positions = "mean",
     multi_token: MultiToken = "skip",
     variants: bool = True,
@@ -63,8 +64,7 @@ def fusion(
         ('nats', 8)
     """
     heads = model.anatomy.heads()
-    if order == "effect_per_cost" and neutral is None:
-        raise HeadPursuitError("order='effect_per_cost': what heads cost is measured on neutral texts, give some (neutral=…)")
+    check_order(order, neutral)
     if not 0 < best <= 1:
         raise HeadPursuitError(f"best={best}: give the share of the heads that each method hands on, such as 0.1")
     chosen, count = as_samples(samples, limit=limit), max(1, round(best * len(heads)))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -21,7 +21,7 @@ from headpursuit.activations.teacher_forcing import require_targets
 from headpursuit.concepts import ConceptLike, MultiToken
 from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import HeadPursuitError, check_choice, shown
-from headpursuit.files import digest, locked, read_sealed, write_sealed
+from headpursuit.files import digest, locked, read_kept, write_sealed
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import Head, HeadsLike, parse_heads
 from headpursuit.model.identity import weights_fingerprint
@@ -30,13 +30,12 @@ from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.ranking.attribution import direction, edit_ranking, resolved_for
 from headpursuit.ranking.cost import Cost, metered
 from headpursuit.ranking.masks import random_masks
-from headpursuit.ranking.methods import KNOCKOUT_ORDERS
+from headpursuit.ranking.methods import KNOCKOUT_ORDERS, KnockoutOrder
 from headpursuit.ranking.own_metrics import function_fingerprint, function_name
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.ranking.sparse_effects import sparse_effects
 from headpursuit.versions import versions
 
-Order = Literal["effect", "effect_per_cost"]
 OwnMetric = Callable[[HeadModel], float]
 
 FORMAT = 1
@@ -56,7 +55,7 @@ def knockout(
     masks: int = 200,
     share: float | None = None,
     neutral: Samples | None = None,
-    order: Order = "effect",
+    order: KnockoutOrder = "effect",
     out: str | Path | None = None,
     multi_token: MultiToken = "skip",
     variants: bool = True,
@@ -105,9 +104,7 @@ def knockout(
         >>> ranking.unit, ranking.cost.forward == 41 * len(samples), list(ranking.values)
         ('nats', True, ['effect', 'error'])
     """
-    check_choice(KNOCKOUT_ORDERS, order=order)
-    if order == "effect_per_cost" and neutral is None:
-        raise HeadPursuitError("order='effect_per_cost': what heads cost is measured on neutral texts, give some (neutral=…)")
+    check_order(order, neutral)
     sign = direction(scale)
     asked = sorted(model.anatomy.heads() if heads is None else set(parse_heads(heads)))
     model.anatomy.require(asked)
@@ -187,6 +184,17 @@ def knockout(
     return replace(ranking, cost=measure.kept)
 
 
+def check_order(order: str, neutral: Samples | None) -> None:
+    """Refuse an order that there is none of, or one by cost without the texts that tell it.
+
+    Raises:
+        HeadPursuitError: naming the order.
+    """
+    check_choice(KNOCKOUT_ORDERS, order=order)
+    if order == "effect_per_cost" and neutral is None:
+        raise HeadPursuitError("order='effect_per_cost': what heads cost is measured on neutral texts, give some (neutral=…)")
+
+
 @dataclass
 class Measurements:
     """What a metric says under edits, and what they cost on neutral texts; kept on disk where a folder is given.
@@ -216,9 +224,7 @@ class Measurements:
         about = {**self.about, "edit": None if edit is None else edit.to_dict()}
         path = None if self.folder is None else self.folder / f"{digest(about)}.json"
         if path is not None and path.is_file():
-            stored = read_sealed(path, format=FORMAT, what="measurement", remedy=_AGAIN)
-            if digest(stored["about"]) != path.stem:
-                raise HeadPursuitError(f"{path} holds another measurement than its name says: {_AGAIN}")
+            stored = read_kept(path, format=FORMAT, what="measurement", remedy=_AGAIN)
             self.kept += Cost(**stored["cost"])
             return stored["metric"], stored["neutral"]
         with metered(self.model) as meter, nullcontext() if edit is None else edit.applied(self.model):

@@ -32,7 +32,8 @@ MEASURES = {
 }
 SELECTORS = tuple(MEASURES)
 # What puts knock-outs in order.
-KNOCKOUT_ORDERS = ("effect", "effect_per_cost")
+KnockoutOrder = Literal["effect", "effect_per_cost"]
+KNOCKOUT_ORDERS: tuple[KnockoutOrder, ...] = get_args(KnockoutOrder)
 # Units of those scores that a capture gives.
 UNITS = {CALIBRATED: "deviations", "somp": "share of variance", "logit_lens": "logits"}
 

@@ -11,7 +11,7 @@ from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.store import ActsLike
 from headpursuit.concepts import ConceptLike, MultiToken, ResolvedConcept
 from headpursuit.errors import SEEDS, check_counts
-from headpursuit.ranking.chance import Chance, logarithms, ratio, threshold
+from headpursuit.ranking.chance import Chance, beyond, logarithms, threshold
 from headpursuit.ranking.methods import CALIBRATED, LOGIT_LENS
 from headpursuit.ranking.null import random_token_sets
 from headpursuit.ranking.ranking import HeadRanking
@@ -94,15 +94,15 @@ def rank_resolved(
             first = ranking.order()[0]
             part = replace(scorer.acts, z={first.layer: scorer.acts.z[first.layer]})
             logs = logarithms(scorer.scores([resolved.rows, *null(_CHECKED)], acts=part)[:, first.layer, first.head])
-            beyond = ratio(logs[0] - logs[1:].mean(), logs[1:].std(ddof=1))
-            _warn_of_chance(ranking, float(beyond), f"explained variance alone does not tell heads apart here; {_BETTER}")
+            found = float(beyond(logs[0], logs[1:]))
+            _warn_of_chance(ranking, found, f"explained variance alone does not tell heads apart here; {_BETTER}")
         return ranking, None
     logits = scorer.scores([resolved.rows, *null(draws)], view=LOGIT_LENS)
     chance = Chance.of(logits[1:])
     ranking = calibrated_ranking(scorer, resolved, chance, explained, logits[0], draws=draws, seed=seed)
     first = ranking.order()[0]
-    beyond = ranking.values["logit_z"][first.layer, first.head]
-    _warn_of_chance(ranking, float(beyond), "capture more samples that speak of the concept, or at other positions")
+    found = float(ranking.values["logit_z"][first.layer, first.head])
+    _warn_of_chance(ranking, found, "capture more samples that speak of the concept, or at other positions")
     return ranking, chance
 
 
@@ -119,9 +119,9 @@ def calibrated_ranking(
     return scorer.ranking(resolved, chance.scores(explained, logits), values, **about)
 
 
-def _warn_of_chance(ranking: HeadRanking, beyond: float, advice: str) -> None:
+def _warn_of_chance(ranking: HeadRanking, deviations: float, advice: str) -> None:
     """Warn where the first head lies so few deviations beyond random sets."""
     order = ranking.order()
-    if not beyond > threshold(len(order)):
+    if not deviations > threshold(len(order)):
         said = f"{ranking.concept}: random words do as well for {order[0]}, which stands first"
         warnings.warn(f"{said} ({ranking.n} samples, {ranking.positions}): {advice}", ChanceWarning, stacklevel=4)

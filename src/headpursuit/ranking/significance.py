@@ -12,7 +12,7 @@ from headpursuit.concepts import ConceptLike
 from headpursuit.errors import SEEDS, check_choice, check_counts
 from headpursuit.model.heads import Head
 from headpursuit.optional import optional_import
-from headpursuit.ranking.chance import Chance, logarithms, ratio
+from headpursuit.ranking.chance import Chance, beyond, logarithms
 from headpursuit.ranking.methods import CALIBRATED, LOGIT_LENS
 from headpursuit.ranking.null import random_token_sets
 from headpursuit.ranking.rank import calibrated_ranking
@@ -168,20 +168,15 @@ def against_null(
     p = p_counted.copy()
     if tail == "fitted":
         shape = logarithms if logarithmic else np.asarray
-        fitted = _distance(shape(scores), shape(null))
+        fitted = beyond(shape(scores), shape(null))
         p = np.where(there & (reached < _COUNTED), stats.norm.sf(fitted), p)
     q = np.full_like(p, np.nan)
     q[there] = stats.false_discovery_control(p[there])
     return {
         "null_mean": mean,
         "null_deviation": deviation,
-        "z": np.where(there, _distance(scores, null), np.nan),
+        "z": np.where(there, beyond(scores, null), np.nan),
         "p": p,
         "p_counted": p_counted,
         "q": q,
     }
-
-
-def _distance(scores: Float[np.ndarray, "l h"], null: Float[np.ndarray, "m l h"]) -> Float[np.ndarray, "l h"]:
-    """Deviations above the mean of the random sets."""
-    return ratio(scores - null.mean(axis=0), null.std(axis=0, ddof=1))
