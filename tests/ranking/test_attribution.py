@@ -29,8 +29,9 @@ STEP = 2.0**-6
 def measured(model, samples, tokens):
     """Log-odds of every sample in the model's own precision."""
     with torch.no_grad():
-        parts = teacher_forced_logits(model, samples, batch_size=len(samples))
-        return np.array([float(log_odds(*piece, concept_tokens(tokens))) for _, pieces in parts for piece in pieces])
+        ((rows, pieces),) = teacher_forced_logits(model, samples, batch_size=len(samples))
+        found = {row: float(log_odds(*piece, concept_tokens(tokens))) for row, piece in zip(rows, pieces, strict=True)}
+        return np.array([found[row] for row in range(len(samples))])
 
 
 def differences(model, samples, tokens):

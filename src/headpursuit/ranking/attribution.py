@@ -9,8 +9,10 @@ A large edit is no small one: the derivative is then integrated along the way fr
 Sundararajan, Taly and Yan 2017).
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
@@ -30,6 +32,9 @@ from headpursuit.model.samples import Sample, Samples, as_samples, fingerprint
 from headpursuit.ranking.masks import stratified_groups
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.versions import versions
+
+if TYPE_CHECKING:
+    from headpursuit.activations.teacher_forcing import Reading
 
 POSITIONS = "all"
 
@@ -202,13 +207,13 @@ def edit_ranking(
 def scale_derivatives(
     model: HeadModel,
     samples: Sequence[Sample],
-    tokens: Sequence[int],
+    read: Reading,
     *,
     at: Mapping[Head, float] | None = None,
     batch_size: int = 8,
     progress: bool = False,
 ) -> Float[np.ndarray, "n l h"]:
-    """Derivative of each sample's log-odds of some tokens with respect to the scale of every head.
+    """Derivative of what is read of each sample with respect to the scale of every head.
 
     Every head's slice of ``z`` is multiplied by a factor of its own, sample by sample, and the derivatives are those of the
     factors: no parameter has to be put into the model.
@@ -216,19 +221,17 @@ def scale_derivatives(
     Args:
         model: the model, under whatever edit is applied; the factors are then on top of the edit's.
         samples: each with a target.
-        tokens: the concept's token ids.
+        read: what is read of a sample's logits, such as :func:`headpursuit.activations.measures.reading_of_log_odds` gives.
         at: the factors of some heads at which the derivatives are taken, those of all heads; 1 for the others.
         batch_size: samples that run together.
         progress: show a progress bar.
 
     Returns:
-        Shape ``(n, l, h)``, in nats a unit of scale; NaN where a layer has no such head.
+        Shape ``(n, l, h)``, in the reading's unit a unit of scale; NaN where a layer has no such head.
 
     Raises:
-        HeadPursuitError: a sample without target, no token, a model that cannot be differentiated.
+        HeadPursuitError: a model that cannot be differentiated.
     """
-    wanted = concept_tokens(tokens)
-    require_targets(samples)
     if model.anatomy.part == "vision":
         batch_size = 1  # a tower sees images, several a sample or tiles of one, and no row of a batch is a sample's
     found = np.full((len(samples), model.anatomy.n_layers, model.anatomy.n_heads), np.nan)
@@ -248,7 +251,7 @@ def scale_derivatives(
     with bar, torch.enable_grad(), evaluating(model.hf), projection_inputs(model, enter):
         for rows, pieces in teacher_forced_logits(model, samples, batch_size=batch_size):
             # Rows of a batch do not see each other, so that the gradient of the sum holds every sample's own.
-            total = torch.stack([log_odds(*piece, wanted) for piece in pieces]).sum()
+            total = torch.stack([read(*piece) for piece in pieces]).sum()
             for layer, part in _derivatives(model, total, factors):
                 found[rows, layer.index, : layer.n_heads] = part.cpu().numpy()
             bar.update(len(rows))
