@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -24,6 +26,10 @@ SAMPLES = [
 # A power of two, so that 1 ± STEP is exact in the float32 that scales are kept in. Not smaller, because the RMS norms of
 # transformers compute in float32 whatever the model's precision.
 STEP = 2.0**-6
+
+
+def reading(tokens):
+    return partial(log_odds, tokens=concept_tokens(tokens))
 
 
 def measured(model, samples, tokens):
@@ -53,7 +59,7 @@ def test_text_against_finite_differences(family):
     try:
         tokens = resolve(COLOURS, model.tokenizer).token_ids
         expected = differences(model, SAMPLES, tokens)
-        found = scale_derivatives(model, SAMPLES, tokens, batch_size=2)
+        found = scale_derivatives(model, SAMPLES, reading(tokens), batch_size=2)
         ranking = hp.select(model, SAMPLES, COLOURS, method="attribution", progress=False)
     finally:
         model.hf.float()
@@ -70,7 +76,7 @@ def test_images_against_finite_differences():
     model.hf.double()
     try:
         tokens = resolve(COLOURS, model.tokenizer).token_ids
-        assert scale_derivatives(model, samples, tokens) == pytest.approx(
+        assert scale_derivatives(model, samples, reading(tokens)) == pytest.approx(
             differences(model, samples, tokens), rel=1e-4, abs=2e-5
         )
     finally:
@@ -83,7 +89,7 @@ def test_a_vision_tower_against_finite_differences():
     samples = [hp.Sample(text=one.text, image=one.image, target=one.target) for one in drawn]
     model.hf.double()
     tokens = resolve(hp.concept("colours"), model.tokenizer).token_ids
-    found = scale_derivatives(model, samples, tokens)
+    found = scale_derivatives(model, samples, reading(tokens))
     head = max(model.anatomy.heads(), key=lambda one: abs(found[:, one.layer, one.head]).sum())
     total = np.zeros(2)
     for steps, weight in ((1, 8), (-1, -8), (2, -1), (-2, 1)):

@@ -6,9 +6,10 @@ derivative this is the edit itself, at its own scale, and the measure may be any
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,7 @@ import numpy as np
 from jaxtyping import Float
 from tqdm.auto import tqdm
 
-from headpursuit.activations.measures import Divergence, concept_log_odds
-from headpursuit.activations.teacher_forcing import require_targets
+from headpursuit.activations.measures import Divergence, Measure
 from headpursuit.concepts import ConceptLike, MultiToken
 from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import HeadPursuitError, check_choice, shown
@@ -27,16 +27,15 @@ from headpursuit.model.heads import Head, HeadsLike, parse_heads
 from headpursuit.model.identity import weights_fingerprint
 from headpursuit.model.samples import Samples, as_samples, fingerprint
 from headpursuit.model.tokenize import token_fingerprint
-from headpursuit.ranking.attribution import direction, edit_ranking, resolved_for
+from headpursuit.ranking.attribution import direction
 from headpursuit.ranking.cost import Cost, metered
 from headpursuit.ranking.masks import random_masks
 from headpursuit.ranking.methods import KNOCKOUT_ORDERS, KnockoutOrder
-from headpursuit.ranking.own_metrics import function_fingerprint, function_name
+from headpursuit.ranking.own_metrics import function_fingerprint
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.ranking.sparse_effects import sparse_effects
+from headpursuit.ranking.target import OwnMetric, target_of, target_ranking
 from headpursuit.versions import versions
-
-OwnMetric = Callable[[HeadModel], float]
 
 FORMAT = 1
 _AGAIN = "delete it, and the next run measures it anew"
@@ -46,8 +45,8 @@ _LEAST = 0.25
 
 def knockout(
     model: HeadModel,
-    samples: Samples,
-    concept: ConceptLike,
+    samples: Samples | None,
+    concept: ConceptLike | OwnMetric,
     *,
     metric: OwnMetric | None = None,
     heads: HeadsLike | None = None,
@@ -68,8 +67,8 @@ def knockout(
 
     Args:
         model: the model.
-        samples: samples with targets that speak of the concept, where the log-odds are the measure.
-        concept: as for :func:`headpursuit.rank`.
+        samples: as for :func:`headpursuit.ranking.attribution.attribution`; with a metric any, or None.
+        concept: as for :func:`headpursuit.rank`; or the metric itself.
         metric: given the model under an edit, a number, such as how many words of the concept it writes; when left out the mean
             of the concept's log-odds, see :func:`headpursuit.activations.measures.concept_log_odds`.
         heads: edit these alone, all when left out; the others then score 0, between those that say the concept and those that
@@ -109,30 +108,15 @@ def knockout(
     asked = sorted(model.anatomy.heads() if heads is None else set(parse_heads(heads)))
     model.anatomy.require(asked)
     sets = random_masks(asked, masks=masks, share=share, seed=seed)
-    chosen = as_samples(samples, limit=limit)
-    resolved = resolved_for(model, concept, multi_token=multi_token, variants=variants)
+    target = target_of(model, samples, concept, metric=metric, multi_token=multi_token, variants=variants, limit=limit)
     texts = None if neutral is None else as_samples(neutral)
-    if metric is None:
-        require_targets(chosen)
-
-    def log_odds(model: HeadModel) -> float:
-        return float(concept_log_odds(model, chosen, tokens=resolved.token_ids, batch_size=batch_size).mean())
-
-    unit = "nats" if metric is None else function_name(metric)
-    about: dict[str, Any] = {
-        "scale": scale,
-        "share": share,
-        "masks": masks,
-        "seed": seed,
-        "order": order,
-        "metric": metric and unit,
-    }
+    about: dict[str, Any] = {"scale": scale, "share": share, "masks": masks, "seed": seed, "order": order}
     if heads is not None:
         about["heads"] = [head.name for head in asked]
     about["neutral"] = None if texts is None else fingerprint(texts)
     measure = Measurements(
         model,
-        metric or log_odds,
+        partial(target.measure, batch_size=batch_size) if isinstance(target.measure, Measure) else target.measure,
         None if texts is None else Divergence(model, texts, batch_size=batch_size),
         folder=None if out is None else Path(out),
     )
@@ -141,9 +125,9 @@ def knockout(
             "model": weights_fingerprint(model.hf),
             "dtype": str(model.hf.dtype),
             "versions": versions(),
-            "samples": fingerprint(chosen),
-            "tokens": token_fingerprint(model, chosen),
-            "metric": list(resolved.token_ids) if metric is None else function_fingerprint(metric),
+            "samples": fingerprint(target.samples),
+            "tokens": token_fingerprint(model, target.samples),
+            "metric": function_fingerprint(target.depends_on) if callable(target.depends_on) else target.depends_on,
             "neutral": about["neutral"],
         }
     with measure.held():
@@ -170,14 +154,12 @@ def knockout(
             )
         floor = _LEAST * measured[:, 1].sum() / design.sum()
         scores = effects.values / np.maximum(values["neutral"], floor)
-    ranking = edit_ranking(
+    ranking = target_ranking(
         model,
-        chosen,
-        resolved,
+        target,
         _as_table(model, asked, scores, others=0.0),
         method="knockout",
-        unit=unit if order == "effect" else f"{unit} a neutral nat",
-        variants=variants,
+        unit=target.unit if order == "effect" else f"{target.unit} a neutral nat",
         about=about,
         values={name: _as_table(model, asked, one) for name, one in values.items()},
     )

@@ -24,6 +24,7 @@ from headpursuit.ranking.knockout import knockout
 from headpursuit.ranking.methods import CALIBRATED, UNITS, as_selector
 from headpursuit.ranking.rank import rank
 from headpursuit.ranking.ranking import HeadRanking
+from headpursuit.ranking.target import OwnMetric, own_samples
 
 # Methods that run the model under edits or backward; each is `f(model, samples, concept, **options)`.
 _BY_RUNNING: Mapping[str, Callable[..., HeadRanking]] = {
@@ -36,8 +37,8 @@ _COUNTS = {"batch_size", "limit", "k", "steps", "groups", "masks", "n_atoms", "d
 
 def select(
     model: ModelLike,
-    samples: Samples,
-    concept: ConceptLike,
+    samples: Samples | None,
+    concept: ConceptLike | OwnMetric,
     *,
     method: str = CALIBRATED,
     acts: Captured | None = None,
@@ -47,8 +48,9 @@ def select(
 
     Args:
         model: the model, or what :func:`headpursuit.load` takes.
-        samples: the samples; with targets that speak of the concept where a method reads log-odds.
-        concept: as for :func:`headpursuit.rank`.
+        samples: the samples; with targets that speak of the concept where a method reads log-odds. None for a concept that is
+            made of texts (:meth:`headpursuit.Concept.from_texts`): its own are then read, and their contrast is what is moved.
+        concept: as for :func:`headpursuit.rank`; for knock-outs also a function from the edited model to a number.
         method: one of those below, which docs/selection.md compares.
 
             - ``calibrated``, ``somp``, ``logit_lens``: what a head writes; see :func:`headpursuit.rank`. One pass forward.
@@ -93,7 +95,7 @@ def select(
 
 def _captured(
     model: HeadModel,
-    samples: Samples,
+    samples: Samples | None,
     concept: ConceptLike,
     *,
     method: str,
@@ -105,7 +107,8 @@ def _captured(
 ) -> HeadRanking:
     """Rank a capture, which is made first where none is given."""
     progress = options.get("progress", True)
-    found = captured(model, samples, acts, positions=positions, batch_size=batch_size, limit=limit, progress=progress)
+    own = own_samples(samples, concept, limit=limit) if acts is None else ()
+    found = captured(model, own, acts, positions=positions, batch_size=batch_size, progress=progress)
     return rank(found, concept, method=method, **options)
 
 
