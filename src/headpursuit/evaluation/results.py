@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from headpursuit.drawing import Figure
 from headpursuit.editing.where import ALL
 from headpursuit.errors import HeadPursuitError
+from headpursuit.evaluation.curves import Curve
 from headpursuit.evaluation.metrics import Metric
 from headpursuit.files import checked, csv_text, digest, drafted, file_hash, inside, read_sealed, write_sealed, write_text
 from headpursuit.model.heads import Head
@@ -22,7 +23,7 @@ from headpursuit.ranking.methods import SELECTIONS, Selection
 from headpursuit.ranking.ranking import HeadRanking
 
 RESULTS = "results.json"
-FORMAT = 3
+FORMAT = 4
 
 _DESCRIBED_SHOWN = 16
 _AGAIN = "run the same evaluation again"
@@ -301,6 +302,7 @@ class Results:
         comparisons: one choice of heads beside the others, for every metric and edit.
         metrics: what was measured: unit, direction, and how it is compared.
         concepts: words, rankings, verdicts and examples, concept by concept.
+        curves: ways to choose heads beside each other, for a recipe that compares them.
         descriptions: heads by name, for a recipe that describes; by SOMP first, then by the logit lens.
         data: what was read.
         settings: the recipe, or the options of a search, as plain values.
@@ -316,6 +318,7 @@ class Results:
     comparisons: tuple[Comparison, ...] = ()
     metrics: tuple[Metric, ...] = ()
     concepts: tuple[ConceptResult, ...] = ()
+    curves: tuple[Curve, ...] = ()
     descriptions: tuple[HeadDescription, ...] = ()
     data: tuple[DataUsed, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -325,7 +328,8 @@ class Results:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        what = f"{len(self.rows)} rows" if self.rows else f"{len(self.descriptions)} descriptions"
+        parts = {"rows": self.rows, "curves": self.curves, "descriptions": self.descriptions}
+        what = next((f"{len(part)} {name}" for name, part in parts.items() if part), "no rows")
         named = ", ".join(concept.name for concept in self.concepts)
         return f"Results({self.recipe} on {self.model.get('id')}: {what}{f' of {named}' if named else ''}, seed {self.seed})"
 
@@ -344,12 +348,19 @@ class Results:
         lines = [{**asdict(one), "verdict": one.verdict} for one in self.comparisons]
         return pd.DataFrame(lines, columns=[*(column.name for column in fields(Comparison)), "verdict"])
 
+    def curves_frame(self) -> pd.DataFrame:
+        """One line a point of a curve."""
+        told = ("concept", "kind", "method", "unit")
+        return pd.DataFrame(
+            {**{name: getattr(one, name) for name in told}, **asdict(point)} for one in self.curves for point in one.points
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; images of examples aside."""
         return {
             "format": FORMAT,
             **{name: getattr(self, name) for name in ("recipe", "title", "model", "versions", "seed", "draws", "settings")},
-            **{name: [asdict(one) for one in getattr(self, name)] for name in ("rows", "metrics", "data")},
+            **{name: [asdict(one) for one in getattr(self, name)] for name in ("rows", "metrics", "data", "curves")},
             "comparisons": [{**asdict(one), "verdict": one.verdict} for one in self.comparisons],
             "concepts": [_concept_to_dict(one) for one in self.concepts],
             "descriptions": [one.to_dict() for one in self.descriptions],
@@ -371,6 +382,8 @@ class Results:
                         example.image.save(draft, format="PNG")
                     stored["examples"][number]["image"] = {"file": name, "sha256": file_hash(folder / name)}
         write_text(folder / "results.csv", csv_text(self.to_frame(), index=False))
+        if self.curves:
+            write_text(folder / "curves.csv", csv_text(self.curves_frame(), index=False))
         if self.comparisons:
             write_text(folder / "comparisons.csv", csv_text(self.comparisons_frame(), index=False))
         return write_sealed(folder / RESULTS, content)
@@ -506,6 +519,7 @@ class _Stored(BaseModel):
     comparisons: tuple[Comparison, ...]
     metrics: tuple[Metric, ...]
     concepts: tuple[_StoredConcept, ...]
+    curves: tuple[Curve, ...]
     descriptions: tuple[dict[str, Any], ...]
     data: tuple[DataUsed, ...]
     settings: dict[str, Any]
