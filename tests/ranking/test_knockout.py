@@ -166,7 +166,7 @@ def test_what_was_measured_is_not_measured_again(model, tmp_path):
     knockout(model, masks=20, scale=0, out=tmp_path)
     assert len(list(tmp_path.glob("*.json"))) == 1 + distinct(25) + distinct(20)
     for damaged in tmp_path.glob("*.json"):
-        damaged.write_text(damaged.read_text().replace('"neutral": 0.0', '"neutral": 1.0'))
+        damaged.write_text(damaged.read_text().replace('"forward": ', '"forward": 1'))
     with pytest.raises(hp.HeadPursuitError, match="is not as it was written"):
         knockout(model, masks=20, out=tmp_path)
 

@@ -40,7 +40,7 @@ Kind = Literal["suppress", "enhance"]
 RANDOM = "random"
 DIVERGENCE = Metric(NEUTRAL_TASK, "divergence", unit="nats a token", compared_by="change")
 # Passes of the methods whose number of passes cannot be chosen; a pass backward is one, too.
-_PASSES: dict[str, int] = {**dict.fromkeys((CALIBRATED, *METHODS), 1), "cosine": 3, "attribution": 2}
+_PASSES: dict[str, int] = {**dict.fromkeys((CALIBRATED, *METHODS), 1), "cosine": 3, "attribution": 2, "natural": 6}
 # Each head is in one of so many sets of heads, if they are edited by twentieths.
 _FEWEST_MASKS = 20
 _BY_CAPTURE: tuple[str, ...] = (CALIBRATED, *METHODS, "cosine")
@@ -286,7 +286,7 @@ def _curves(
 ) -> list[Curve]:
     """A curve for every way to choose, then one for random heads; intervals by bootstrap, paired over samples."""
     heads, rng = cells.model.anatomy.heads(), np.random.default_rng(seed)
-    tried = {label: [[HeadEdit(ranking.top(k), scale=scale) for k in spec.k for scale in scales]] for label, ranking, _ in ways}
+    tried = {label: [[ranking.edit(k, scale=scale) for k in spec.k for scale in scales]] for label, ranking, _ in ways}
     drawn = [{k: rng.choice(len(heads), size=k, replace=False) for k in spec.k} for _ in range(spec.draws)]
     tried[RANDOM] = [
         [HeadEdit([heads[index] for index in sets[k]], scale=scale) for k in spec.k for scale in scales] for sets in drawn

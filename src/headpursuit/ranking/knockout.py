@@ -6,7 +6,7 @@ derivative this is the edit itself, at its own scale, and the measure may be any
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -32,12 +32,14 @@ from headpursuit.ranking.cost import Cost, metered
 from headpursuit.ranking.masks import random_masks
 from headpursuit.ranking.methods import KNOCKOUT_ORDERS, KnockoutOrder
 from headpursuit.ranking.own_metrics import function_fingerprint
-from headpursuit.ranking.ranking import HeadRanking
+from headpursuit.ranking.ranking import STEP, HeadRanking
 from headpursuit.ranking.sparse_effects import sparse_effects
-from headpursuit.ranking.target import OwnMetric, target_of, target_ranking
+from headpursuit.ranking.target import OwnMetric, Target, target_of, target_ranking
 from headpursuit.versions import versions
 
-FORMAT = 1
+FORMAT = 2
+# What scores are divided by.
+_UNITS: Mapping[str, str] = {"effect": "", "effect_per_cost": " a neutral nat", "natural": " a root of a neutral nat"}
 _AGAIN = "delete it, and the next run measures it anew"
 # Of the mean head's neutral cost; a head that seems to cost less counts as costing so much, lest luck put it first.
 _LEAST = 0.25
@@ -79,8 +81,9 @@ def knockout(
             When left out every head is edited by itself, once, where ``masks`` allows it, and else 0.05 of them together.
         neutral: texts that do not speak of the concept; what each head costs on them is then found likewise, as the divergence
             from the unedited model, see :class:`headpursuit.activations.measures.Divergence`.
-        order: ``effect``, or ``effect_per_cost``: divided by the neutral cost, which counts as a quarter of the mean head's at
-            least.
+        order: ``effect``; ``effect_per_cost``: divided by the neutral cost, which counts as a quarter of the mean head's at
+            least; or ``natural``: divided by the root of the cost, and with a step for each head that is effect for cost, by
+            which edits scale it, see :mod:`headpursuit.ranking.natural`.
         out: a folder to keep each set's measurement in; a run that was cut off goes on where it stopped.
         multi_token: what becomes of words of several tokens, see :func:`headpursuit.concepts.resolve`.
         variants: also use case and plural forms of the words.
@@ -114,22 +117,19 @@ def knockout(
     if heads is not None:
         about["heads"] = [head.name for head in asked]
     about["neutral"] = None if texts is None else fingerprint(texts)
+    own, others = {}, {}
+    if out is not None:
+        alike = {"model": weights_fingerprint(model.hf), "dtype": str(model.hf.dtype), "versions": versions()}
+        own = {**alike, **_depends_on(model, target)}
+        others = {**alike, "neutral": about["neutral"], "tokens": texts and token_fingerprint(model, texts)}
     measure = Measurements(
         model,
         partial(target.measure, batch_size=batch_size) if isinstance(target.measure, Measure) else target.measure,
         None if texts is None else Divergence(model, texts, batch_size=batch_size),
         folder=None if out is None else Path(out),
+        about=own,
+        about_neutral=others,
     )
-    if out is not None:
-        measure.about |= {
-            "model": weights_fingerprint(model.hf),
-            "dtype": str(model.hf.dtype),
-            "versions": versions(),
-            "samples": fingerprint(target.samples),
-            "tokens": token_fingerprint(model, target.samples),
-            "metric": function_fingerprint(target.depends_on) if callable(target.depends_on) else target.depends_on,
-            "neutral": about["neutral"],
-        }
     with measure.held():
         unedited, _ = measure(None)
         distinct = tqdm(list(dict.fromkeys(sets)), desc="knock-outs", unit="mask", disable=not progress, leave=False)
@@ -147,23 +147,32 @@ def knockout(
         values["error"] = effects.errors
     if texts is not None:
         values["neutral"] = sparse_effects(design, measured[:, 1]).values
-    if order == "effect_per_cost":
+    if order != "effect":
         if not measured[:, 1].sum() > 0:
             raise HeadPursuitError(
                 "no edit costs anything on the neutral texts, so that nothing is the dearer: order by effect"
             )
         floor = _LEAST * measured[:, 1].sum() / design.sum()
-        scores = effects.values / np.maximum(values["neutral"], floor)
+        costs = np.maximum(values["neutral"], floor)
+        scores = effects.values / (costs if order == "effect_per_cost" else np.sqrt(costs))
+        if order == "natural":
+            values[STEP] = effects.values / costs
     ranking = target_ranking(
         model,
         target,
         _as_table(model, asked, scores, others=0.0),
         method="knockout",
-        unit=target.unit if order == "effect" else f"{target.unit} a neutral nat",
+        unit=target.unit + _UNITS[order],
         about=about,
         values={name: _as_table(model, asked, one) for name, one in values.items()},
     )
     return replace(ranking, cost=measure.kept)
+
+
+def _depends_on(model: HeadModel, target: Target) -> dict[str, Any]:
+    """Everything that a target's measure depends on beside the model and the edit."""
+    metric = function_fingerprint(target.depends_on) if callable(target.depends_on) else target.depends_on
+    return {"samples": fingerprint(target.samples), "tokens": token_fingerprint(model, target.samples), "metric": metric}
 
 
 def check_order(order: str, neutral: Samples | None) -> None:
@@ -173,8 +182,8 @@ def check_order(order: str, neutral: Samples | None) -> None:
         HeadPursuitError: naming the order.
     """
     check_choice(KNOCKOUT_ORDERS, order=order)
-    if order == "effect_per_cost" and neutral is None:
-        raise HeadPursuitError("order='effect_per_cost': what heads cost is measured on neutral texts, give some (neutral=…)")
+    if order != "effect" and neutral is None:
+        raise HeadPursuitError(f"order={order!r}: what heads cost is measured on neutral texts, give some (neutral=…)")
 
 
 @dataclass
@@ -186,7 +195,8 @@ class Measurements:
         metric: given the model under an edit, a number.
         neutral: the same for neutral texts, or None.
         folder: where measurements are kept, or None.
-        about: everything that they depend on beside the edit, in plain values.
+        about: everything that the metric depends on beside the edit, in plain values.
+        about_neutral: the same for the neutral texts, which knock-outs for other metrics share.
         kept: what those cost that were found in the folder.
     """
 
@@ -194,7 +204,8 @@ class Measurements:
     metric: OwnMetric
     neutral: Divergence | None
     folder: Path | None = None
-    about: dict[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+    about_neutral: Mapping[str, Any] = field(default_factory=dict)
     kept: Cost = field(default_factory=Cost)
 
     def __call__(self, edit: HeadEdit | None) -> tuple[float, float]:
@@ -203,19 +214,23 @@ class Measurements:
         Raises:
             HeadPursuitError: the metric gives no finite number; a kept measurement is not as it was written.
         """
-        about = {**self.about, "edit": None if edit is None else edit.to_dict()}
+        found = self._kept(self.about, "the unedited model", edit, self.metric)
+        cost = 0.0 if self.neutral is None else self._kept(self.about_neutral, "neutral texts", edit, self.neutral)
+        return found, cost
+
+    def _kept(self, about: Mapping[str, Any], what: str, edit: HeadEdit | None, measure: OwnMetric) -> float:
+        about = {**about, "edit": None if edit is None else edit.to_dict()}
         path = None if self.folder is None else self.folder / f"{digest(about)}.json"
         if path is not None and path.is_file():
             stored = read_kept(path, format=FORMAT, what="measurement", remedy=_AGAIN)
             self.kept += Cost(**stored["cost"])
-            return stored["metric"], stored["neutral"]
+            return float(stored["value"])
         with metered(self.model) as meter, nullcontext() if edit is None else edit.applied(self.model):
-            found = _finite(self.metric(self.model), "the unedited model" if edit is None else str(edit))
-            cost = 0.0 if self.neutral is None else _finite(self.neutral(self.model), f"neutral texts under {edit}")
+            found = _finite(measure(self.model), what if edit is None else str(edit))
         if path is not None:
-            content = {"format": FORMAT, "about": about, "metric": found, "neutral": cost, "cost": asdict(meter.cost)}
+            content = {"format": FORMAT, "about": about, "value": found, "cost": asdict(meter.cost)}
             write_sealed(path, content, indent=None)
-        return found, cost
+        return found
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -25,6 +25,7 @@ MEASURES = {
     "logit_lens": "mean logit",
     "attribution": "derivative of the log-odds",
     "integrated": "integrated derivative of the log-odds",
+    "natural": "derivative over the root of the Fisher information",
     "greedy": "heads behind it",
     "knockout": "effect of the edit",
     "cosine": "cosine with the concept",
@@ -32,7 +33,7 @@ MEASURES = {
 }
 SELECTORS = tuple(MEASURES)
 # What puts knock-outs in order.
-KnockoutOrder = Literal["effect", "effect_per_cost"]
+KnockoutOrder = Literal["effect", "effect_per_cost", "natural"]
 KNOCKOUT_ORDERS: tuple[KnockoutOrder, ...] = get_args(KnockoutOrder)
 # Units of those scores that a capture gives.
 UNITS = {CALIBRATED: "deviations", "somp": "share of variance", "logit_lens": "logits"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -13,6 +13,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from headpursuit.drawing import Figure
+from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import HeadPursuitError, check_counts, shown
 from headpursuit.files import read_sealed, write_sealed
 from headpursuit.model.heads import HEADS_FORMAT, Head, HeadLike, read_heads_content
@@ -20,6 +21,8 @@ from headpursuit.ranking.chance import threshold
 from headpursuit.ranking.cost import Cost
 from headpursuit.ranking.methods import CALIBRATED, MEASURES, SHOWN
 
+# The value of a ranking by which its edits scale each head, relative to each other.
+STEP = "step"
 _WRITE_ONE = "write one with `headpursuit rank --out`"
 
 
@@ -125,6 +128,26 @@ class HeadRanking:
             return most
         beyond = [z[head.layer, head.head] > threshold(count) for head in self.top(most)]
         return max(1, beyond.index(False) if False in beyond else most)
+
+    def edit(self, k: int | None = None, *, scale: float = -1.0) -> HeadEdit:
+        """The edit of the best heads.
+
+        Args:
+            k: how many; :meth:`few` where left out.
+            scale: their factor. Where the ranking knows a step for each head, the one with the largest is scaled by so much and
+                the others in proportion, those that hold the concept down in the other direction (for −1 up to 3); the heads
+                are then those with the largest scores, whatever their signs.
+
+        Raises:
+            HeadPursuitError: ``k`` is not between 1 and the number of heads, or a scale that is not finite.
+        """
+        k = self.few() if k is None else k
+        if STEP not in self.values:
+            return HeadEdit(self.top(k), scale=scale)
+        heads = replace(self, scores=np.abs(self.scores)).top(k)
+        steps = np.array([self.values[STEP][head.layer, head.head] for head in heads])
+        largest = np.abs(steps).max()
+        return HeadEdit(heads, scale=1 + (scale - 1) * (steps / largest if largest > 0 else steps))
 
     def to_frame(self, *, beside: Sequence[Beside] = ()) -> pd.DataFrame:
         """A row a head, best first: rank (from one), name, layer, head, score, and the columns of what stands beside."""

@@ -22,17 +22,18 @@ from headpursuit.ranking.fusion import fusion
 from headpursuit.ranking.greedy import greedy
 from headpursuit.ranking.knockout import knockout
 from headpursuit.ranking.methods import CALIBRATED, UNITS, as_selector
+from headpursuit.ranking.natural import natural
 from headpursuit.ranking.rank import rank
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.ranking.target import OwnMetric, own_samples
 
 # Methods that run the model under edits or backward; each is `f(model, samples, concept, **options)`.
 _BY_RUNNING: Mapping[str, Callable[..., HeadRanking]] = {
-    function.__name__: function for function in (attribution, integrated, greedy, knockout, cosine, fusion)
+    function.__name__: function for function in (attribution, integrated, natural, greedy, knockout, cosine, fusion)
 }
 
 # Options that count something, whichever method takes them.
-_COUNTS = {"batch_size", "limit", "k", "steps", "groups", "masks", "n_atoms", "draws"}
+_COUNTS = {"batch_size", "limit", "k", "steps", "groups", "masks", "n_atoms", "draws", "passes"}
 
 
 def select(
@@ -57,6 +58,7 @@ def select(
             - ``cosine``: what it writes on average, beside the concept's direction; see :mod:`headpursuit.ranking.cosine`.
             - ``attribution``, ``integrated``: derivatives by its scale, at 1 or along the way to an edit's; see
               :mod:`headpursuit.ranking.attribution`.
+            - ``natural``: the derivative beside what the scale does to neutral texts; see :mod:`headpursuit.ranking.natural`.
             - ``greedy``: the same, one head after the other; see :mod:`headpursuit.ranking.greedy`.
             - ``knockout``: edits of random sets of heads, for any metric; see :mod:`headpursuit.ranking.knockout`.
             - ``fusion``: the best of the cheap methods, knocked out one by one; see :mod:`headpursuit.ranking.fusion`.
