@@ -29,7 +29,7 @@ from headpursuit.model.heads import Head
 from headpursuit.model.identity import weights_fingerprint
 from headpursuit.ranking.ranking import HeadRanking
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "real-models.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "real-models.md"
 WORDS = {
     "colours": "red green blue yellow orange purple pink brown black white grey gold",
     "animals": "dog cat bird fish rabbit bear lion mouse frog duck horse cow pig fox monkey elephant tiger bunny puppy kitten",
@@ -157,7 +157,7 @@ def read_texts(folder: Path, *, count: int) -> Texts:
 def _one(folder: Path, pattern: str) -> Path:
     found = sorted(folder.glob(pattern))
     if not found:
-        raise SystemExit(f"{folder} holds no {pattern}: see the head of tools/real.py for what is needed")
+        raise SystemExit(f"{folder} holds no {pattern}: see the head of tools/real/__main__.py for what is needed")
     return found[0]
 
 
@@ -206,7 +206,7 @@ def head(name: str, model: hp.HeadModel, texts: Texts, loaded: float) -> str:
     return "\n\n".join(
         [
             "# A real model",
-            f"Written by `make real` (tools/real.py) from the run itself; do not edit. The model is {name}: "
+            f"Written by `make real` (tools/real) from the run itself; do not edit. The model is {name}: "
             f"{len(anatomy.heads())} heads "
             f"in {anatomy.n_layers} layers, loaded in {loaded:.0f} s, float32 on a CPU.",
             f"Heads are captured on the beginnings of {len(texts.captured)} stories (mean of the tokens). A concept "
