@@ -267,6 +267,12 @@ def _sentences(
         told.setdefault(verdict, []).append(f"{kind} {edit}")
     found = "; ".join(f"{verdict} in {len(which)} ({', '.join(which)})" for verdict, which in told.items())
     yield f"**Logits.** Of {len(judged)} differences from the hooked model, beside that of the unedited file: {found}."
+    wide = by_kind[PLAIN[0]]
+    grown = [f"{edit} {_mean(cell) / _mean(wide[UNEDITED]):.2f}" for edit, cell in wide.items() if edit != UNEDITED]
+    yield (
+        f"{PLAIN[0]} files, in which llama.cpp rounds no product, show what the edits alone do to it, by making the model more or "
+        f"less sensitive: {', '.join(grown)} times the unedited file's."
+    )
 
 
 def _figure(by_kind: Mapping[str, Mapping[str, Cell]]) -> Figure:

@@ -10,7 +10,7 @@ from typing import Any
 import headpursuit as hp
 from headpursuit.drawing import save_figure
 from headpursuit.drawing.style import SELECTION_NAMES, readable
-from headpursuit.evaluation.results import ConceptResult, Results, find
+from headpursuit.evaluation.results import ConceptResult, Results, Row, find
 from headpursuit.files import write_text
 from headpursuit.report.figures import sweeps
 from headpursuit.report.summary import edits
@@ -40,7 +40,7 @@ RECIPES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
             "tasks.0.classifier": "",
             "concepts.0.target": "toxic words",
             "concepts.0.held_out": 0.0,
-            "edit.k": [1, 3],
+            "edit.k": [1, 2],
             "edit.methods": METHODS,
             "edit.draws": 3,
         },
@@ -111,15 +111,29 @@ def _counted(results: Results, concept: ConceptResult) -> str:
 
 
 def _verdicts(results: Results, concept: ConceptResult) -> list[str]:
-    """SOMP's heads beside every other choice on what they were meant to move, from the comparisons."""
+    """SOMP's heads beside every other choice on what they were meant to move; and which choices move nothing like it as far."""
     judged = [one for one in results.comparisons if one.concept == concept.name and one.wanted != "same"]
+    judged = [one for one in judged if one.against != "none"]
+    told = {"better": "further than", "worse": "less far than", "open": "not told apart from"}
     lines = []
     for task, metric in dict.fromkeys((one.task, one.metric) for one in judged):
-        told = {"better": "further than", "worse": "less far than", "open": "not told apart from"}
+        own = [one for one in judged if (one.task, one.metric) == (task, metric)]
         found = []
         for verdict, words in told.items():
-            own = [one for one in judged if (one.task, one.metric, one.verdict) == (task, metric, verdict)]
-            names = [f"{SELECTION_NAMES[one.against]} (k = {one.k})" for one in own]
+            names = [f"{SELECTION_NAMES[one.against]} (k = {one.k})" for one in own if one.verdict == verdict]
             found += [f"{words} {', '.join(names)}"] if names else []
         lines.append(f"- {readable(metric)}, {readable(task)}: SOMP's heads lower it {'; '.join(found)}.")
+    rows = [row for row in find(results.rows, concept=concept.name, metric=concept.target) if row.selection != "none"]
+    for task in dict.fromkeys(row.task for row in rows if row.task != concept.task):
+        others = {(row.selection, row.k): row for row in find(rows, task=task)}
+        pairs = [(row, others[row.selection, row.k]) for row in find(rows, task=concept.task)]
+        told_apart = [f"{SELECTION_NAMES[row.selection]} (k = {row.k})" for row, other in pairs if _below(row, other)]
+        lines.append(
+            f"- {readable(concept.target)}: less is left of it on {readable(concept.task)} than on {readable(task)}, with "
+            f"intervals apart, under the edits of {', '.join(told_apart) or 'no choice'}."
+        )
     return lines
+
+
+def _below(row: Row, other: Row) -> bool:
+    return row.high is not None and other.low is not None and row.high < other.low
