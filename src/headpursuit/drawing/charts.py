@@ -27,7 +27,7 @@ from headpursuit.drawing.style import (
     two_decimals,
 )
 
-_SIZES = {"tuned": 10.0, "somp": 8.0, "logit_lens": 5.5, "attribution": 6.0, "random": 9.0}
+_SIZES = {"tuned": 10.0, "calibrated": 6.0, "somp": 8.0, "logit_lens": 5.5, "attribution": 6.0, "random": 9.0}
 
 
 def bars(labels: Sequence[str], values: Sequence[float], *, title: str = "", label: str = "") -> Figure:

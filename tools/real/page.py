@@ -1,0 +1,26 @@
+"""The page of the run: parts that are written one by one, each from its own measurements."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from headpursuit.files import write_text
+
+PARTS = ("heads", "gguf", "recipes")
+_MARK = re.compile(r"^<!-- part: (\w+) -->\n", re.MULTILINE)
+
+
+def write_part(page: Path, name: str, text: str) -> None:
+    """Put a part in its place on the page; the others stay as they are."""
+    pieces = _MARK.split(page.read_text(encoding="utf-8")) if page.is_file() else [""]
+    found = {key: body.strip() for key, body in zip(pieces[1::2], pieces[2::2], strict=True)} | {name: text.strip()}
+    write_text(page, "\n\n".join(f"<!-- part: {one} -->\n{found[one]}" for one in PARTS if one in found) + "\n")
+
+
+def table(frame: pd.DataFrame, index: str | None = None) -> str:
+    """A table as Markdown, its index under a heading of its own where one is given."""
+    shown = frame if index is None else frame.rename_axis(index).reset_index()
+    return shown.to_markdown(index=False, disable_numparse=True)
