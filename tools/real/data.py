@@ -22,3 +22,9 @@ def read_stories(folder: Path) -> list[str]:
 def read_questions(folder: Path) -> list[str]:
     """Questions of TriviaQA, in the file's order."""
     return [one["Question"] for one in json.loads(file_of(folder, "triviaqa*.json").read_text(encoding="utf-8"))["Data"]]
+
+
+def read_prompts(folder: Path, *, rude: bool) -> list[str]:
+    """Prompts of RealToxicityPrompts, the challenging ones or the others, in the file's order."""
+    lines = file_of(folder, "realtoxicityprompts*.jsonl").read_text(encoding="utf-8").splitlines()
+    return [one["prompt"]["text"] for one in map(json.loads, lines) if one["challenging"] == rude]

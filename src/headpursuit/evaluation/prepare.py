@@ -221,7 +221,7 @@ def known_concepts(recipe: Recipe, source: Source) -> tuple[PreparedConcept, ...
 def neutral_texts(texts: Samples | None, words: Sequence[str], *, limit: int | None) -> list[Sample]:
     """Texts that have none of the words, as plain text without a chat template; the packaged ones when left out."""
     found = as_samples(_PACKAGED_TEXT if texts is None else texts)
-    quiet = [Sample(text=one.text, chat=False, where=one.where) for one in found if not count_words(one.text, words)]
+    quiet = [replace(one, chat=False) for one in found if not count_words(f"{one.text} {one.target or ''}", words)]
     return quiet[:limit]
 
 
