@@ -44,7 +44,14 @@ def recipe(count: int, *, halves: bool) -> dict[str, Any]:
         if name != WRITTEN
     ]
     tasks.append(
-        {"name": "continuations", "data": "beginnings", "metric": "words", "limit": count, "max_new_tokens": 16, "batch_size": 32}
+        {
+            "name": "continuations",
+            "data": "beginnings",
+            "metric": "words",
+            "limit": count,
+            "max_new_tokens": 16,
+            "batch_size": 32,
+        }
     )
     concepts = [
         {"words": ", ".join(words.split()), "name": name, "task": f"{name} next", "limit": count}
@@ -52,7 +59,9 @@ def recipe(count: int, *, halves: bool) -> dict[str, Any]:
         if name != WRITTEN
     ]
     written = {"words": ", ".join(WORDS[WRITTEN].split()), "name": f"{WRITTEN}, written", "task": "continuations"}
-    texts = [{"name": name, "positive": name, "negative": f"no {name}", "limit": count * 2 // 3} for name in ("speech", "rudeness")]
+    texts = [
+        {"name": name, "positive": name, "negative": f"no {name}", "limit": count * 2 // 3} for name in ("speech", "rudeness")
+    ]
     return {
         "name": "real-selection",
         "title": "Ways to choose heads on a real model",
@@ -78,7 +87,9 @@ def rows(folder: Path, *, count: int) -> dict[str, Any]:
     sentences = list(dict.fromkeys(one for story in stories for one in re.split(r"(?<=[.!?\"]) (?=[A-Z\"])", story)))
     usual = [one for one in sentences if _TEXT[0] <= len(one) <= _TEXT[1]]
     prompts = {rude: [text for text in read_prompts(folder, rude=rude) if len(text) <= _TEXT[1]] for rude in (True, False)}
-    found: dict[str, Any] = {f"{name}-contexts": contexts(stories, words.split()) for name, words in WORDS.items() if name != WRITTEN}
+    found: dict[str, Any] = {
+        f"{name}-contexts": contexts(stories, words.split()) for name, words in WORDS.items() if name != WRITTEN
+    }
     most = 2 * count
     return {
         **found,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -109,6 +110,42 @@ def effect_at(
     way = np.divide(before, before - after, out=np.zeros_like(before), where=crosses)
     between = np.where(crosses, e[..., :-1] + way * (e[..., 1:] - e[..., :-1]), 0.0)
     found: Float[np.ndarray, "*b"] = np.maximum(reached.max(axis=(-2, -1)), between.max(axis=(-2, -1)))
+    return found
+
+
+def frontier(curve: Curve) -> list[tuple[float, float]]:
+    """What a way to choose heads reaches at costs up to the largest at which it was read: pairs of cost and effect."""
+    by_k = {point.k: [one for one in curve.points if one.k == point.k] for point in curve.points}
+    effects, costs = (np.array([[getattr(one, key) for one in own] for own in by_k.values()]) for key in ("effect", "cost"))
+    most = curve.at_costs[-1].cost
+    return [(most * step / _STEPS, float(effect_at(effects, costs, most * step / _STEPS))) for step in range(_STEPS + 1)]
+
+
+def standings(curves: Sequence[Curve]) -> list[dict[str, Any]]:
+    """Every way over all concepts and directions: its mean share of the furthest effect, and its place beside the first way.
+
+    Returns:
+        For each way its name, at every cost the mean share of what the furthest way reaches, the number of cases, and those in
+        which the 95 % interval of its distance to the first way lies above 0, and below.
+    """
+    cases = list(dict.fromkeys((one.concept, one.kind) for one in curves))
+    furthest = {
+        (case, at.cost): max(other.at_costs[index].effect for other in curves if (other.concept, other.kind) == case)
+        for case in cases
+        for index, at in enumerate(curves[0].at_costs)
+    }
+    found = []
+    for method in dict.fromkeys(one.method for one in curves):
+        own = [one for one in curves if one.method == method]
+        line: dict[str, Any] = {"method": method}
+        for index, at in enumerate(own[0].at_costs):
+            best = [furthest[(one.concept, one.kind), at.cost] for one in own]
+            shares = [one.at_costs[index].effect / top for one, top in zip(own, best, strict=True) if top > 0]
+            line[f"at {at.cost:g}"] = float(np.mean(shares)) if shares else math.nan
+        line["cases"] = len(own)
+        line["ahead"] = sum(one.at_costs[-1].ahead_low > 0 for one in own)
+        line["behind"] = sum(one.at_costs[-1].ahead_high < 0 for one in own)
+        found.append(line)
     return found
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from headpursuit.drawing import Figure
 from headpursuit.editing.where import ALL
 from headpursuit.errors import HeadPursuitError
-from headpursuit.evaluation.curves import Curve
+from headpursuit.evaluation.curves import Curve, frontier, standings
 from headpursuit.evaluation.metrics import Metric
 from headpursuit.files import checked, csv_text, digest, drafted, file_hash, inside, read_sealed, write_sealed, write_text
 from headpursuit.model.heads import Head
@@ -411,11 +411,18 @@ class Results:
     def plot(self) -> Figure:
         """The targets' effects beside their controls, one line a concept; of a recipe that describes the heads' shares.
 
+        Of a recipe that compares ways to choose heads, what each of them reaches for what it costs.
+
         Raises:
             MissingExtraError: matplotlib is not installed.
         """
-        from headpursuit.drawing import effects
+        from headpursuit.drawing import effects, reached
 
+        if self.curves:
+            panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
+            for one in self.curves:
+                panels.setdefault(f"{one.kind} {one.concept} ({one.unit})", {})[one.method] = frontier(one)
+            return reached(panels, xlabel="divergence on neutral text, nats a token", title=self.title)
         if self.descriptions and not self.rows:
             return self.best_described().plot(title=self.title)
         return effects(self.target_rows(), title=self.title)
@@ -440,7 +447,7 @@ class Results:
         return found
 
     def _repr_html_(self) -> str:
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "concept": row.concept,
                 "metric": f"{row.metric} ({row.task})",
@@ -453,6 +460,8 @@ class Results:
             }
             for row in self.target_rows()
         ]
+        if self.curves:
+            rows = standings(self.curves)
         if rows:
             return pd.DataFrame(rows).to_html(index=False, float_format="{:.2f}".format)
         return self.best_described()._repr_html_()
