@@ -1,4 +1,4 @@
-"""Ways to choose heads beside each other on the real model: six concepts, from lists of words, sets of texts and what is written."""
+"""Ways to choose heads beside each other on the real model, for lists of words, sets of texts, and words that are written."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def natural(
     samples: Samples | None,
     concept: ConceptLike | OwnMetric,
     *,
-    neutral: Samples,
+    neutral: Samples | None = None,
     passes: int = 2,
     multi_token: MultiToken = "skip",
     variants: bool = True,
@@ -62,8 +62,8 @@ def natural(
         which :meth:`headpursuit.HeadRanking.edit` scales the heads.
 
     Raises:
-        HeadPursuitError: as :func:`headpursuit.ranking.attribution.attribution`; no head changes what is said of the neutral
-            texts.
+        HeadPursuitError: as :func:`headpursuit.ranking.attribution.attribution`; no neutral texts, or some of which no head
+            changes what is said.
 
     Examples:
         >>> ranking = hp.select(model, samples, "colours", method="natural", neutral=["two cats sleep"], progress=False)
@@ -73,6 +73,8 @@ def natural(
         HeadEdit(L2.H4 × -1; L2.H14 × -0.95787)
     """
     check_counts(batch_size=batch_size, limit=limit, passes=passes)
+    if neutral is None:
+        raise HeadPursuitError("method='natural': what heads do elsewhere is measured on neutral texts, give some (neutral=…)")
     target = target_of(model, samples, concept, multi_token=multi_token, variants=variants, limit=limit)
     found = measure_derivatives(model, target.measure, batch_size=batch_size, progress=progress)
     texts = as_samples(neutral)

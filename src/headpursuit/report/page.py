@@ -23,7 +23,7 @@ from headpursuit.optional import optional_import
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.report.figures import described_figure, sweeps, transfer_figures
 from headpursuit.report.summary import EditSummary, edits
-from headpursuit.report.tables import Reportable, as_table, curve_tables, largest_k, overview, tables
+from headpursuit.report.tables import Reportable, as_table, largest_k, overview, tables
 from headpursuit.report.text import is_right, marked, percent
 from headpursuit.tuning.tune import Tuned
 
@@ -192,9 +192,7 @@ def _results_blocks(results: Results, *, alone: bool, with_tables: bool) -> Iter
     if results.curves:
         text = "What each way to choose heads reaches for what it costs: the furthest of its edits, on held-out samples."
         charts = [("", [_svg(results.plot(), "Effect over cost")])]
-        yield _block(
-            f"At equal cost{of}", unfolded=True, sentences=[text], charts=charts, tables=list(curve_tables(results.curves))
-        )
+        yield _block(f"At equal cost{of}", unfolded=True, sentences=[text], charts=charts)
     if (figure := described_figure(results)) is not None:
         text = "A pursuit over the whole vocabulary: the share of each head's variance that its tokens explain."
         charts = [("", [_svg(figure, "Named heads")])]

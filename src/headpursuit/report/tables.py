@@ -189,7 +189,7 @@ def _of_results(results: Results, *, effects: bool = True) -> Iterator[Table]:
         who = "The tuned edit" if "tuned" in results.selections else "SOMP's heads"
         yield as_table(f"{who} beside others: difference of the effects, paired over samples", lines)
     if results.curves:
-        yield from curve_tables(results.curves)
+        yield from _curves(results.curves)
     if results.descriptions:
         yield _descriptions(results)
 
@@ -227,15 +227,15 @@ def _effects(results: Results, rows: Sequence[Row], scale: float) -> Table:
     )
 
 
-def curve_tables(curves: Sequence[Curve]) -> Iterator[Table]:
+def _curves(curves: Sequence[Curve]) -> Iterator[Table]:
     first = curves[0].method
     lines = [
         {key: number(value) if isinstance(value, float) else str(value) for key, value in line.items()}
         for line in standings(curves)
     ]
     note = (
-        "At a cost in nats a token of neutral text: the mean share of what the furthest way reaches. Ahead and behind: cases in "
-        f"which it surely moves the target further than {readable(first)}, or less far, at the largest cost."
+        "At a cost in nats a token of neutral text: the mean share of what the furthest way reaches. Ahead and behind: cases "
+        f"in which it surely moves the target further than {readable(first)}, or less far, at the largest cost."
     )
     yield as_table("Ways to choose heads, over all concepts", lines, note)
     for concept, kind in dict.fromkeys((one.concept, one.kind) for one in curves):
