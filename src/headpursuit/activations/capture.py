@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from headpursuit.activations.batching import batches, windows
 from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
 from headpursuit.activations.positions import ALL, Positions, check_positions
@@ -26,9 +27,6 @@ from headpursuit.model.samples import Sample, Samples, as_samples, fingerprint
 from headpursuit.model.tokenize import count_tokens, make_prompt
 from headpursuit.model.weights import LiveWeights
 from headpursuit.versions import versions
-
-# Batches that are put together at a time. More of them pad less, and fewer lose less where a run is cut off.
-WINDOW = 16
 
 
 def capture(
@@ -58,7 +56,7 @@ def capture(
         through_norm: where a norm stands between output projection and residual stream (Gemma 2 and 3, OLMo 2, …), read what
             each head writes behind it: ``z`` times the norm's true scale of each token, and the norm's gain in the projection.
         out: a folder to keep the result in, part by part; a capture that was cut off goes on where it stopped.
-        batch_size: samples run together, padded on the right; those of like lengths are, out of 16 batches at a time.
+        batch_size: samples run together, padded on the right, at most; those of like lengths do, out of 16 batches at a time.
         limit: only the first so many samples.
         sample: of these, only a random draw of so many without replacement, in their order.
         seed: seed of the draw.
@@ -141,37 +139,22 @@ def _read_windows(
 ) -> Iterator[tuple[list[Reading], list[str], int]]:
     """What each window of samples gives, those in it that were skipped, and how many samples are done with it."""
     add = positions == ALL
+    read = partial(_read_rows, model, samples, positions=positions, through_norm=through_norm)
     bar = tqdm(total=len(samples), initial=start, desc="capture", unit="sample", disable=not progress, leave=False)
     with bar:
         for window in windows(len(samples), batch_size=batch_size, start=start):
-            # Samples of like lengths run together, so that little is padded; the longest first, which are those that fail.
-            order = sorted(window, key=lambda row: (samples[row].image is not None, lengths[row]), reverse=True)
             readings: list[Reading] = []
             bad: dict[int, str] = {}
-            for first in range(0, len(order), batch_size):
-                rows = order[first : first + batch_size]
-                part = _read_rows(
-                    model, samples, rows, positions=positions, through_norm=through_norm, bad=bad if skip_bad else None
-                )
-                readings = gathered(readings, part, add=add)
-                bar.update(len(rows))
-            kept = [row for row in order if row not in bad]
-            whole = readings if add or not kept else [in_order(readings, kept)]
+            order: list[int] = []
+            with_image = [row for row in window if samples[row].image is not None]
+            without = [row for row in window if samples[row].image is None]
+            for alike in (with_image, without):  # an image has more tokens than are counted here, its patches
+                for rows in batches(alike, lengths, batch_size=batch_size, device=model.device.type):
+                    readings = gathered(readings, read(rows, bad=bad if skip_bad else None), add=add)
+                    order.extend(row for row in rows if row not in bad)
+                    bar.update(len(rows))
+            whole = readings if add or not order else [in_order(readings, order)]
             yield whole, [bad[row] for row in sorted(bad)], window.stop
-
-
-def windows(n: int, *, batch_size: int, start: int = 0) -> Iterator[range]:
-    """The samples that are put into batches together: :data:`WINDOW` batches from the first sample on.
-
-    Args:
-        n: number of samples.
-        batch_size: samples that run together.
-        start: the first sample that is wanted. A window begins there only if one would anyway or if what came before was read
-            in other batches, so that a run that was cut off goes on with the batches that it would have had.
-    """
-    size = WINDOW * batch_size
-    for first in range(start - start % size, n, size):
-        yield range(max(first, start), min(first + size, n))
 
 
 def _read_rows(
