@@ -45,10 +45,9 @@ def batches(rows: Sequence[int], lengths: Sequence[int], *, batch_size: int, dev
     costs, ends = [0] * (len(order) + 1), [0] * len(order)
     for first in range(len(order) - 1, -1, -1):
         longest = lengths[order[first]]
-        costs[first], ends[first] = min(
-            ((end - first) * longest + one_pass + costs[end], end)
-            for end in range(first + 1, min(first + batch_size, len(order)) + 1)
-        )
+        fullest = min(first + batch_size, len(order))
+        ends[first] = min(range(fullest, first, -1), key=lambda end: (end - first) * longest + costs[end])
+        costs[first] = (ends[first] - first) * longest + one_pass + costs[ends[first]]
     found, first = [], 0
     while first < len(order):
         found.append(order[first : ends[first]])
