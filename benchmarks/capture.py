@@ -154,13 +154,13 @@ def made_up_words() -> list[str]:
 
 
 def save_llama(folder: Path, *, layers: int, heads: int, width: int) -> None:
-    """Save a random Llama with a tokenizer of the usual size, of which much of the loading is."""
+    """Save a random Llama with a tokenizer of the usual size, of which much of the loading is, and as usual without padding."""
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
     options: dict[str, Any] = {"special_tokens": ["<s>", "</s>"], "initial_alphabet": pre_tokenizers.ByteLevel.alphabet()}
     raw.train_from_iterator(made_up_words(), trainers.BpeTrainer(vocab_size=VOCABULARY, show_progress=False, **options))
-    own = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+    own = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>")
     own.save_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
