@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 # Batches that are put together at a time. More of them pad less, and fewer lose less where a run is cut off.
 WINDOW = 16
-# What one more pass through a model costs, in tokens of a batch: the weights are read again, kernels are started again.
+# What one more pass through a model costs, in tokens of a batch: weights are read again, kernels started again. On a CPU
+# measured, elsewhere assumed.
 _PASS_ON_CPU, _PASS = 64, 512
 
 
