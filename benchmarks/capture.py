@@ -42,17 +42,15 @@ def time_case(bench: Bench) -> list[Row]:
                 prompts = [make_prompt(model, sample) for sample in samples[first : first + BATCH]]
                 model.hf(**collate(model, prompts, side="right").inputs, use_cache=False, logits_to_keep=1)
 
-    plain = bench.time(forward)
+    captures = {
+        f"capture, positions={positions}": partial(_capture, model, samples, positions) for positions in ("mean", "all")
+    }
+    forward()
+    _capture(model, samples[:BATCH], "mean")
+    times = _alternated(bench, {"tokenize + forward": forward, **captures}, rounds=bench.repeats)
     shape = {"n": len(samples), "l": 3, "h": 17, "e": 24}
     return [
-        Row(
-            f"capture, positions={positions}",
-            bench.time(partial(_capture, model, samples, positions)),
-            "tokenize + forward",
-            plain,
-            shape=shape,
-        )
-        for positions in ("mean", "all")
+        Row(name, times[name], "tokenize + forward, in turns", times["tokenize + forward"], shape=shape) for name in captures
     ]
 
 
