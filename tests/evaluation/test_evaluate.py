@@ -30,6 +30,9 @@ def model():
 
 def small(name, **edit):
     recipe = load_recipe(name)
+    if recipe.select is not None:
+        fewer = {"methods": recipe.select.methods[:6], "k": (1,), "scales": (-1.0,), "draws": 2, "halves": False}
+        return recipe.model_copy(update={"select": recipe.select.model_copy(update=fewer)})
     if recipe.edit is None:
         return recipe
     # Of the scales the first and the last, since goals need one on each side of 1.

@@ -21,8 +21,8 @@ import pandas as pd
 from scipy.stats import spearmanr
 from tools.real import gguf, recipes
 from tools.real.data import read_questions, read_stories
-from tools.real.page import PARTS, write_part
-from tools.real.page import table as _table
+from tools.parts import write_part
+from tools.parts import table as _table
 from tqdm.auto import tqdm
 
 import headpursuit as hp

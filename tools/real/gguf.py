@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 from tools.real.data import read_questions, read_stories
-from tools.real.page import table
+from tools.parts import table
 from tqdm.auto import tqdm
 
 import headpursuit as hp
