@@ -8,6 +8,7 @@ from typing import Any
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.files import digest
+from headpursuit.model.samples import Sample, fingerprint
 
 _PLAIN = (str, bytes, int, float, complex, EllipsisType, type(None))
 
@@ -59,6 +60,8 @@ def _contents(value: Any, module: str, seen: set[int]) -> Any:
         return repr(value)
     if isinstance(value, ModuleType):
         return value.__name__
+    if isinstance(value, Sample):
+        return fingerprint([value])
     if isinstance(value, FunctionType | BuiltinFunctionType | type) and (value.__module__ != module or id(value) in seen):
         return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, FunctionType):
