@@ -270,8 +270,8 @@ def _sentences(
     wide = by_kind[PLAIN[0]]
     grown = [f"{edit} {_mean(cell) / _mean(wide[UNEDITED]):.2f}" for edit, cell in wide.items() if edit != UNEDITED]
     yield (
-        f"{PLAIN[0]} files, in which llama.cpp rounds no product, show what the edits alone do to it, by making the model more or "
-        f"less sensitive: {', '.join(grown)} times the unedited file's."
+        f"{PLAIN[0]} files, in which llama.cpp rounds no product, show what the edits alone do to it, by making the model more "
+        f"or less sensitive: {', '.join(grown)} times the unedited file's."
     )
 
 
