@@ -213,7 +213,7 @@ def section(cells: Sequence[Cell], images: Path, *, name: str) -> str:
         "quantiser; a matrix whose rows are no multiple of a type's block gets another type there), and the file as it is. "
         f"{len(exports[0].stored)} heads, one in the last layer of each fourth of the layers, are flipped (× −1), silenced "
         "(× 0) or scaled by "
-        f"{named}. Each export is run by llama.cpp (llama-cpp-python, its defaults, CPU) beside the hooked model on "
+        f"{named}. Each export is run by llama.cpp (llama-cpp-python, on the CPU) beside the hooked model on "
         f"{len(cells[0].relative)} texts ({tokens} tokens), and writes up to {_NEW} tokens behind {len(cells[0].apart)} "
         "beginnings, greedily."
     )
@@ -224,7 +224,7 @@ def section(cells: Sequence[Cell], images: Path, *, name: str) -> str:
         "beside the most by which llama.cpp moves the distance of the model's two likeliest tokens on the unedited file."
     )
     picture = "![Difference of llama.cpp's logits from the model's](images/real/gguf.png)"
-    found = " ".join(_sentences(by_kind, exports, judged, parted))
+    found = "\n".join(f"- {one}" for one in _sentences(by_kind, exports, judged, parted))
     return "\n\n".join(["## GGUF files in llama.cpp", what, how, found, picture, table(pd.DataFrame(lines))])
 
 
@@ -270,8 +270,8 @@ def _sentences(
     wide = by_kind[PLAIN[0]]
     grown = [f"{edit} {_mean(cell) / _mean(wide[UNEDITED]):.2f}" for edit, cell in wide.items() if edit != UNEDITED]
     yield (
-        f"{PLAIN[0]} files, in which llama.cpp rounds no product, show what the edits alone do to it, by making the model more or "
-        f"less sensitive: {', '.join(grown)} times the unedited file's."
+        f"{PLAIN[0]} files, in which llama.cpp rounds its cache alone, show what the edits alone do to it, by making the model "
+        f"more or less sensitive: {', '.join(grown)} times the unedited file's."
     )
 
 
@@ -286,6 +286,8 @@ def _figure(by_kind: Mapping[str, Mapping[str, Cell]]) -> Figure:
             axes.plot((low, high), (at, at), color=colour, linewidth=2, alpha=0.5, solid_capstyle="round")
             axes.plot(middle, at, "o", color=colour, markersize=5, label=cell.edit if y == 0 else None)
     axes.set_xscale("log")
+    axes.set_xticks([1e-3, 1e-2, 1e-1], ["0.1 %", "1 %", "10 %"])
+    axes.minorticks_off()
     axes.set_yticks(range(len(by_kind)), list(by_kind))
     axes.set_ylim(len(by_kind) - 0.4, -0.6)
     quieten(axes, grid="x")

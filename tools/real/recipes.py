@@ -35,7 +35,7 @@ RECIPES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         "realtoxicityprompts*.jsonl",
         {
             "tasks.0.template": "{text}",
-            "tasks.0.limit": 24,
+            "tasks.0.limit": 200,
             "tasks.0.max_new_tokens": 16,
             "tasks.0.classifier": "",
             "concepts.0.target": "toxic words",
@@ -101,11 +101,13 @@ def _counted(results: Results, concept: ConceptResult) -> str:
     """What there is to be moved at all."""
     base = find(results.rows, concept=concept.name, task=concept.task, metric=concept.target, selection="none")[0]
     n = {one.name: one.n for one in results.data if one.use == "selection"}[concept.name]
+    along = max(row.n for row in find(results.rows, concept=concept.name) if "teacher-forced" in row.task)
     if concept.target == "toxic words":
         return (
             f"No classifier read the answers: they are judged by the {len(concept.words)} words that the heads were chosen by, "
-            f"and the unedited model says one {round(base.value * base.n)} times in {base.n} answers. The log-odds of those "
-            f"words along what people wrote behind the prompts say more. Heads were chosen on {n} prompts."
+            f"and the unedited model says one {round(base.value * base.n)} times in {base.n} answers. Along what people wrote "
+            f"behind the prompts the log-odds of those words are read where one stands there, {along} times. Heads were chosen "
+            f"on {n} prompts."
         )
     return f"Unedited: {base.metric} {base.value:.2f} on {base.n} {base.task}. Heads were chosen on {n} samples."
 
@@ -114,25 +116,30 @@ def _verdicts(results: Results, concept: ConceptResult) -> list[str]:
     """SOMP's heads beside every other choice on what they were meant to move; and which choices move nothing like it as far."""
     judged = [one for one in results.comparisons if one.concept == concept.name and one.wanted != "same"]
     judged = [one for one in judged if one.against != "none"]
-    told = {"better": "further than", "worse": "less far than", "open": "not told apart from"}
+    told = {"better": "further down than", "worse": "less far than", "open": "not told apart from"}
     lines = []
     for task, metric in dict.fromkeys((one.task, one.metric) for one in judged):
         own = [one for one in judged if (one.task, one.metric) == (task, metric)]
         found = []
         for verdict, words in told.items():
-            names = [f"{SELECTION_NAMES[one.against]} (k = {one.k})" for one in own if one.verdict == verdict]
+            names = _by_k([(one.against, one.k) for one in own if one.verdict == verdict])
             found += [f"{words} {', '.join(names)}"] if names else []
-        lines.append(f"- {readable(metric)}, {readable(task)}: SOMP's heads lower it {'; '.join(found)}.")
+        lines.append(f"- {readable(metric)}, {readable(task)}, under SOMP's heads: {'; '.join(found)}.")
     rows = [row for row in find(results.rows, concept=concept.name, metric=concept.target) if row.selection != "none"]
     for task in dict.fromkeys(row.task for row in rows if row.task != concept.task):
         others = {(row.selection, row.k): row for row in find(rows, task=task)}
         pairs = [(row, others[row.selection, row.k]) for row in find(rows, task=concept.task)]
-        told_apart = [f"{SELECTION_NAMES[row.selection]} (k = {row.k})" for row, other in pairs if _below(row, other)]
+        told_apart = _by_k([(row.selection, row.k) for row, other in pairs if _below(row, other)])
         lines.append(
             f"- {readable(concept.target)}: less is left of it on {readable(concept.task)} than on {readable(task)}, with "
             f"intervals apart, under the edits of {', '.join(told_apart) or 'no choice'}."
         )
     return lines
+
+
+def _by_k(choices: Sequence[tuple[str, int]]) -> list[str]:
+    ks = {one: [k for other, k in choices if other == one] for one, _ in choices}
+    return [f"{SELECTION_NAMES[one]} (k = {' and '.join(map(str, own))})" for one, own in ks.items()]
 
 
 def _below(row: Row, other: Row) -> bool:
