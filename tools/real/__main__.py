@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
-from tools.real import gguf, recipes
-from tools.real.data import read_questions, read_stories
-from tools.parts import write_part
 from tools.parts import table as _table
+from tools.parts import write_part
+from tools.real import gguf, recipes, selection
+from tools.real.data import read_questions, read_stories
+from tools.selection import write_selection
 from tqdm.auto import tqdm
 
 import headpursuit as hp
@@ -35,6 +36,8 @@ from headpursuit.model.heads import Head
 from headpursuit.model.identity import weights_fingerprint
 from headpursuit.ranking.ranking import HeadRanking
 
+PARTS = ("heads", "gguf", "recipes")
+SELECTION = "selection"  # which has a page of its own
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "real-models.md"
 WORDS = {
     "colours": "red green blue yellow orange purple pink brown black white grey gold",
@@ -120,7 +123,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=200, help="random turns, and random token sets")
     parser.add_argument("--fusion", action="store_true", help="order heads by fusion, too (minutes a concept)")
     parser.add_argument("--page", type=Path, default=PAGE)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="write these alone, the others stay")
+    parser.add_argument("--parts", nargs="+", choices=(*PARTS, SELECTION), default=(*PARTS, SELECTION), help="these alone")
     parser.add_argument("--gguf", type=Path, help="a GGUF file of the model, where MODEL is none")
     parser.add_argument("--llama-cpp", type=Path, help="folder of packages that llama_cpp is in, if not installed here")
     options = parser.parse_args()
@@ -133,7 +136,10 @@ def main() -> None:
             print("GGUF is left out: " + ("no --gguf FILE" if source is None else "llama_cpp cannot be imported (--llama-cpp)"))
         else:
             cells = gguf.measured(source, options.data, options.out)
-            write_part(options.page, "gguf", gguf.section(cells, images, name=name))
+            write_part(options.page, "gguf", gguf.section(cells, images, name=name), parts=PARTS)
+    if SELECTION in options.parts:
+        compared = selection.measured(options.model, options.data, options.out / SELECTION, count=options.contexts)
+        write_selection(compared, "real", head=selection.head(name, compared))
     if not {"heads", "recipes"} & {*options.parts}:
         return
     loading = time.perf_counter()
@@ -141,7 +147,7 @@ def main() -> None:
     loaded = time.perf_counter() - loading
     if "recipes" in options.parts:
         results = recipes.measured(model, options.data, options.out / "recipes")
-        write_part(options.page, "recipes", recipes.section(results, images))
+        write_part(options.page, "recipes", recipes.section(results, images), parts=PARTS)
     if "heads" not in options.parts:
         return
     texts = read_texts(options.data, count=options.contexts)
@@ -161,7 +167,7 @@ def main() -> None:
         *(trade_off(bench, rankings, scale) for scale in (SUPPRESS, ENHANCE)),
         of_names(names),
     ]
-    write_part(options.page, "heads", "\n\n".join(parts))
+    write_part(options.page, "heads", "\n\n".join(parts), parts=PARTS)
     print(f"wrote {options.page} after {(time.perf_counter() - began) / 60:.0f} minutes")
 
 

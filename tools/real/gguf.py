@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from tools.real.data import read_questions, read_stories
 from tools.parts import table
+from tools.real.data import read_questions, read_stories
 from tqdm.auto import tqdm
 
 import headpursuit as hp
