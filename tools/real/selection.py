@@ -48,13 +48,15 @@ def head(name: str, results: Results) -> str:
     """What the numbers are of."""
     heads = int((~np.isnan(results.concepts[0].rankings["calibrated"].scores)).sum())
     n = ", ".join(f"{one.concept} {one.n}" for one in results.curves if one.method == "calibrated")
-    return (
-        f"## On a real model\n\n{name}, bfloat16 on a CPU, {heads} heads, of which one or two are edited. Written by `make real` "
-        "(tools/real/selection.py). "
-        "Words: log-odds in stories cut before one of them. Sets of texts: sentences of stories with speech and without, rude and "
-        "other prompts; moved is how much likelier the former are, nats a token. Emotions, written: their words in 16 tokens that "
-        f"go on with the beginning of a story. Neutral texts: second halves of questions. Test samples: {n}; as many others to "
-        "choose by. The choice took place on 24 texts or two thirds as many of each set, so that intervals are wide."
+    return "\n\n".join(
+        [
+            "## On a real model",
+            f"{name}, bfloat16 on a CPU, {heads} heads, of which one or two are edited. Written by `make real` "
+            "(tools/real/selection.py). Colours, animals and family: log-odds of their words in stories cut before one of them. "
+            "Speech and rudeness: sets of texts (sentences of stories with speech and without, rude and other prompts); moved is "
+            "how much likelier the former are, nats a token. Emotions, written: their words in 16 tokens that go on with the "
+            f"beginning of a story. Neutral texts: second halves of questions. Test samples: {n}; as many others to choose by.",
+        ]
     )
 
 
