@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from headpursuit.concepts.counting import count_words
 from headpursuit.data.own import Rows
 from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
@@ -19,7 +20,7 @@ from headpursuit.evaluation.cells import Cells
 from headpursuit.evaluation.checks import check_heads, check_words
 from headpursuit.evaluation.describe import describe_heads
 from headpursuit.evaluation.effects import Wanted, comparison, row
-from headpursuit.evaluation.metrics import NEUTRAL_TASK, Metric, count_words
+from headpursuit.evaluation.metrics import NEUTRAL_TASK, Metric
 from headpursuit.evaluation.plan import time_left, tried_on
 from headpursuit.evaluation.prepare import (
     Prepared,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from headpursuit.concepts import Concept, as_concept
+from headpursuit.concepts.counting import neutral_texts
 from headpursuit.data import DATASETS, load_records
 from headpursuit.data.demo import DEMO_DATA, demo_records
 from headpursuit.data.entries import pick
@@ -17,7 +18,7 @@ from headpursuit.data.records import Record, data_fingerprint, split_by_answer, 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.cells import Task
 from headpursuit.evaluation.goals import Limit
-from headpursuit.evaluation.metrics import LIKELIHOOD, NEUTRAL_TASK, Metric, count_words
+from headpursuit.evaluation.metrics import LIKELIHOOD, NEUTRAL_TASK, Metric
 from headpursuit.evaluation.recipe import CLASSES, NEUTRAL, ConceptSpec, KeepSpec, Recipe, TaskSpec
 from headpursuit.evaluation.results import DataUsed
 from headpursuit.evaluation.tasks import (
@@ -30,9 +31,8 @@ from headpursuit.evaluation.tasks import (
 )
 from headpursuit.evaluation.teacher_forced_tasks import neutral_task
 from headpursuit.evaluation.toxicity import load_classifier
-from headpursuit.model.samples import Sample, Samples, as_samples, fingerprint
+from headpursuit.model.samples import Sample, as_samples, fingerprint
 
-_PACKAGED_TEXT = Path(__file__).parent / "recipes" / "neutral.txt"
 OWN = "own questions"
 
 
@@ -216,13 +216,6 @@ def known_concepts(recipe: Recipe, source: Source) -> tuple[PreparedConcept, ...
             if not spec.of_texts and (spec.words != CLASSES or _classes(recipe.task(spec.task)))
         ]
     )
-
-
-def neutral_texts(texts: Samples | None, words: Sequence[str], *, limit: int | None) -> list[Sample]:
-    """Texts that have none of the words, as plain text without a chat template; the packaged ones when left out."""
-    found = as_samples(_PACKAGED_TEXT if texts is None else texts)
-    quiet = [replace(one, chat=False) for one in found if not count_words(f"{one.text} {one.target or ''}", words)]
-    return quiet[:limit]
 
 
 def _own(task: TaskSpec, source: Source) -> bool:

@@ -6,9 +6,10 @@ import numpy as np
 
 from headpursuit.activations.measures import concept_log_odds, negative_log_likelihood, with_targets
 from headpursuit.concepts import Concept, MultiToken, resolve
+from headpursuit.concepts.counting import count_words
 from headpursuit.data.records import Record
 from headpursuit.evaluation.cells import Cells, Scores, Task
-from headpursuit.evaluation.metrics import LIKELIHOOD, Metric, count_words
+from headpursuit.evaluation.metrics import LIKELIHOOD, Metric
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.samples import Sample
 

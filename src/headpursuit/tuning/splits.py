@@ -8,21 +8,13 @@ import numpy as np
 
 from headpursuit.activations.positions import Positions, RowPositions
 from headpursuit.concepts import Concept
+from headpursuit.concepts.counting import count_words, neutral_texts, without_words
 from headpursuit.errors import HeadPursuitError, check_choice, check_finite
 from headpursuit.evaluation.cells import Scores, Task
 from headpursuit.evaluation.demo import DEMO_RECIPES
 from headpursuit.evaluation.evaluate import gather
 from headpursuit.evaluation.goals import Goal, Limit
-from headpursuit.evaluation.metrics import (
-    LIKELIHOOD,
-    NEUTRAL_TASK,
-    WORD_COUNTING,
-    Metric,
-    count_words,
-    trivia_f1,
-    without_words,
-)
-from headpursuit.evaluation.prepare import neutral_texts
+from headpursuit.evaluation.metrics import LIKELIHOOD, NEUTRAL_TASK, WORD_COUNTING, Metric, trivia_f1
 from headpursuit.evaluation.recipe import load_recipe
 from headpursuit.evaluation.teacher_forced_tasks import neutral_task
 from headpursuit.evaluation.verdicts import wishes
