@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from headpursuit.evaluation.curves import AtCost, Curve, CurvePoint, area, effect_at, frontier, in_words, standings
+from headpursuit.evaluation.curves import AtCost, Curve, CurvePoint, area, frontier, in_words, standings
+from headpursuit.ranking.equal_cost import effect_at
 
 NUMBERS = st.floats(-5, 5, allow_nan=False, width=32)
 COSTS = st.floats(0, 2, allow_nan=False, width=32)

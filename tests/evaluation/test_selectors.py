@@ -8,10 +8,10 @@ import pytest
 import headpursuit as hp
 from headpursuit.activations.measures import Divergence, contrast_measure
 from headpursuit.data.demo import demo_records
-from headpursuit.evaluation.curves import effect_at
 from headpursuit.evaluation.evaluate import gather
 from headpursuit.evaluation.recipe import load_recipe
 from headpursuit.evaluation.selectors import TaskMetric
+from headpursuit.ranking.equal_cost import effect_at
 from headpursuit.report.tables import tables
 
 METHODS = [

@@ -90,6 +90,8 @@ def test_other_rankings_edit_their_best_heads_alike(model):
         ranking.edit(0)
 
 
-def test_neutral_texts_are_needed(model):
-    with pytest.raises(hp.HeadPursuitError, match="neutral"):
-        hp.select(model, SAMPLES, COLOURS, method="natural", progress=False)
+def test_neutral_texts_with_the_concept_do_not_count(model):
+    with pytest.raises(hp.HeadPursuitError, match="every text speaks of the concept"):
+        hp.select(model, SAMPLES, COLOURS, method="natural", neutral=["a red dog", "the black tea"], progress=False)
+    found = hp.select(model, SAMPLES, COLOURS, method="natural", neutral=[*NEUTRAL, "a red dog"], progress=False)
+    assert found == hp.select(model, SAMPLES, COLOURS, method="natural", neutral=NEUTRAL, progress=False)

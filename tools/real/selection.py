@@ -21,6 +21,7 @@ WORDS = {
 }
 WRITTEN = "emotions"
 METHODS: list[Any] = [
+    "contest",
     "calibrated",
     "somp",
     "logit_lens",

@@ -17,7 +17,7 @@ from headpursuit.concepts.texts import Texts
 from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.cells import Cells, Task
-from headpursuit.evaluation.curves import AtCost, Curve, CurvePoint, area, effect_at
+from headpursuit.evaluation.curves import AtCost, Curve, CurvePoint, area
 from headpursuit.evaluation.intervals import interval, resampled_means
 from headpursuit.evaluation.metrics import NEUTRAL_TASK, Metric
 from headpursuit.evaluation.prepare import Prepared, PreparedConcept
@@ -30,6 +30,7 @@ from headpursuit.model.identity import weights_fingerprint
 from headpursuit.model.samples import Sample, fingerprint
 from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.ranking.cost import Cost
+from headpursuit.ranking.equal_cost import effect_at
 from headpursuit.ranking.methods import CALIBRATED, METHODS
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.ranking.select import options_of, select
@@ -40,7 +41,13 @@ Kind = Literal["suppress", "enhance"]
 RANDOM = "random"
 DIVERGENCE = Metric(NEUTRAL_TASK, "divergence", unit="nats a token", compared_by="change")
 # Passes of the methods whose number of passes cannot be chosen; a pass backward is one, too.
-_PASSES: dict[str, int] = {**dict.fromkeys((CALIBRATED, *METHODS), 1), "cosine": 3, "attribution": 2, "natural": 6}
+_PASSES: dict[str, int] = {
+    **dict.fromkeys((CALIBRATED, *METHODS), 1),
+    "cosine": 3,
+    "attribution": 2,
+    "natural": 6,
+    "contest": 45,
+}
 # Each head is in one of so many sets of heads, if they are edited by twentieths.
 _FEWEST_MASKS = 20
 _BY_CAPTURE: tuple[str, ...] = (CALIBRATED, *METHODS, "cosine")
@@ -163,6 +170,8 @@ def method_options(method: MethodSpec, spec: SelectSpec, *, heads: int) -> dict[
         found, needs = {"masks": max(1, min(heads, budget - 1))}, 1 + min(heads, _FEWEST_MASKS)
     elif name == "fusion":  # a capture, a derivative, and at most twice as many candidates as a method hands on
         found, needs = {"best": min(0.1, max(1, (budget - 4) // 2) / heads)}, 6
+    elif name == "contest":  # three rankings, and at most eighteen edits, each on samples and on neutral texts
+        found, needs = {"k": max(spec.k), "cost": sorted(spec.costs)[len(spec.costs) // 2]}, 48
     if budget < needs:
         raise HeadPursuitError(f"select.budget: {name} needs {needs} passes, {budget} are allowed: allow more, or leave it out")
     for key in method.options:

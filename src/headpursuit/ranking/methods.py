@@ -26,6 +26,7 @@ MEASURES = {
     "attribution": "derivative of the log-odds",
     "integrated": "integrated derivative of the log-odds",
     "natural": "derivative over the root of the Fisher information",
+    "contest": "score of the method that won",
     "greedy": "heads behind it",
     "knockout": "effect of the edit",
     "cosine": "cosine with the concept",

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from headpursuit.concepts import ConceptLike, MultiToken
+from headpursuit.concepts.counting import neutral_texts
 from headpursuit.errors import HeadPursuitError, check_counts
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.samples import Samples, as_samples, fingerprint
@@ -47,7 +48,8 @@ def natural(
         model: the model.
         samples: as for :func:`headpursuit.ranking.attribution.attribution`.
         concept: as for :func:`headpursuit.rank`.
-        neutral: texts that do not speak of the concept, on which the model should stay as it is.
+        neutral: texts on which the model should stay as it is, packaged ones when left out; those with the concept's words do
+            not count.
         passes: over the neutral texts; each draws next tokens from the model's own predictions anew.
         multi_token: as for :func:`headpursuit.ranking.attribution.attribution`.
         variants: as for :func:`headpursuit.ranking.attribution.attribution`.
@@ -73,11 +75,11 @@ def natural(
         HeadEdit(L2.H4 × -1; L2.H14 × -0.95787)
     """
     check_counts(batch_size=batch_size, limit=limit, passes=passes)
-    if neutral is None:
-        raise HeadPursuitError("method='natural': what heads do elsewhere is measured on neutral texts, give some (neutral=…)")
     target = target_of(model, samples, concept, multi_token=multi_token, variants=variants, limit=limit)
     found = measure_derivatives(model, target.measure, batch_size=batch_size, progress=progress)
-    texts = as_samples(neutral)
+    texts = neutral_texts(neutral, target.words)
+    if not texts:
+        raise HeadPursuitError("neutral: every text speaks of the concept; give others")
     fisher = fisher_information(model, texts, passes=passes, batch_size=batch_size, seed=seed, progress=progress)
     middle = float(np.nanmedian(fisher))
     if not middle > 0:

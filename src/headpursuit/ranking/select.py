@@ -16,6 +16,7 @@ from headpursuit.model.load import ModelLike, as_model
 from headpursuit.model.samples import Samples
 from headpursuit.ranking.attribution import attribution, integrated
 from headpursuit.ranking.capturing import captured
+from headpursuit.ranking.contest import contest
 from headpursuit.ranking.cosine import cosine
 from headpursuit.ranking.cost import Cost, metered
 from headpursuit.ranking.fusion import fusion
@@ -29,7 +30,7 @@ from headpursuit.ranking.target import OwnMetric, own_samples
 
 # Methods that run the model under edits or backward; each is `f(model, samples, concept, **options)`.
 _BY_RUNNING: Mapping[str, Callable[..., HeadRanking]] = {
-    function.__name__: function for function in (attribution, integrated, natural, greedy, knockout, cosine, fusion)
+    function.__name__: function for function in (attribution, integrated, natural, contest, greedy, knockout, cosine, fusion)
 }
 
 # Options that count something, whichever method takes them.
@@ -59,6 +60,8 @@ def select(
             - ``attribution``, ``integrated``: derivatives by its scale, at 1 or along the way to an edit's; see
               :mod:`headpursuit.ranking.attribution`.
             - ``natural``: the derivative beside what the scale does to neutral texts; see :mod:`headpursuit.ranking.natural`.
+            - ``contest``: whichever of ``calibrated``, ``attribution`` and ``natural`` has the edit that moves the target
+              furthest at equal cost, which is measured; see :mod:`headpursuit.ranking.contest`.
             - ``greedy``: the same, one head after the other; see :mod:`headpursuit.ranking.greedy`.
             - ``knockout``: edits of random sets of heads, for any metric; see :mod:`headpursuit.ranking.knockout`.
             - ``fusion``: the best of the cheap methods, knocked out one by one; see :mod:`headpursuit.ranking.fusion`.
