@@ -132,8 +132,8 @@ def main() -> None:
         if source is None or llama_cpp() is None:
             print("GGUF is left out: " + ("no --gguf FILE" if source is None else "llama_cpp cannot be imported (--llama-cpp)"))
         else:
-            cells = gguf.measured(source, options.data, options.out)
-            write_part(options.page, "gguf", gguf.section(cells, images, name=name))
+            found = gguf.measured(source, options.data, options.out)
+            write_part(options.page, "gguf", gguf.section(*found, images, name=name))
     if not {"heads", "recipes"} & {*options.parts}:
         return
     loading = time.perf_counter()
