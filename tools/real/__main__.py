@@ -135,8 +135,8 @@ def main() -> None:
         if source is None or llama_cpp() is None:
             print("GGUF is left out: " + ("no --gguf FILE" if source is None else "llama_cpp cannot be imported (--llama-cpp)"))
         else:
-            cells = gguf.measured(source, options.data, options.out)
-            write_part(options.page, "gguf", gguf.section(cells, images, name=name), parts=PARTS)
+            found = gguf.measured(source, options.data, options.out)
+            write_part(options.page, "gguf", gguf.section(*found, images, name=name), parts=PARTS)
     if SELECTION in options.parts:
         compared = selection.measured(options.model, options.data, options.out / SELECTION, count=options.contexts)
         write_selection(compared, "real", head=selection.head(name, compared))

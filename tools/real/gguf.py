@@ -70,8 +70,11 @@ class Cell:
     apart: tuple[float | None, ...]
 
 
-def measured(source: Path, data: Path, out: Path) -> list[Cell]:
-    """Every cell; those measured before are found in ``out``. Files are made there, and removed again."""
+def measured(source: Path, data: Path, out: Path) -> tuple[list[Cell], dict[str, float]]:
+    """Every cell, and how far each edit takes the model's logits from its own; what was measured before is found in ``out``.
+
+    Files are made there, and removed again.
+    """
     texts = [one[:_CHARACTERS] for one in read_stories(data)[-_TEXTS:]]
     texts += [f"Question: {one}\nAnswer:" for one in read_questions(data)[-_TEXTS:]]
     about = {"file": file_hash(source), "texts": digest(texts), "new": _NEW, "llama_cpp": llama_cpp().__version__}
@@ -94,11 +97,18 @@ def measured(source: Path, data: Path, out: Path) -> list[Cell]:
             del model
             if kind not in (OWN, PLAIN[0]):
                 file.unlink()
-    return [_read(paths[one]) for one in wanted]
+    taken = out / "gguf" / f"{digest(about | {'taken': [list(one) for one in SCALES.values()]})}.json"
+    if not taken.is_file():
+        write_sealed(taken, {"format": 1, "about": about, "taken": _taken(hp.load(source, device="cpu"), texts)})
+    return [_read(paths[one]) for one in wanted], _sealed(taken)["taken"]
+
+
+def _sealed(path: Path) -> dict[str, Any]:
+    return read_sealed(path, format=1, what="measurement", remedy="delete it")
 
 
 def _read(path: Path) -> Cell:
-    content = read_sealed(path, format=1, what="measurement", remedy="delete it")
+    content = _sealed(path)
     return Cell(**{name: _tuples(content[name]) for name in Cell.__dataclass_fields__})
 
 
@@ -164,6 +174,17 @@ def _beside(model: hp.HeadModel, file: Path, rows: Sequence[list[int]], prompts:
     return {"relative": tuple(relative), "margins": tuple(margins), "same": float(np.mean(same)), "apart": tuple(apart)}
 
 
+def _taken(model: hp.HeadModel, texts: Sequence[str]) -> dict[str, float]:
+    """Relative difference of the model's logits under each edit from those without one, the mean over tokens."""
+    rows = [model.tokenizer(text)["input_ids"] for text in texts]
+    plain, found = [_logits(model, row) for row in rows], {}
+    for edit, scales in SCALES.items():
+        with hp.HeadEdit(heads(model), scale=scales).applied(model):
+            pairs = [(ours, _logits(model, row)) for ours, row in zip(plain, rows, strict=True)]
+        found[edit] = float(np.mean([float(((one - other).norm(dim=1) / other.norm(dim=1)).mean()) for one, other in pairs]))
+    return found
+
+
 def _logits(model: hp.HeadModel, row: Sequence[int]) -> torch.Tensor:
     with torch.no_grad():
         return model.hf(torch.tensor([row])).logits[0]
@@ -178,7 +199,7 @@ def _written(file: Path, prompts: Sequence[list[int]], end: int) -> Iterator[lis
             yield found[: found.index(end) + 1] if end in found else found
 
 
-def section(cells: Sequence[Cell], images: Path, *, name: str) -> str:
+def section(cells: Sequence[Cell], taken: Mapping[str, float], images: Path, *, name: str) -> str:
     """The part of the page."""
     by_kind = {kind: {one.edit: one for one in cells if one.kind == kind} for kind in dict.fromkeys(one.kind for one in cells)}
     lines, judged, parted = [], [], []
@@ -224,7 +245,7 @@ def section(cells: Sequence[Cell], images: Path, *, name: str) -> str:
         "beside the most by which llama.cpp moves the distance of the model's two likeliest tokens on the unedited file."
     )
     picture = "![Difference of llama.cpp's logits from the model's](images/real/gguf.png)"
-    found = "\n".join(f"- {one}" for one in _sentences(by_kind, exports, judged, parted))
+    found = "\n".join(f"- {one}" for one in (*_sentences(by_kind, exports, judged, parted), _far(taken)))
     return "\n\n".join(["## GGUF files in llama.cpp", what, how, found, picture, table(pd.DataFrame(lines))])
 
 
@@ -260,7 +281,8 @@ def _sentences(
     yield (
         f"**Texts.** Word for word the same, unedited and under every edit: {', '.join(whole) or 'no file'}. Over all files "
         f"{sum(map(sum, equal.values()))} of {n * sum(map(len, equal.values()))} are the same; of the {len(parted)} that part, "
-        f"{near} do so where the model's two tokens are nearer than llama.cpp's own difference, {len(parted) - near} elsewhere."
+        f"{near} do so where the model's two tokens are nearer than the most by which llama.cpp moves such a distance on the "
+        f"unedited file, {len(parted) - near} elsewhere."
     )
     told: dict[str, list[str]] = {}
     for kind, edit, verdict in judged:
@@ -273,6 +295,11 @@ def _sentences(
         f"{PLAIN[0]} files, in which llama.cpp rounds its cache alone, show what the edits alone do to it, by making the model "
         f"more or less sensitive: {', '.join(grown)} times the unedited file's."
     )
+
+
+def _far(taken: Mapping[str, float]) -> str:
+    far = ", ".join(f"{edit} {100 * one:.0f} %" for edit, one in taken.items())
+    return f"The edits take the model's own logits much farther, {far}: a file with another edit, or none, would stand out."
 
 
 def _figure(by_kind: Mapping[str, Mapping[str, Cell]]) -> Figure:

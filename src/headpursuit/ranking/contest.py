@@ -83,7 +83,7 @@ def contest(
     Examples:
         >>> ranking = hp.select(model, samples, "colours", method="contest", k=2, positions="last", progress=False)
         >>> ranking.about["won"], ranking.edit(2)
-        ('attribution', HeadEdit(L0.H4, L0.H7 × -1))
+        ('attribution', HeadEdit(L0.H4, L2.H14 × -1))
     """
     check_counts(k=k)
     check_finite(cost=cost)

@@ -68,11 +68,11 @@ def natural(
             changes what is said.
 
     Examples:
-        >>> ranking = hp.select(model, samples, "colours", method="natural", neutral=["two cats sleep"], progress=False)
+        >>> ranking = hp.select(model, samples, "colours", method="natural", progress=False)
         >>> ranking.unit, list(ranking.values)
         ('nats a root of a neutral nat', ['derivative', 'fisher', 'step'])
         >>> ranking.edit(2)
-        HeadEdit(L2.H4 × -1; L2.H14 × -0.95787)
+        HeadEdit(L2.H1 × 1.52569; L2.H14 × -1)
     """
     check_counts(batch_size=batch_size, limit=limit, passes=passes)
     target = target_of(model, samples, concept, multi_token=multi_token, variants=variants, limit=limit)
