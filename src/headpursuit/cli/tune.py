@@ -131,6 +131,8 @@ def tune(
     write_report(tuned, folder)
     edit = f"{EDIT}, " if tuned.moved else ""
     note(f"{tuned.computed} cells were run; wrote {folder}/{edit}report.html, tables.md, trials.csv, figures/")
+    if not tuned.moved and (folder / EDIT).is_file():
+        note(f"{folder / EDIT} is of an earlier run, and was left as it is")
     tuned.check_moved()
     for missed in tuned.misses:
         note(f"missed: {missed}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, product
 from typing import TYPE_CHECKING, Any
 
@@ -124,8 +124,9 @@ def search(
         shared = trials - trials // 2 if space.per_head else trials
         walk(_along_rankings(goal, space, _asking(optuna, goal, _shared_scale(space, attempt), seed=seed)), shared)
         best = choose(goal, [trial for trial in found.values() if trial.method in space.rankings])
-        each = _asking(optuna, goal, _scale_each(space, best, attempt), seed=seed + 1)
-        walk(_head_by_head(space, best, list(found.values()), each), trials - shared)
+        around = _around(space, best)
+        each = _asking(optuna, goal, _scale_each(around, best, attempt), seed=seed + 1)
+        walk(_head_by_head(around, best, list(found.values()), each), trials - shared)
     return list(found.values())
 
 
@@ -179,6 +180,12 @@ def _head_by_head(space: Space, best: Trial, known: Sequence[Trial], ask: Ask) -
             ask({head.name: scales.get(head, 1.0) for head in heads})
     while True:
         yield ask(None)
+
+
+def _around(space: Space, best: Trial) -> Space:
+    """The part of a space in which scales are up to twice as far from 1 as the best edit's: what costs too much is left out."""
+    far = min(2 * max(abs(factor.scale - 1) for factor in best.edit.factors), space.range[1] - 1)
+    return replace(space, low=1 - far, high=1 + far)
 
 
 def _candidates(space: Space, best: Trial) -> Sequence[Head]:

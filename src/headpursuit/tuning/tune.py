@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 from tqdm.auto import tqdm
@@ -23,11 +24,12 @@ from headpursuit.evaluation.cells import Cells
 from headpursuit.evaluation.effects import Wanted, comparison, row
 from headpursuit.evaluation.evaluate import check_folder
 from headpursuit.evaluation.goals import Goal, Trial, choose, tried
-from headpursuit.evaluation.metrics import DIVERGENCE
+from headpursuit.evaluation.intervals import interval, resampled_means
+from headpursuit.evaluation.metrics import DIVERGENCE, Metric
 from headpursuit.evaluation.plan import task_seconds
 from headpursuit.evaluation.rankings import stored_rankings
 from headpursuit.evaluation.recipe import plain
-from headpursuit.evaluation.results import Comparison, ConceptResult, DataUsed, Results, Row, find
+from headpursuit.evaluation.results import Comparison, ConceptResult, DataUsed, Results, Row
 from headpursuit.evaluation.verdicts import judge
 from headpursuit.files import checked, csv_text, locked, read_sealed, write_sealed, write_text
 from headpursuit.model.head_model import HeadModel
@@ -75,6 +77,7 @@ class Tuned:
         front: the trade-off among those that may be chosen, cheapest first, with what each does on the test split.
         results: rows and comparisons of the test split.
         misses: what the edit did not reach or keep on the test split, in words.
+        change: by how much the edit changes the target on the test split, in its unit, and the ends of its 95 % interval.
         computed: cells that were run now; others were there from before.
     """
 
@@ -85,30 +88,29 @@ class Tuned:
     front: tuple[Point, ...] = field(repr=False)
     results: Results = field(repr=False)
     misses: tuple[str, ...]
+    change: tuple[float, float, float]
     computed: int = field(default=0, compare=False)
 
     @property
     def moved(self) -> bool:
         """Whether the target is lower on the test split than without the edit (to enhance: higher), by its whole interval."""
-        beside = (one for one in self.results.comparisons if one.against == "none" and one.wanted != "same")
-        return any(one.verdict == "better" for one in beside)
+        _, low, high = self.change
+        return low > 0 if self.goal.rises else high < 0
 
     def check_moved(self) -> None:
-        """Refuse an edit that does nothing that could be told.
+        """Refuse an edit whose target did not move.
 
         Raises:
-            HeadPursuitError: the target did not move; with the effect, its interval, and what may help.
+            HeadPursuitError: it did not; with the change, its interval, and what may help.
         """
-        if self.moved:
-            return
-        target = self.goal.target
-        (own,) = find(self.results.rows, task=target.task, metric=target.name, selection="tuned")
-        spread = "" if own.spread is None else f" [{own.spread[0]:.2f}, {own.spread[1]:.2f}]"
-        what = f"{target.unit} more".lstrip() if own.normalized is None else "of the unedited model's"
-        raise HeadPursuitError(
-            f"no edit is written: {target} comes to {own.effect:.2f}{spread} {what} on {own.n} test samples, no sure "
-            f"{'rise' if self.goal.rises else 'fall'}; try more samples, larger limits, other methods, more heads or trials"
-        )
+        if not self.moved:
+            change, low, high = self.change
+            target, n = self.goal.target, self.results.target_rows()[0].n
+            by = f"{change:.3g} [{low:.3g}, {high:.3g}] {target.unit}".rstrip()
+            raise HeadPursuitError(
+                f"no edit is written: on {n} test samples {target} changes by {by}, no sure "
+                f"{'rise' if self.goal.rises else 'fall'}; try more samples, larger limits, other methods, more heads or trials"
+            )
 
     def to_frame(self) -> pd.DataFrame:
         """One line a trial; those of the trade-off with their numbers on the test split, too."""
@@ -177,6 +179,7 @@ class Tuned:
             "trials": [{**vars(one), "edit": one.edit.to_dict()} for one in self.trials],
             "front": [{"number": one.trial.number, "effect": one.effect, "cost": one.cost} for one in self.front],
             "misses": list(self.misses),
+            "change": list(self.change),
         }
         return write_sealed(folder / TUNED, content)
 
@@ -204,6 +207,7 @@ class Tuned:
             front=tuple(Point(trials[point.number], point.effect, point.cost) for point in stored.front),
             results=results,
             misses=stored.misses,
+            change=stored.change,
         )
 
 
@@ -240,6 +244,7 @@ class _Stored(BaseModel):
     trials: tuple[_StoredTrial, ...]
     front: tuple[_StoredPoint, ...]
     misses: tuple[str, ...]
+    change: tuple[float, float, float]
     sha256: str
 
 
@@ -481,7 +486,8 @@ def run_tuning(
     )
     judged = replace(goal, reach=wanted, scale=_furthest(edit, goal))
     misses = judge(judged, rows, k=len(edit.heads), selection="tuned").misses
-    return Tuned(edit, fixed, goal, tuple(trials), tuple(points), results, misses, computed=len(ran))
+    change = _change(test, goal.target, edit, seed=seed)
+    return Tuned(edit, fixed, goal, tuple(trials), tuple(points), results, misses, change, computed=len(ran))
 
 
 def count_cells(data: TuningData, options: Options) -> dict[str, int]:
@@ -566,6 +572,13 @@ def _table(
             for other, edits in others.items()
         ]
     return rows, comparisons
+
+
+def _change(cells: Cells, metric: Metric, edit: HeadEdit, *, seed: int) -> tuple[float, float, float]:
+    """A metric's change with its interval, which there is where the unedited model scores 0 on some resample, too."""
+    changes = cells.scores(metric, edit) - cells.scores(metric, None)
+    low, high = interval(resampled_means(changes[None], seed=seed)[:, 0]) or (np.nan, np.nan)
+    return float(changes.mean()), low, high
 
 
 def _furthest(edit: HeadEdit, goal: Goal) -> float:
