@@ -127,6 +127,14 @@ def test_heads_that_hold_the_concept_down_go_the_other_way(enhance, low, high):
     assert all(space.holds(trial.edit) for trial in found)
 
 
+def test_a_best_edit_that_changes_nothing_is_built_upon():
+    goal = Goal("c", WORDS, (Limit(QUALITY, 1e-6),))
+    trials = search(goal, CELLS, Space(SOMP, 1, -1, 3), trials=12, progress=False)
+    assert all(abs(trial.edit.scale - 1) <= 2 for trial in trials)
+    assert any(trial.edit.scale == 1 for trial in trials)
+    assert choose(goal, trials).edit.scale == 1
+
+
 def test_the_same_seed_takes_the_same_way():
     ways = [
         [trial.edit for trial in search(GOAL, CELLS, Space(SOMP, 4, -1, 0.5), trials=30, seed=seed, progress=False)]

@@ -47,7 +47,7 @@ def tune(
         list[str] | None,
         typer.Option(
             help="How heads are put in order: any method of select (docs/selection.md).",
-            show_default="calibrated attribution natural",
+            show_default="calibrated attribution natural somp",
         ),
     ] = None,
     where: Annotated[

@@ -184,7 +184,8 @@ def _head_by_head(space: Space, best: Trial, known: Sequence[Trial], ask: Ask) -
 
 def _around(space: Space, best: Trial) -> Space:
     """The part of a space in which scales are up to twice as far from 1 as the best edit's: what costs too much is left out."""
-    far = min(2 * max(abs(factor.scale - 1) for factor in best.edit.factors), space.range[1] - 1)
+    most = space.range[1] - 1
+    far = min(2 * max(abs(factor.scale - 1) for factor in best.edit.factors) or most, most)
     return replace(space, low=1 - far, high=1 + far)
 
 

@@ -45,8 +45,8 @@ from headpursuit.versions import versions
 TUNED, EDIT = "tuned.json", "edit.json"
 FORMAT = 1
 _AGAIN = "tune again"
-# What a head writes, what the model makes of it, and that beside what it costs.
-METHODS: tuple[str, ...] = (CALIBRATED, "attribution", "natural")
+# What a head writes, what the model makes of it, that beside what it costs, and the order of the fixed edit.
+METHODS: tuple[str, ...] = (CALIBRATED, "attribution", "natural", "somp")
 _SCALES = {False: (-2.0, 0.75), True: (1.25, 8.0)}
 
 
