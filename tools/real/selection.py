@@ -52,11 +52,12 @@ def head(name: str, results: Results) -> str:
     return "\n\n".join(
         [
             "## On a real model",
-            f"{name}, bfloat16 on a CPU, {heads} heads, of which one or two are edited. Written by `make real` "
-            "(tools/real/selection.py). Colours, animals and family: log-odds of their words in stories cut before one of them. "
-            "Speech and rudeness: sets of texts (sentences of stories with speech and without, rude and other prompts); moved is "
-            "how much likelier the former are, nats a token. Emotions, written: their words in 16 tokens that go on with the "
-            f"beginning of a story. Neutral texts: second halves of questions. Test samples: {n}; as many others to choose by.",
+            f"{name}, bfloat16 on a CPU, {heads} heads, of which one or two are edited. Written by `make real`. "
+            "Colours, animals and family: log-odds of their words in stories cut before one of them. Speech and "
+            "rudeness: sets of texts (sentences of stories with speech and without, rude and other prompts); moved is "
+            "how much likelier the former are, nats a token. Emotions, written: their words in 16 tokens that go on "
+            f"with the beginning of a story. Neutral texts: second halves of questions. Test samples: {n}; as many "
+            "others to choose by.",
         ]
     )
 

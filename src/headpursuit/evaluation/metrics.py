@@ -60,8 +60,9 @@ class Metric:
 
 
 NEUTRAL_TASK = "neutral text"
-# What an edit costs where no concept is spoken of.
+# What an edit costs where no concept is spoken of; a divergence, which is never below 0, cannot be lucky.
 LIKELIHOOD = Metric(NEUTRAL_TASK, "negative log-likelihood", unit="nats a token", better="lower", compared_by="change")
+DIVERGENCE = Metric(NEUTRAL_TASK, "divergence", unit="nats a token", better="lower", compared_by="change")
 
 
 def parse_answer(written: str) -> str:

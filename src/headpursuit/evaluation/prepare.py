@@ -71,7 +71,8 @@ class Prepared:
             has none where it comes in one piece.
         limits: what the goal keeps, in the recipe's order.
         neutral: texts whose likelihood should stay.
-        quiet: others of the kind, for choosing heads by what they cost; empty where the recipe compares no ways to choose.
+        quiet: others of the kind, for choosing heads by what they cost; empty where there is one set of texts, and the recipe
+            compares no ways to choose.
         data: fingerprints and sizes of all data.
     """
 
@@ -159,11 +160,10 @@ def prepare(recipe: Recipe, source: Source) -> Prepared:
                 texts = (*made.texts.with_, *made.texts.without)
                 data.append(DataUsed(use, concept.name, len(texts), fingerprint(texts)))  # type: ignore[arg-type]
     neutral, quiet = _neutral(recipe, source, concepts, split="test"), []
-    if recipe.select is not None:
-        if recipe.neutral in DEMO_DATA:
-            quiet = _neutral(recipe, source, concepts, split="selection")
-        else:
-            neutral, quiet = neutral[1::2], neutral[::2]
+    if recipe.neutral in DEMO_DATA:
+        quiet = _neutral(recipe, source, concepts, split="selection")
+    elif recipe.select is not None:
+        neutral, quiet = neutral[1::2], neutral[::2]
         if not neutral:
             raise HeadPursuitError("neutral: one text alone cannot be for choosing and for trying; give more")
     return Prepared(recipe, concepts, tasks, tests, selection, kept, tuple(limits), neutral, quiet, tuple(data))

@@ -38,7 +38,8 @@ class Row:
         concept: whose heads were edited.
         selection: how they were chosen; ``none`` is the unedited model, ``tuned`` an edit that was searched for.
         k: number of edited heads.
-        scale: what their contribution was multiplied by; the mean over heads where each has its own.
+        scale: what their contribution was multiplied by; where each head has its own, the one furthest from 1, as it would be
+            for a head that says the concept.
         metric: what was measured.
         value: the mean over samples; for ``random`` the median of that over the draws.
         normalized: ``value`` divided by the unedited model's on the same samples; None where that is 0 or says nothing.

@@ -12,19 +12,19 @@ import numpy as np
 from jaxtyping import Float
 from tqdm.auto import tqdm
 
-from headpursuit.activations.measures import Divergence, contrast_measure
+from headpursuit.activations.measures import contrast_measure
 from headpursuit.concepts.texts import Texts
 from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.cells import Cells, Task
 from headpursuit.evaluation.curves import AtCost, Curve, CurvePoint, area
 from headpursuit.evaluation.intervals import interval, resampled_means
-from headpursuit.evaluation.metrics import NEUTRAL_TASK, Metric
+from headpursuit.evaluation.metrics import DIVERGENCE, Metric
 from headpursuit.evaluation.prepare import Prepared, PreparedConcept
-from headpursuit.evaluation.recipe import MethodSpec, SelectSpec, plain
+from headpursuit.evaluation.rankings import stored_ranking
+from headpursuit.evaluation.recipe import MethodSpec, SelectSpec
 from headpursuit.evaluation.results import ConceptResult
-from headpursuit.evaluation.teacher_forced_tasks import log_odds_metric, speaking, teacher_forced_task
-from headpursuit.files import digest, read_kept, write_sealed
+from headpursuit.evaluation.teacher_forced_tasks import divergence_task, log_odds_metric, speaking, teacher_forced_task
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.identity import weights_fingerprint
 from headpursuit.model.samples import Sample, fingerprint
@@ -36,10 +36,8 @@ from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.ranking.select import options_of, select
 from headpursuit.versions import versions
 
-FORMAT = 1
 Kind = Literal["suppress", "enhance"]
 RANDOM = "random"
-DIVERGENCE = Metric(NEUTRAL_TASK, "divergence", unit="nats a token", compared_by="change")
 # Passes of the methods whose number of passes cannot be chosen; a pass backward is one, too.
 _PASSES: dict[str, int] = {
     **dict.fromkeys((CALIBRATED, *METHODS), 1),
@@ -50,7 +48,6 @@ _PASSES: dict[str, int] = {
 }
 # Each head is in one of so many sets of heads, if they are edited by twentieths.
 _FEWEST_MASKS = 20
-_BY_CAPTURE: tuple[str, ...] = (CALIBRATED, *METHODS, "cosine")
 
 
 @dataclass(frozen=True)
@@ -129,7 +126,7 @@ def compare_selectors(
     cells = Cells(model, prepared.tasks, seed=seed, folder=out / "cells")
     grounds = [_ground(prepared, concept, cells, seed=seed) for concept in prepared.concepts]
     tasks = [_test_task(prepared, ground, cells) for ground in grounds if not ground.prepared.spec.target]
-    tasks.append(_divergence_task(model, prepared.neutral))
+    tasks.append(divergence_task(model, prepared.neutral))
     cells = replace(cells, tasks={**prepared.tasks, **{task.name: task for task in tasks}})
     curves: list[Curve] = []
     concepts = []
@@ -223,11 +220,6 @@ def _test_task(prepared: Prepared, ground: _Ground, cells: Cells) -> Task:
     )
 
 
-def _divergence_task(model: HeadModel, samples: Sequence[Sample]) -> Task:
-    divergence = Divergence(model, samples)
-    return Task(DIVERGENCE.task, samples, (DIVERGENCE,), measure=lambda edited: {DIVERGENCE.name: divergence.each(edited)})
-
-
 def _ranking(
     model: HeadModel,
     prepared: Prepared,
@@ -247,9 +239,9 @@ def _ranking(
     concept, name = ground.prepared.concept, method.method
     if concept.texts is not None:
         concept = replace(concept, texts=Texts(concept.texts.with_[part], concept.texts.without[part]))
-    given = ground.asked if name in _BY_CAPTURE else ground.answered
-    samples = None if given is None else given[part]
     takes = options_of(name)
+    given = ground.asked if "acts" in takes else ground.answered
+    samples = None if given is None else given[part]
     own = {"positions": spec.positions, "n_atoms": spec.atoms, "multi_token": spec.multi_token, "scale": scale, "seed": seed}
     options: dict[str, Any] = {key: value for key, value in own.items() if key in takes}
     options |= method_options(method, recipe, heads=len(model.anatomy.heads()))
@@ -273,13 +265,7 @@ def _ranking(
         options["out"] = out / "knock-outs"
     if ground.own is not None and "metric" in takes:
         options["metric"], about["metric"] = ground.own, ground.own.fingerprint
-    path = out / "rankings" / f"{digest(plain(about))}.json"
-    if path.is_file():
-        stored = read_kept(path, format=FORMAT, what="ranking", remedy="delete it, and the next run ranks anew")
-        return HeadRanking.from_dict(stored["ranking"])
-    ranking = select(model, samples, concept, method=name, progress=progress, **options)
-    write_sealed(path, {"format": FORMAT, "about": plain(about), "ranking": ranking.to_dict()})
-    return ranking
+    return stored_ranking(out, about, lambda: select(model, samples, concept, method=name, progress=progress, **options))
 
 
 def _curves(

@@ -164,7 +164,7 @@ def knockout(
         method="knockout",
         unit=target.unit + _UNITS[order],
         about=about,
-        values={name: _as_table(model, asked, one) for name, one in values.items()},
+        values={name: _as_table(model, asked, one, others=0.0 if name == STEP else np.nan) for name, one in values.items()},
     )
     return replace(ranking, cost=measure.kept)
 

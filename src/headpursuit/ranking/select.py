@@ -34,7 +34,7 @@ _BY_RUNNING: Mapping[str, Callable[..., HeadRanking]] = {
 }
 
 # Options that count something, whichever method takes them.
-_COUNTS = {"batch_size", "limit", "k", "steps", "groups", "masks", "n_atoms", "draws", "passes"}
+_COUNTS = {"batch_size", "limit", "k", "steps", "groups", "masks", "n_atoms", "passes"}
 
 
 def select(
