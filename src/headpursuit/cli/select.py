@@ -9,9 +9,7 @@ from headpursuit.cli import options
 from headpursuit.cli.output import check_out, note, print_json, print_table
 from headpursuit.errors import HeadPursuitError, check_choice
 
-_METHODS = (
-    "calibrated, somp, logit-lens, cosine, attribution, natural, integrated, greedy, knockout or fusion (docs/selection.md)."
-)
+_METHODS = "contest, calibrated, somp, logit-lens, cosine, attribution, natural, integrated, greedy, knockout or fusion (docs/selection.md)."
 
 
 @options.loads_a_model
@@ -24,16 +22,19 @@ def select(
     concept: options.ConceptOrTexts = None,
     positive: options.Positive = None,
     negative: options.Negative = None,
-    method: Annotated[str, typer.Option(help=_METHODS)] = "calibrated",
+    method: Annotated[str, typer.Option(help=_METHODS)] = "contest",
     top: options.Top = None,
     scale: Annotated[float | None, typer.Option(help="The edit's factor (of edits); -1.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Points along the scale (integrated); 8.")] = None,
     groups: Annotated[int | None, typer.Option(min=1, help="Groups of heads, each on its own way (integrated); 1.")] = None,
-    k: Annotated[int | None, typer.Option(min=1, help="Heads that are taken one by one (greedy); 16.")] = None,
+    k: Annotated[
+        int | None, typer.Option(min=1, help="Heads that are taken one by one (greedy; 16), edited at once (contest; 2 %).")
+    ] = None,
+    cost: Annotated[float | None, typer.Option(help="Nats a token at which edits are compared (contest); 0.1.")] = None,
     masks: Annotated[int | None, typer.Option(min=1, help="Random sets of heads (knockout); 200.")] = None,
     share: Annotated[float | None, typer.Option(help="Share of the heads in a set (knockout).")] = None,
     neutral: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Neutral texts: what edits cost (natural, knockout, fusion).")
+        str | None, typer.Option(metavar="FILE", help="Neutral texts: what edits cost (contest, natural, knockout, fusion).")
     ] = None,
     order: Annotated[
         str | None, typer.Option(help="effect (of knock-outs), or effect_per_cost or natural, which need --neutral.")
@@ -76,6 +77,7 @@ def select(
     given_for |= {
         "order": order,
         "best": best,
+        "cost": cost,
         "passes": passes,
         "out": measured,
         "positions": positions,

@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from headpursuit.activations.measures import Divergence, Measure
-from headpursuit.activations.positions import Positions
+from headpursuit.activations.positions import Positions, check_positions
 from headpursuit.concepts import ConceptLike, MultiToken
 from headpursuit.concepts.counting import neutral_texts
 from headpursuit.editing.edit import HeadEdit
-from headpursuit.errors import HeadPursuitError, check_counts, check_finite
+from headpursuit.errors import HeadPursuitError, check_choice, check_counts, check_finite
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.samples import Samples, as_samples, fingerprint
 from headpursuit.ranking.attribution import attribution, direction
@@ -86,6 +86,8 @@ def contest(
         ('attribution', HeadEdit(L0.H4, L2.H14 × -1))
     """
     check_counts(k=k)
+    check_positions(positions, part=model.anatomy.part)
+    check_choice(get_args(MultiToken), multi_token=multi_token)
     check_finite(cost=cost)
     if not cost > 0:
         raise HeadPursuitError(f"cost={cost}: give a divergence above 0 at which edits are compared, such as 0.1")
@@ -93,6 +95,11 @@ def contest(
     chosen = None if samples is None else as_samples(samples, limit=limit)
     options: dict[str, Any] = {"multi_token": multi_token, "variants": variants}
     told: dict[str, Any] = {"batch_size": batch_size, "limit": limit, "progress": progress, **options}
+    for sample in chosen or ():
+        if not sample.target:
+            raise HeadPursuitError(
+                f"{sample.where or 'sample'}: no target that could speak of the concept; give one, or choose method=calibrated"
+            )
     target = target_of(model, chosen, concept, metric=metric, limit=limit, **options)
     texts = neutral_texts(neutral, target.words)
     if not texts:

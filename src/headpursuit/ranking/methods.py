@@ -10,6 +10,8 @@ LOGIT_LENS: Method = "logit_lens"
 # Both at once, measured by chance: what heads are ranked by where nothing else is asked for.
 CALIBRATED: Literal["calibrated"] = "calibrated"
 RankingMethod = Literal["calibrated", Method]
+# What heads are selected by where a model and answers are there and nothing else is asked for.
+CONTEST: Literal["contest"] = "contest"
 # What puts heads in order: the methods of a capture, and attribution, which runs the model.
 Order = Literal[RankingMethod, "attribution"]
 ORDERS: tuple[Order, ...] = ("calibrated", "somp", "logit_lens", "attribution")

@@ -22,7 +22,7 @@ from headpursuit.ranking.cost import Cost, metered
 from headpursuit.ranking.fusion import fusion
 from headpursuit.ranking.greedy import greedy
 from headpursuit.ranking.knockout import knockout
-from headpursuit.ranking.methods import CALIBRATED, UNITS, as_selector
+from headpursuit.ranking.methods import CONTEST, UNITS, as_selector
 from headpursuit.ranking.natural import natural
 from headpursuit.ranking.rank import rank
 from headpursuit.ranking.ranking import HeadRanking
@@ -42,7 +42,7 @@ def select(
     samples: Samples | None,
     concept: ConceptLike | OwnMetric,
     *,
-    method: str = CALIBRATED,
+    method: str = CONTEST,
     acts: Captured | None = None,
     **options: Any,
 ) -> HeadRanking:
@@ -53,7 +53,8 @@ def select(
         samples: the samples; with targets that speak of the concept where a method reads log-odds. None for a concept that is
             made of texts (:meth:`headpursuit.Concept.from_texts`): its own are then read, and their contrast is what is moved.
         concept: as for :func:`headpursuit.rank`; for knock-outs also a function from the edited model to a number.
-        method: one of those below, which docs/selection.md compares.
+        method: one of those below, which docs/selection.md compares. The default is the one that is hardly ever surely behind
+            another there; ``calibrated`` needs no targets.
 
             - ``calibrated``, ``somp``, ``logit_lens``: what a head writes; see :func:`headpursuit.rank`. One pass forward.
             - ``cosine``: what it writes on average, beside the concept's direction; see :mod:`headpursuit.ranking.cosine`.
