@@ -9,7 +9,7 @@ from headpursuit.cli import options
 from headpursuit.cli.output import check_out, note, print_json, print_table
 from headpursuit.errors import HeadPursuitError, check_choice
 
-_METHODS = "contest, calibrated, somp, logit-lens, cosine, attribution, natural, integrated, greedy, knockout or fusion (docs/selection.md)."
+_METHODS = "contest, calibrated, somp, logit-lens, cosine, attribution, natural, integrated, greedy, knockout, fusion."
 
 
 @options.loads_a_model

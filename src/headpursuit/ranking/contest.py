@@ -24,6 +24,7 @@ from headpursuit.model.samples import Samples, as_samples, fingerprint
 from headpursuit.ranking.attribution import attribution, direction
 from headpursuit.ranking.capturing import captured
 from headpursuit.ranking.equal_cost import effect_at
+from headpursuit.ranking.methods import UNITS
 from headpursuit.ranking.natural import natural
 from headpursuit.ranking.rank import rank
 from headpursuit.ranking.ranking import HeadRanking
@@ -128,15 +129,9 @@ def contest(
         moved = np.array([[sign * (found[edit][0] - before) for edit in edits] for edits in way])
         reached[ranking.method] = float(effect_at(moved, np.array([[found[edit][1] for edit in edits] for edits in way]), cost))
     winner = max(rankings, key=lambda ranking: reached[ranking.method])
-    about = {
-        **winner.about,
-        "won": winner.method,
-        "reached": reached,
-        "at": cost,
-        "neutral": fingerprint(texts),
-        "scale": scale,
-    }
-    return replace(winner, method="contest", about=about)
+    about = {"won": winner.method, "reached": reached, "at": cost, "neutral": fingerprint(texts), "scale": scale}
+    unit = winner.unit or UNITS[winner.method]
+    return replace(winner, method="contest", unit=unit, about={**winner.about, **about})
 
 
 def _way(ranking: HeadRanking, k: int, scale: float) -> Sequence[HeadEdit]:
