@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 
@@ -122,6 +129,36 @@ def test_a_run_again_reads_what_is_kept(found, model, sets):
     again = hp.evaluate(made, model, data=sets, limit=12, out=out, progress=False)
     assert again == results
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.json") if path.name != "results.json"} == files
+
+
+RUN = """
+import json, sys
+import headpursuit as hp
+results = hp.evaluate(json.loads(sys.argv[1]), "demo", limit=8, out=sys.argv[2], progress=False)
+print(json.dumps(results.to_dict()["curves"], sort_keys=True))
+"""
+
+
+def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path):
+    made = json.dumps(recipe(select={**SELECT, "halves": False}))
+    words = [sys.executable, "-c", RUN, made, str(tmp_path / "run")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    killed = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(list((tmp_path / "run").glob("knock-outs/*.json"))) < 5:
+        assert killed.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "run" / "results.json").exists()
+    kept = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.json")}
+    ends = [
+        subprocess.run([*words[:-1], str(tmp_path / name)], env=environment, check=True, capture_output=True, text=True).stdout
+        for name in ("run", "other")
+    ]
+    first, second = ({(one["concept"], one["method"]): one for one in json.loads(end)} for end in ends)
+    for key, one in first.items():
+        assert {**one, "seconds": 0} == {**second[key], "seconds": 0}
+    assert all(path.read_bytes() == content for path, content in kept.items())
 
 
 def test_enhancing_and_a_metric_that_is_generated(model):

@@ -16,7 +16,6 @@ from tqdm.auto import tqdm
 from headpursuit.activations.measures import Divergence, Measure
 from headpursuit.activations.positions import Positions, check_positions
 from headpursuit.concepts import ConceptLike, MultiToken
-from headpursuit.concepts.counting import neutral_texts
 from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import HeadPursuitError, check_choice, check_counts, check_finite
 from headpursuit.model.head_model import HeadModel
@@ -28,7 +27,7 @@ from headpursuit.ranking.methods import UNITS
 from headpursuit.ranking.natural import natural
 from headpursuit.ranking.rank import rank
 from headpursuit.ranking.ranking import HeadRanking
-from headpursuit.ranking.target import OwnMetric, own_samples, target_of
+from headpursuit.ranking.target import OwnMetric, own_samples, quiet_texts, target_of
 
 # Parts of the way from the unedited model to an edit's scale at which its effect and its cost are measured.
 _WAY = (0.25, 0.5, 1.0)
@@ -102,9 +101,7 @@ def contest(
                 f"{sample.where or 'sample'}: no target that could speak of the concept; give one, or choose method=calibrated"
             )
     target = target_of(model, chosen, concept, metric=metric, limit=limit, **options)
-    texts = neutral_texts(neutral, target.words)
-    if not texts:
-        raise HeadPursuitError("neutral: every text speaks of the concept; give others")
+    texts = quiet_texts(neutral, concept)
     acts = captured(
         model, own_samples(chosen, concept, limit=limit), None, positions=positions, batch_size=batch_size, progress=progress
     )

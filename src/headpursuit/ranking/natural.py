@@ -16,13 +16,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from headpursuit.concepts import ConceptLike, MultiToken
-from headpursuit.concepts.counting import neutral_texts
 from headpursuit.errors import HeadPursuitError, check_counts
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.samples import Samples, as_samples, fingerprint
 from headpursuit.ranking.attribution import measure_derivatives, scale_derivatives
 from headpursuit.ranking.ranking import STEP, HeadRanking
-from headpursuit.ranking.target import OwnMetric, target_of, target_ranking
+from headpursuit.ranking.target import OwnMetric, quiet_texts, target_of, target_ranking
 
 # Of the median head's Fisher information; one that seems to have less counts as having so much, lest luck put it first.
 _LEAST = 0.25
@@ -77,9 +76,7 @@ def natural(
     check_counts(batch_size=batch_size, limit=limit, passes=passes)
     target = target_of(model, samples, concept, multi_token=multi_token, variants=variants, limit=limit)
     found = measure_derivatives(model, target.measure, batch_size=batch_size, progress=progress)
-    texts = neutral_texts(neutral, target.words)
-    if not texts:
-        raise HeadPursuitError("neutral: every text speaks of the concept; give others")
+    texts = quiet_texts(neutral, concept)
     fisher = fisher_information(model, texts, passes=passes, batch_size=batch_size, seed=seed, progress=progress)
     middle = float(np.nanmedian(fisher))
     if not middle > 0:

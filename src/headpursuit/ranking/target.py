@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from headpursuit.activations.measures import Measure, contrast_measure, log_odds_measure
 from headpursuit.concepts import ConceptLike, MultiToken, ResolvedConcept, as_concept, resolve
+from headpursuit.concepts.counting import neutral_texts
 from headpursuit.errors import HeadPursuitError, check_choice
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.projection import weight_of
@@ -103,6 +104,21 @@ def own_samples(samples: Samples | None, concept: ConceptLike, *, limit: int | N
     if texts is None:
         raise HeadPursuitError("no samples: give some, or a concept that is made of texts (hp.Concept.from_texts)")
     return texts.with_[:limit]
+
+
+def quiet_texts(neutral: Samples | None, concept: ConceptLike | OwnMetric) -> list[Sample]:
+    """Neutral texts that have none of a concept's words, packaged ones where none are given.
+
+    The words that tell sets of texts apart may be as common as a full stop, and are not looked for.
+
+    Raises:
+        HeadPursuitError: every text has one.
+    """
+    wanted = None if callable(concept) else as_concept(concept)
+    found = neutral_texts(neutral, () if wanted is None or wanted.texts is not None else wanted.words)
+    if not found:
+        raise HeadPursuitError("neutral: every text speaks of the concept; give others")
+    return found
 
 
 def resolved_for(model: HeadModel, concept: ConceptLike, *, multi_token: MultiToken, variants: bool) -> ResolvedConcept:
