@@ -60,7 +60,9 @@ def commands(world: World, out: Path) -> dict[str, list[object]]:
     capture = ["capture", world.model, "--samples", world.text, "--batch-size", 2, "--out", out / "acts"]
     export = ["export", world.model, "--head", "L0.H1", "--out", out / "export"]
     draws = ("--set", "edit.draws=2", "--set", "edit.k=[1]")
-    search = ("--concept", "happy,yellow,cats,drinks", "--trials", 2, "--k", 1, "--draws", 2, "--limit", 4)
+    # A search whose edit moves its target, or else nothing is written.
+    search = ("--concept", "happy,yellow,cats,drinks", "--trials", 2, "--k", 1, "--draws", 2, "--limit", 4, "--seed", 1)
+    search += ("--methods", "somp", "--methods", "logit-lens", "--scales", -8, -4, "--no-per-head", "--limits", "neutral=100")
     asked = ("--kind", "toxic", "--model", "m", "--endpoint", server(), "--per-minute", 10**6, "--held-out", 0.5)
     return {
         "capture": capture,
