@@ -119,6 +119,6 @@ def test_select_writes_heads(tmp_path, capsys):
     told = capsys.readouterr()
     assert "score in nats a neutral nat" in " ".join(told.out.split())
     assert "cost: 258 rows forward, 0 backward" in told.err
-    assert len(list((tmp_path / "masks").glob("*.json"))) == 21
+    assert len(list((tmp_path / "masks").glob("*.json"))) == 2 * 21  # on the samples, and on the neutral texts
     assert call(*words, "--method", "cosine", "--masks", 20) == 1
     assert "--method cosine takes no --masks" in capsys.readouterr().err
