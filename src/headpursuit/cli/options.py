@@ -63,23 +63,19 @@ _COLUMNS: dict[str, tuple[Any, Any]] = {
 }
 
 
-def given_concept(
-    concept: str | None, positive: str | None, negative: str | None, *, columns: dict[str, Any] | None = None
-) -> Any:
+def given_concept(concept: str | None, positive: str | None, negative: str | None) -> Any:
     """The concept that words or two files of texts give, the latter called by the first file's name.
 
     Raises:
         HeadPursuitError: neither or both are given, or one file of texts alone.
     """
     from headpursuit.concepts import Concept, as_concept
-    from headpursuit.model.samples import as_samples
 
     if concept is not None and positive is None and negative is None:
         return as_concept(concept)
     if concept is not None or positive is None or negative is None:
         raise HeadPursuitError("the concept: give --concept, or both --positive FILE and --negative FILE")
-    texts = [as_samples(file, **(columns or {})) for file in (positive, negative)]
-    return Concept.from_texts(*texts, name=Path(positive).stem)
+    return Concept.from_texts(positive, negative, name=Path(positive).stem)
 
 
 def loads_a_model(command: Callable[..., None]) -> Callable[..., None]:

@@ -71,7 +71,7 @@ def select(
     check_out(measured, folder=True)
     if order is not None:
         check_choice(KNOCKOUT_ORDERS, order=order)
-    chosen, words = as_selector(method), options.given_concept(concept, positive, negative, columns=columns)
+    chosen, words = as_selector(method), options.given_concept(concept, positive, negative)
     given = None if samples is None else as_samples(samples, **columns, limit=limit)
     given_for: dict[str, Any] = {"scale": scale, "steps": steps, "groups": groups, "k": k, "masks": masks, "share": share}
     given_for |= {
@@ -87,7 +87,7 @@ def select(
         "limit": limit if samples is None else None,
     }
     texts = {"neutral": neutral, "without": without}
-    given_for |= {name: None if file is None else as_samples(file, **columns) for name, file in texts.items()}
+    given_for |= {name: None if file is None else as_samples(file) for name, file in texts.items()}
 
     from headpursuit.editing.edit import write_edit
     from headpursuit.model.load import load
@@ -110,7 +110,8 @@ def select(
     if out is not None:
         note(f"wrote {ranking.save(out, top=top)}")
     if edit is not None:
-        made = ranking.edit(top, scale=-1.0 if scale is None else scale)
+        most = None if top is None else min(top, len(ranking.order()))
+        made = ranking.edit(most, scale=-1.0 if scale is None else scale)
         write_edit(edit, made, model=ranking.model)
         note(f"wrote {edit}: {made}")
     if json:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,6 +38,8 @@ def as_texts(with_: Samples, without: Samples) -> Texts:
     sets = []
     for name, given in (("with", with_), ("without", without)):
         found = tuple(dict.fromkeys(one if one.target else replace(one, chat=False) for one in as_samples(given)))
+        if not all(one.target or one.text for one in found):
+            raise HeadPursuitError(f"a text {name} the concept is an image alone: give texts, or samples with targets")
         if len(found) < FEWEST:
             raise HeadPursuitError(f"{len(found)} different texts {name} the concept: give at least {FEWEST}, better 100")
         sets.append(found)
@@ -57,7 +59,9 @@ def telling_words(texts: Texts) -> tuple[str, ...]:
     as strong as one occurrence of each word (Monroe, Colaresi and Quinn 2008, "Fightin' Words",
     section 3.5.1): those from 1.96 on, or else the first.
     """
-    counts = [_counted(part) for part in (texts.with_, texts.without)]
+    found = [_occurring(part) for part in (texts.with_, texts.without)]
+    small = set(found[0] | found[1])
+    counts = [_counted(one, small) for one in found]
     words = sorted(counts[0])
     with_, without = (np.array([count[word] for word in words], dtype=float) for count in counts)
     totals = [max(1, count.total()) for count in counts]
@@ -65,16 +69,20 @@ def telling_words(texts: Texts) -> tuple[str, ...]:
     prior = strength * (with_ + without) / sum(totals)
     odds = np.log((with_ + prior) / (totals[0] + strength - with_ - prior))
     odds -= np.log((without + prior) / (totals[1] + strength - without - prior))
-    z = odds / np.sqrt(1 / (with_ + prior) + 1 / (without + prior))
+    z = np.nan_to_num(odds) / np.sqrt(1 / (with_ + prior) + 1 / (without + prior))
     order = np.argsort(-z, kind="stable")
     telling = [words[index] for index in order if z[index] >= _TOLD]
     return tuple((telling or [words[index] for index in order[:1]])[:_MOST])
 
 
-def _counted(samples: Iterable[Sample]) -> Counter[str]:
-    """Words as often as they come; one that is ever written small counts as small."""
-    found = Counter(word for sample in samples for word in _WORD.findall(sample.target or sample.text) if len(word) <= 60)
+def _occurring(samples: Iterable[Sample]) -> Counter[str]:
+    """Words as often as they come, as they are written."""
+    return Counter(word for sample in samples for word in _WORD.findall(sample.target or sample.text) if len(word) <= 60)
+
+
+def _counted(found: Counter[str], written: Collection[str]) -> Counter[str]:
+    """Words as often as they come; one that is written small in any text counts as small."""
     counted: Counter[str] = Counter()
     for word, count in found.items():
-        counted[word.lower() if word.lower() in found else word] += count
+        counted[word.lower() if word.lower() in written else word] += count
     return counted

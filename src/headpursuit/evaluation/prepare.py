@@ -10,6 +10,7 @@ import numpy as np
 
 from headpursuit.concepts import Concept, as_concept
 from headpursuit.concepts.counting import neutral_texts
+from headpursuit.concepts.texts import as_texts
 from headpursuit.data import DATASETS, load_records
 from headpursuit.data.demo import DEMO_DATA, demo_records
 from headpursuit.data.entries import pick
@@ -260,8 +261,13 @@ def _concept_of_texts(recipe: Recipe, spec: ConceptSpec, source: Source) -> Prep
     """A concept of half of both sets of texts, and one of the other halves, drawn by the seed."""
     halves: list[list[Sample]] = [[], [], [], []]
     most = source.at_most(spec.limit)
-    for number, name in enumerate((spec.positive, spec.negative)):
-        texts = list(dict.fromkeys(as_samples(source.rows.get(name, name))))
+    whole = [as_samples(source.rows.get(name, name)) for name in (spec.positive, spec.negative)]
+    try:
+        as_texts(*whole)
+    except HeadPursuitError as error:
+        raise HeadPursuitError(f"{_key(recipe, spec)}.positive: {error}") from error
+    for number, given in enumerate(whole):
+        texts = list(dict.fromkeys(given))
         order = np.random.default_rng(source.seed).permutation(len(texts))
         for half in (0, 1):
             halves[2 * half + number] = [texts[index] for index in order[half::2]][:most]

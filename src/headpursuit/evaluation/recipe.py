@@ -114,7 +114,7 @@ class ConceptSpec(_Table):
         positive: in such a recipe, a file of texts with the concept, in place of words and task.
         negative: texts without it, which else are alike.
         positions: which tokens make a sample's row.
-        limit: selection samples at most.
+        limit: selection samples at most; of texts so many of each set, to choose by and to try on.
         atoms: pursuit steps.
         multi_token: what becomes of words of several tokens.
         held_out: share of the words that is kept from the ranking and used to count with alone.
@@ -233,6 +233,12 @@ class SelectSpec(_Table):
             raise ValueError("methods: name each once, and none random, which is always there")
         if 1.0 in self.scales:
             raise ValueError("scales: 1 changes nothing; leave it out")
+        for key in ("k", "scales", "costs"):
+            values = getattr(self, key)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{key}: name each once")
+        if list(self.costs) != sorted(self.costs):
+            raise ValueError("costs: name the smallest first")
         return self
 
 

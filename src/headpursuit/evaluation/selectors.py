@@ -13,7 +13,7 @@ from jaxtyping import Float
 from tqdm.auto import tqdm
 
 from headpursuit.activations.measures import contrast_measure
-from headpursuit.concepts.texts import Texts
+from headpursuit.concepts.texts import FEWEST, Texts, telling_words
 from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.cells import Cells, Task
@@ -46,6 +46,8 @@ _PASSES: dict[str, int] = {
     "natural": 6,
     "contest": 45,
 }
+# Options of methods that the comparison gives them all.
+_GIVEN = {"acts", "batch_size", "limit", "metric", "neutral", "out", "progress", "seed", "without"}
 # Each head is in one of so many sets of heads, if they are edited by twentieths.
 _FEWEST_MASKS = 20
 
@@ -97,6 +99,14 @@ class _Ground:
     metric: Metric
     own: TaskMetric | None
 
+    @property
+    def can_be_halved(self) -> bool:
+        """Whether heads can be chosen on each half of the samples; not for a metric, whose samples are scored together."""
+        texts = self.prepared.concept.texts
+        if texts is not None:
+            return min(len(texts.with_), len(texts.without)) >= 2 * FEWEST
+        return self.own is None and len(self.answered or ()) >= 2
+
 
 def compare_selectors(
     prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progress: bool = True
@@ -130,19 +140,20 @@ def compare_selectors(
     cells = replace(cells, tasks={**prepared.tasks, **{task.name: task for task in tasks}})
     curves: list[Curve] = []
     concepts = []
+    directions = _directions(spec.scales)
     for ground in grounds:
         rankings: dict[str, HeadRanking] = {}
-        for kind, scales in _directions(spec.scales).items():
+        for kind, scales in directions.items():
             ways = []
             for method in tqdm(spec.methods, desc=f"{kind} {ground.prepared.name}", disable=not progress, leave=False):
                 options: dict[str, Any] = {"scale": scales[-1], "seed": seed, "out": out, "progress": progress}
                 ranking = _ranking(model, prepared, ground, method, half=None, **options)
                 halves = [
-                    set(_ranking(model, prepared, ground, method, half=half, **options).top(max(spec.k)))
-                    for half in ((0, 1) if spec.halves and ground.own is None else ())
+                    set(_ranking(model, prepared, ground, method, half=half, **options).edit(max(spec.k)).heads)
+                    for half in ((0, 1) if spec.halves and ground.can_be_halved else ())
                 ]
                 ways.append((method.label, ranking, len(halves[0] & halves[1]) / max(spec.k) if halves else None))
-                rankings[method.label] = ranking
+                rankings[method.label if len(directions) == 1 else f"{method.label}, {kind}"] = ranking
             curves += _curves(spec, ground, cells, ways, kind=kind, scales=scales, seed=seed, progress=progress)
         own, metric = ground.prepared, ground.metric
         words, counted = own.concept.words, own.counted.words
@@ -171,9 +182,10 @@ def method_options(method: MethodSpec, spec: SelectSpec, *, heads: int) -> dict[
         found, needs = {"k": max(spec.k), "cost": sorted(spec.costs)[len(spec.costs) // 2]}, 48
     if budget < needs:
         raise HeadPursuitError(f"select.budget: {name} needs {needs} passes, {budget} are allowed: allow more, or leave it out")
+    settable = options_of(name) - _GIVEN
     for key in method.options:
-        if key not in options_of(name):
-            known = ", ".join(sorted(options_of(name)))
+        if key not in settable:
+            known = ", ".join(sorted(settable)) or "none"
             raise HeadPursuitError(f"select.methods: {name} takes no {key}: its options are {known}")
     return {**found, **method.options}
 
@@ -238,7 +250,8 @@ def _ranking(
     part = slice(half, None, 1 if half is None else 2)
     concept, name = ground.prepared.concept, method.method
     if concept.texts is not None:
-        concept = replace(concept, texts=Texts(concept.texts.with_[part], concept.texts.without[part]))
+        texts = Texts(concept.texts.with_[part], concept.texts.without[part])
+        concept = replace(concept, texts=texts, words=telling_words(texts))
     takes = options_of(name)
     given = ground.asked if "acts" in takes else ground.answered
     samples = None if given is None else given[part]
@@ -251,7 +264,7 @@ def _ranking(
         "dtype": str(model.hf.dtype),
         "versions": versions(),
         "method": name,
-        "options": options,
+        "options": dict(options),
         "words": concept.words,
         "plurals": concept.plurals,
         "concept": concept.name,
@@ -330,7 +343,7 @@ def _with_choice(curve: Curve, ranking: HeadRanking, stability: float | None, *,
     cost, n = ranking.cost or Cost(), max(1, ranking.n)
     return replace(
         curve,
-        heads=tuple(head.name for head in ranking.top(k)),
+        heads=tuple(head.name for head in ranking.edit(k).heads),
         forward=cost.forward / n,
         backward=cost.backward / n,
         seconds=cost.seconds,

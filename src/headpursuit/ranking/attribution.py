@@ -196,7 +196,7 @@ def scale_derivatives(
 
     Args:
         model: the model, under whatever edit is applied; the factors are then on top of the edit's.
-        samples: each with a target.
+        samples: the tokens of its target count; of a sample without one, all tokens of the text but the first.
         read: what is read of a sample's logits, such as those of a :class:`headpursuit.activations.measures.Measure`.
         at: the factors of some heads at which the derivatives are taken, those of all heads; 1 for the others.
         batch_size: samples that run together.

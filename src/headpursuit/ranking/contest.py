@@ -4,6 +4,7 @@ None of the cheap methods is the best for all concepts: what heads write finds t
 that it is made from. A few edits of each, tried on the selection samples at equal cost on neutral texts, tell which it is.
 """
 
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -23,9 +24,10 @@ from headpursuit.model.samples import Samples, as_samples, fingerprint
 from headpursuit.ranking.attribution import attribution, direction
 from headpursuit.ranking.capturing import captured
 from headpursuit.ranking.equal_cost import effect_at
+from headpursuit.ranking.knockout import finite
 from headpursuit.ranking.methods import UNITS
 from headpursuit.ranking.natural import natural
-from headpursuit.ranking.rank import rank
+from headpursuit.ranking.rank import ChanceWarning, rank
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.ranking.target import OwnMetric, own_samples, quiet_texts, target_of
 
@@ -85,6 +87,8 @@ def contest(
         >>> ranking.about["won"], ranking.edit(2)
         ('attribution', HeadEdit(L0.H4, L2.H14 × -1))
     """
+    if callable(concept):
+        raise HeadPursuitError("the contest ranks heads by words or texts: give a concept, and the metric as metric=…")
     check_counts(k=k)
     check_positions(positions, part=model.anatomy.part)
     check_choice(get_args(MultiToken), multi_token=multi_token)
@@ -119,12 +123,20 @@ def contest(
     edits = dict.fromkeys([None, *(edit for way in ways for edits in way for edit in edits)])
     for edit in tqdm(edits, desc="contest", unit="edit", disable=not progress, leave=False):
         with nullcontext() if edit is None else edit.applied(model):
-            found[edit] = measure(model), divergence(model)
+            found[edit] = finite(measure(model), "the unedited model" if edit is None else str(edit)), divergence(model)
     before = found[None][0]
     reached = {}
     for ranking, way in zip(rankings, ways, strict=True):
         moved = np.array([[sign * (found[edit][0] - before) for edit in edits] for edits in way])
         reached[ranking.method] = float(effect_at(moved, np.array([[found[edit][1] for edit in edits] for edits in way]), cost))
+    if not any(reached.values()):
+        tried = ", ".join(reached)
+        warnings.warn(
+            f"no edit of {tried} moves {target.name} at {cost:g} nats a token, so that their order is of little use: allow a "
+            "higher cost, or give other or more samples",
+            ChanceWarning,
+            stacklevel=3,
+        )
     winner = max(rankings, key=lambda ranking: reached[ranking.method])
     about = {"won": winner.method, "reached": reached, "at": cost, "neutral": fingerprint(texts), "scale": scale}
     unit = winner.unit or UNITS[winner.method]

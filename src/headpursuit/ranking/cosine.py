@@ -82,7 +82,7 @@ def cosine(
             raise HeadPursuitError("heads of a vision tower do not write into the text's residual stream: leave without out")
         options["positions"] = found.positions
         direction = mean_residual(model, own, **options)
-        direction -= mean_residual(model, others := as_samples(without), **options)
+        direction -= mean_residual(model, others := as_samples(without, limit=limit), **options)
         about["without"] = fingerprint(others)
     if not float(direction.norm()) > 0:
         raise HeadPursuitError("the concept's direction is zero: give samples that differ from those without the concept")

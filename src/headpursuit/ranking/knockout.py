@@ -25,7 +25,7 @@ from headpursuit.files import digest, locked, read_kept, write_sealed
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import Head, HeadsLike, parse_heads
 from headpursuit.model.identity import weights_fingerprint
-from headpursuit.model.samples import Samples, as_samples, fingerprint
+from headpursuit.model.samples import Samples, fingerprint
 from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.ranking.attribution import direction
 from headpursuit.ranking.cost import Cost, metered
@@ -34,7 +34,7 @@ from headpursuit.ranking.methods import KNOCKOUT_ORDERS, KnockoutOrder
 from headpursuit.ranking.own_metrics import function_fingerprint
 from headpursuit.ranking.ranking import STEP, HeadRanking
 from headpursuit.ranking.sparse_effects import sparse_effects
-from headpursuit.ranking.target import OwnMetric, Target, target_of, target_ranking
+from headpursuit.ranking.target import OwnMetric, Target, quiet_texts, target_of, target_ranking
 from headpursuit.versions import versions
 
 FORMAT = 2
@@ -72,14 +72,15 @@ def knockout(
         samples: as for :func:`headpursuit.ranking.attribution.attribution`; with a metric any, or None.
         concept: as for :func:`headpursuit.rank`; or the metric itself.
         metric: given the model under an edit, a number, such as how many words of the concept it writes; when left out the mean
-            of the concept's log-odds, see :func:`headpursuit.activations.measures.concept_log_odds`.
+            of the concept's log-odds, or without samples the contrast of the texts that it is made of.
         heads: edit these alone, all when left out; the others then score 0, between those that say the concept and those that
             hold it down.
         scale: the edit's factor.
         masks: how many sets of heads are edited, each one evaluation of the measure.
         share: share of the heads in a set, at least one head. A larger one measures more heads at once, but they interact more.
             When left out every head is edited by itself, once, where ``masks`` allows it, and else 0.05 of them together.
-        neutral: texts that do not speak of the concept; what each head costs on them is then found likewise, as the divergence
+        neutral: texts, of which those with the concept's words do not count; what each head costs on them is then found
+            likewise, as the divergence
             from the unedited model, see :class:`headpursuit.activations.measures.Divergence`.
         order: ``effect``; ``effect_per_cost``: divided by the neutral cost, which counts as a quarter of the mean head's at
             least; or ``natural``: divided by the root of the cost, and with a step for each head that is effect for cost, by
@@ -112,7 +113,7 @@ def knockout(
     model.anatomy.require(asked)
     sets = random_masks(asked, masks=masks, share=share, seed=seed)
     target = target_of(model, samples, concept, metric=metric, multi_token=multi_token, variants=variants, limit=limit)
-    texts = None if neutral is None else as_samples(neutral)
+    texts = None if neutral is None else quiet_texts(neutral, concept)
     about: dict[str, Any] = {"scale": scale, "share": share, "masks": masks, "seed": seed, "order": order}
     if heads is not None:
         about["heads"] = [head.name for head in asked]
@@ -226,7 +227,7 @@ class Measurements:
             self.kept += Cost(**stored["cost"])
             return float(stored["value"])
         with metered(self.model) as meter, nullcontext() if edit is None else edit.applied(self.model):
-            found = _finite(measure(self.model), what if edit is None else str(edit))
+            found = finite(measure(self.model), what if edit is None else str(edit))
         if path is not None:
             content = {"format": FORMAT, "about": about, "value": found, "cost": asdict(meter.cost)}
             write_sealed(path, content, indent=None)
@@ -239,7 +240,12 @@ class Measurements:
             yield
 
 
-def _finite(value: Any, where: str) -> float:
+def finite(value: Any, where: str) -> float:
+    """What a metric gave, as a number.
+
+    Raises:
+        HeadPursuitError: it is none, or not finite.
+    """
     try:
         number = float(value)
     except (TypeError, ValueError) as error:

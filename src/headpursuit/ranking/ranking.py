@@ -19,7 +19,7 @@ from headpursuit.files import read_sealed, write_sealed
 from headpursuit.model.heads import HEADS_FORMAT, Head, HeadLike, read_heads_content
 from headpursuit.ranking.chance import threshold
 from headpursuit.ranking.cost import Cost
-from headpursuit.ranking.methods import CALIBRATED, MEASURES, SHOWN
+from headpursuit.ranking.methods import MEASURES, SHOWN
 
 # The value of a ranking by which its edits scale each head, relative to each other.
 STEP = "step"
@@ -123,7 +123,7 @@ class HeadRanking:
         """
         count = self._count()
         most = max(1, min(8, count // 50))
-        z = self.values.get("logit_z") if self.method == CALIBRATED else None
+        z = self.values.get("logit_z")
         if z is None:
             return most
         beyond = [z[head.layer, head.head] > threshold(count) for head in self.top(most)]
@@ -293,7 +293,8 @@ class HeadRanking:
         return {**self.values, **{name: values for one in beside for name, values in one.columns().items()}}
 
     def _entry(self, head: Head, beside: Sequence[Beside]) -> dict[str, Any]:
-        more = {name: float(values[head.layer, head.head]) for name, values in self._columns(beside).items()}
+        found = {name: float(values[head.layer, head.head]) for name, values in self._columns(beside).items()}
+        more = {name: None if np.isnan(value) else value for name, value in found.items()}
         return {"layer": head.layer, "head": head.head, "name": head.name, "score": self.score(head), **more}
 
 

@@ -63,7 +63,7 @@ def select(
             - ``natural``: the derivative beside what the scale does to neutral texts; see :mod:`headpursuit.ranking.natural`.
             - ``contest``: whichever of ``calibrated``, ``attribution`` and ``natural`` has the edit that moves the target
               furthest at equal cost, which is measured; see :mod:`headpursuit.ranking.contest`.
-            - ``greedy``: the same, one head after the other; see :mod:`headpursuit.ranking.greedy`.
+            - ``greedy``: derivatives, one head after the other; see :mod:`headpursuit.ranking.greedy`.
             - ``knockout``: edits of random sets of heads, for any metric; see :mod:`headpursuit.ranking.knockout`.
             - ``fusion``: the best of the cheap methods, knocked out one by one; see :mod:`headpursuit.ranking.fusion`.
         acts: for methods that read a capture, one of this model, in place of one that is made of the samples.

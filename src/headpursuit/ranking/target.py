@@ -30,7 +30,7 @@ class Target:
 
     Attributes:
         name: the concept's name.
-        words: labels of its tokens; empty where it is a metric alone.
+        words: labels of its tokens, or its words where no token is read; empty where it is a metric alone.
         samples: what it is measured on.
         measure: what edits should move: a number of the (edited) model.
         unit: unit of that number.
@@ -74,22 +74,20 @@ def target_of(
     own = concept if callable(concept) else metric
     options: dict[str, Any] = {"multi_token": multi_token, "variants": variants}
     wanted = None if callable(concept) else as_concept(concept)
-    resolved = None if wanted is None else resolved_for(model, wanted, **options)
     if own is not None:
         unit = function_name(own)
         chosen = () if samples is None else as_samples(samples, limit=limit)
-        named = (unit, ()) if resolved is None else (resolved.name, resolved.labels)
+        named = (unit, ()) if wanted is None else (wanted.name, wanted.words)
         return Target(*named, chosen, own, unit, {**options, "metric": unit}, own)
     assert wanted is not None
-    assert resolved is not None
-    options["multi_token"] = resolved.multi_token
     if samples is None and wanted.texts is not None:
         with_, without = wanted.texts.with_[:limit], wanted.texts.without[:limit]
-        measure, depends_on = contrast_measure(with_, without), ["contrast", len(with_)]
-    else:
-        measure = log_odds_measure(own_samples(samples, wanted, limit=limit), resolved.token_ids)
-        depends_on = list(resolved.token_ids)
-    return Target(resolved.name, resolved.labels, measure.samples, measure, "nats", options, depends_on)
+        measure = contrast_measure(with_, without)
+        return Target(wanted.name, wanted.words, measure.samples, measure, "nats", options, ["contrast", len(with_)])
+    resolved = resolved_for(model, wanted, **options)
+    options["multi_token"] = resolved.multi_token
+    measure = log_odds_measure(own_samples(samples, wanted, limit=limit), resolved.token_ids)
+    return Target(resolved.name, resolved.labels, measure.samples, measure, "nats", options, list(resolved.token_ids))
 
 
 def own_samples(samples: Samples | None, concept: ConceptLike, *, limit: int | None) -> Sequence[Sample]:

@@ -43,7 +43,7 @@ from headpursuit.tuning.splits import TuningData, check_limits, demo_data, sampl
 from headpursuit.versions import versions
 
 TUNED, EDIT = "tuned.json", "edit.json"
-FORMAT = 1
+FORMAT = 2
 _AGAIN = "tune again"
 # What a head writes, what the model makes of it, that beside what it costs, and the order of the fixed edit.
 METHODS: tuple[str, ...] = (CALIBRATED, "attribution", "natural", "somp")
