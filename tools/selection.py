@@ -16,8 +16,8 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "selection.md"
 PARTS = ("demo", "real")
 DEMO = """## On the demo
 
-The demo's six concepts, one or two of its 51 heads (`headpursuit evaluate demo-selection`, written by `make results`): log-odds of
-their words along given answers; neutral texts: other questions."""
+The demo's six concepts, one or two of its 51 heads (`headpursuit evaluate demo-selection`, written by `make results`): log-odds
+of their words along given answers; neutral texts: other questions."""
 
 
 def write_selection(results: Results, part: str, *, head: str, page: Path = PAGE) -> None:

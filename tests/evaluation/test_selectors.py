@@ -198,7 +198,7 @@ def test_enhancing_and_a_metric_that_is_generated(model):
         ({"concepts": [{"positive": "asked"}]}, "concepts[0]: give positive and negative, both"),
         ({"concepts": [{**TEXTS, "words": "colours"}]}, "both, and leave words out"),
         ({"concepts": [{**TEXTS, "negative": "nowhere.txt"}]}, "concepts[0].negative: there is no file nowhere.txt"),
-        ({"concepts": [{**TEXTS, "negative": "asked"}]}, "concepts[0].positive: half of the texts: 10 texts are in both sets"),
+        ({"concepts": [{**TEXTS, "negative": "asked"}]}, "concepts[0].positive: 40 texts are in both sets"),
         ({"concepts": [{**TEXTS, "limit": 3}]}, "half of the texts: 3 different texts with the concept"),
         ({"tasks": []}, "tasks: there is none"),
     ],

@@ -164,7 +164,8 @@ def test_heads_may_be_put_in_order_by_any_selector(model, captions):
     found = hp.tune(model, captions, COLOURS, methods=SELECTORS, limit=4, progress=False, **options)
     rankings = found.results.concepts[0].rankings
     assert set(rankings) == set(SELECTORS)
-    assert {name for name, ranking in rankings.items() if STEP in ranking.values} == {"natural", "knockout", "fusion"}
+    stepped = {name for name, ranking in rankings.items() if STEP in ranking.values}
+    assert stepped - {"contest"} == {"natural", "knockout", "fusion"}  # the contest's has them where natural won
     (drawn,) = (
         one for one in hp.tune(model, captions, COLOURS, methods="natural", limit=4, progress=False, **options).trials[3:4]
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from headpursuit.errors import HeadPursuitError
-from headpursuit.model.samples import Sample, Samples, as_samples
+from headpursuit.model.samples import Sample, Samples, as_samples, fingerprint
 
 FEWEST = 4
 # Words are told from chance by so many standard deviations, and no more of them are taken.
@@ -37,15 +37,17 @@ def as_texts(with_: Samples, without: Samples) -> Texts:
     """
     sets = []
     for name, given in (("with", with_), ("without", without)):
-        found = tuple(dict.fromkeys(one if one.target else replace(one, chat=False) for one in as_samples(given)))
+        plain = (one if one.target else replace(one, chat=False) for one in as_samples(given))
+        found = tuple({fingerprint([one]): one for one in plain}.values())
         if not all(one.target or one.text for one in found):
             raise HeadPursuitError(f"a text {name} the concept is an image alone: give texts, or samples with targets")
         if len(found) < FEWEST:
             raise HeadPursuitError(f"{len(found)} different texts {name} the concept: give at least {FEWEST}, better 100")
         sets.append(found)
-    both = set(sets[0]) & set(sets[1])
+    known = {fingerprint([one]) for one in sets[0]}
+    both = [one for one in sets[1] if fingerprint([one]) in known]
     if both:
-        first = next(iter(both))
+        first = both[0]
         raise HeadPursuitError(
             f"{len(both)} texts are in both sets ({first.text[:40]!r}): give texts that differ in the concept"
         )

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from headpursuit.activations.measures import contrast_measure
 from headpursuit.concepts.texts import FEWEST, Texts, telling_words
 from headpursuit.editing.edit import HeadEdit
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import HeadPursuitError, check_counts
 from headpursuit.evaluation.cells import Cells, Task
 from headpursuit.evaluation.curves import AtCost, Curve, CurvePoint, area
 from headpursuit.evaluation.intervals import interval, resampled_means
@@ -43,8 +43,8 @@ _PASSES: dict[str, int] = {
     **dict.fromkeys((CALIBRATED, *METHODS), 1),
     "cosine": 3,
     "attribution": 2,
-    "natural": 6,
-    "contest": 45,
+    "fusion": 6,
+    "contest": 48,
 }
 # Options of methods that the comparison gives them all.
 _GIVEN = {"acts", "batch_size", "limit", "metric", "neutral", "out", "progress", "seed", "without"}
@@ -168,26 +168,34 @@ def method_options(method: MethodSpec, spec: SelectSpec, *, heads: int) -> dict[
         HeadPursuitError: it needs more passes, or takes no such option.
     """
     name, budget = method.method, spec.budget
-    found: dict[str, Any] = {}
-    needs = _PASSES.get(name, 0)
-    if name == "greedy":
-        found, needs = {"k": max(spec.k)}, 2 * max(spec.k)
-    elif name == "integrated":
-        found, needs = {"steps": max(1, min(8, budget // 2))}, 2
-    elif name == "knockout":
-        found, needs = {"masks": max(1, min(heads, budget - 1))}, 1 + min(heads, _FEWEST_MASKS)
-    elif name == "fusion":  # a capture, a derivative, and at most twice as many candidates as a method hands on
-        found, needs = {"best": min(0.1, max(1, (budget - 4) // 2) / heads)}, 6
-    elif name == "contest":  # three rankings, and at most eighteen edits, each on samples and on neutral texts
-        found, needs = {"k": max(spec.k), "cost": sorted(spec.costs)[len(spec.costs) // 2]}, 48
-    if budget < needs:
-        raise HeadPursuitError(f"select.budget: {name} needs {needs} passes, {budget} are allowed: allow more, or leave it out")
     settable = options_of(name) - _GIVEN
     for key in method.options:
         if key not in settable:
             known = ", ".join(sorted(settable)) or "none"
             raise HeadPursuitError(f"select.methods: {name} takes no {key}: its options are {known}")
-    return {**found, **method.options}
+    most = max(spec.k)
+    chosen: dict[str, dict[str, Any]] = {
+        "greedy": {"k": most},
+        "integrated": {"steps": max(1, min(8, budget // 2))},
+        "natural": {"passes": 2},
+        "knockout": {"masks": max(min(heads, _FEWEST_MASKS), min(heads, budget - 1))},
+        "fusion": {"best": min(0.1, max(1, (budget - 4) // 2) / heads)},
+        "contest": {"k": most, "cost": spec.costs[len(spec.costs) // 2]},
+    }
+    made: dict[str, Any] = {**chosen.get(name, {}), **method.options}
+    check_counts(**{key: made[key] for key in ("k", "steps", "groups", "passes", "masks") if key in made})
+    passes: int = {
+        **_PASSES,
+        "greedy": 2 * made.get("k", 0),
+        "integrated": 2 * made.get("steps", 0) * made.get("groups", 1),
+        "natural": 2 + 2 * made.get("passes", 0),
+        "knockout": 1 + made.get("masks", 0),
+    }[name]
+    if budget < passes:
+        raise HeadPursuitError(
+            f"select.budget: {name} needs {passes} passes, {budget} are allowed: allow more, or leave it out"
+        )
+    return made
 
 
 def _directions(scales: Sequence[float]) -> dict[Kind, list[float]]:

@@ -248,7 +248,7 @@ def finite(value: Any, where: str) -> float:
     """
     try:
         number = float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise HeadPursuitError(f"the metric gave {shown(value)} for {where}: it must give a number") from error
     if not math.isfinite(number):
         raise HeadPursuitError(f"the metric gave {number} for {where}: it must give a finite number under every edit")

@@ -14,12 +14,12 @@ from jaxtyping import Float
 
 from headpursuit.drawing import Figure
 from headpursuit.editing.edit import HeadEdit
-from headpursuit.errors import HeadPursuitError, check_counts, shown
+from headpursuit.errors import HeadPursuitError, check_counts, check_finite, shown
 from headpursuit.files import read_sealed, write_sealed
 from headpursuit.model.heads import HEADS_FORMAT, Head, HeadLike, read_heads_content
 from headpursuit.ranking.chance import threshold
 from headpursuit.ranking.cost import Cost
-from headpursuit.ranking.methods import MEASURES, SHOWN
+from headpursuit.ranking.methods import CALIBRATED, MEASURES, SHOWN
 
 # The value of a ranking by which its edits scale each head, relative to each other.
 STEP = "step"
@@ -123,7 +123,7 @@ class HeadRanking:
         """
         count = self._count()
         most = max(1, min(8, count // 50))
-        z = self.values.get("logit_z")
+        z = self.values.get("logit_z") if CALIBRATED in (self.method, self.about.get("won")) else None
         if z is None:
             return most
         beyond = [z[head.layer, head.head] > threshold(count) for head in self.top(most)]
@@ -141,6 +141,7 @@ class HeadRanking:
         Raises:
             HeadPursuitError: ``k`` is not between 1 and the number of heads, or a scale that is not finite.
         """
+        check_finite(scale=scale)
         k = self.few() if k is None else k
         if STEP not in self.values:
             return HeadEdit(self.top(k), scale=scale)

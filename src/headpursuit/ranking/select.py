@@ -33,7 +33,8 @@ _BY_RUNNING: Mapping[str, Callable[..., HeadRanking]] = {
     function.__name__: function for function in (attribution, integrated, natural, contest, greedy, knockout, cosine, fusion)
 }
 
-# Options that count something, whichever method takes them.
+# Options that are numbers of any size, whichever method takes them, and those that count something.
+_NUMBERS = {"scale", "share", "best", "cost"}
 _COUNTS = {"batch_size", "limit", "k", "steps", "groups", "masks", "n_atoms", "passes"}
 
 
@@ -90,7 +91,7 @@ def select(
             raise HeadPursuitError(f"method={key!r} takes no {name}: {hint}its options are {', '.join(sorted(known))}")
     check_counts(**{name: value for name, value in given.items() if name in _COUNTS})
     check_counts(*SEEDS, **{name: value for name, value in given.items() if name == "seed"})
-    check_finite(**{name: value for name, value in given.items() if name == "scale"})
+    check_finite(**{name: value for name, value in given.items() if name in _NUMBERS and value is not None})
     model = as_model(model)
     if run is _captured:
         given = {**given, "method": key}
