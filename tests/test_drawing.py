@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from importlib import resources
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,7 +14,22 @@ from PIL import Image
 
 import headpursuit as hp
 from headpursuit import drawing
+from headpursuit.drawing.style import COLOURS, MARKERS, SELECTION_NAMES
+from headpursuit.ranking.methods import SELECTIONS
 from report import made_up
+
+
+def test_every_choice_of_heads_has_a_name_a_colour_and_a_mark():
+    for selection in SELECTIONS:
+        assert selection in SELECTION_NAMES
+        assert selection in COLOURS
+        assert selection in MARKERS
+    assert len({*COLOURS.values()}) == len(COLOURS)
+    figure = drawing.effects([made_up.row("calibrated", 1, 0.5), made_up.row("somp", 1, 0.7)])
+    assert "calibrated" in [text.get_text() for text in figure.legends[0].get_texts()]
+    css = (resources.files("headpursuit.report") / "templates" / "page.css").read_text(encoding="utf-8")
+    for selection in COLOURS:
+        assert css.count(f"--{selection.replace('_', '-')}: #") == 2, "in the light and in the dark"
 
 
 def shades(path):

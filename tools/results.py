@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from tools.selection import DEMO, write_selection
 from tools.tuned import tuned_section
 
 import headpursuit as hp
@@ -54,6 +55,11 @@ def main() -> None:
     options = parser.parse_args()
     model = hp.load("demo", device="cpu")
     found = []
+    if options.recipes == RECIPES:
+        compared = hp.evaluate(
+            "demo-selection", model, out=options.out / "demo-selection", limit=options.limit, seed=options.seed
+        )
+        write_selection(compared, "demo", head=DEMO)
     for name in options.recipes:
         print(name, flush=True)
         where = {"out": options.out / name, "limit": options.limit, "seed": options.seed}

@@ -10,6 +10,7 @@ import torch
 
 import headpursuit as hp
 import tiny
+from headpursuit.activations import batching
 from headpursuit.activations import capture as capture_module
 from headpursuit.files import write_sealed
 from headpursuit.model.samples import as_samples
@@ -120,14 +121,15 @@ def cut_off(monkeypatch, *, at_batch):
 def test_a_capture_that_was_cut_off_goes_on(llama, tmp_path, monkeypatch):
     samples = [f"{text} {number}" for number in range(5) for text in tiny.TEXTS]
     monkeypatch.setattr("headpursuit.activations.store.SHARD_ROWS", 4)
+    monkeypatch.setattr(batching, "WINDOW", 2)
     calls = cut_off(monkeypatch, at_batch=4)
     with pytest.raises(KeyboardInterrupt):
         hp.capture(llama, samples, out=tmp_path / "acts", batch_size=4, progress=False)
-    with pytest.raises(hp.HeadPursuitError, match="cut off after 12 samples"):
+    with pytest.raises(hp.HeadPursuitError, match="cut off after 8 samples"):
         hp.open_capture(tmp_path / "acts")
     calls[:] = [0] * 10
     acts = hp.capture(llama, samples, out=tmp_path / "acts", batch_size=4, progress=False)
-    assert len(calls) == 12  # only the last two batches ran again
+    assert len(calls) == 13  # the first window's two batches did not run again
     whole = hp.capture(llama, samples, batch_size=4, progress=False)
     assert all(acts.z[layer].equal(whole.z[layer]) for layer in whole.layers)
 

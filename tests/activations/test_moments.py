@@ -42,6 +42,7 @@ def test_four_parts_are_one_pass(llama):
 
 def test_on_disk_and_after_a_cut(llama, tmp_path, monkeypatch):
     monkeypatch.setattr("headpursuit.activations.store.SHARD_ROWS", 4)
+    monkeypatch.setattr("headpursuit.activations.batching.WINDOW", 2)
     whole = hp.capture(llama, TEXTS, positions="all", batch_size=4, progress=False)
     calls = cut_off(monkeypatch, at_batch=3)
     with pytest.raises(KeyboardInterrupt):

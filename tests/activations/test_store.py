@@ -14,7 +14,7 @@ import torch
 
 import headpursuit as hp
 import tiny
-from headpursuit.activations import store
+from headpursuit.activations import batching, store
 from headpursuit.files import locked, write_sealed
 
 TEXTS = [f"{text} {number}" for number in range(6) for text in tiny.TEXTS]
@@ -30,6 +30,7 @@ def acts(checkpoint, tmp_path_factory):
     path = tmp_path_factory.mktemp("captures") / "acts"
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(store, "SHARD_ROWS", 8)
+        patched.setattr(batching, "WINDOW", 2)
         hp.capture(hp.load(checkpoint, device="cpu"), TEXTS, batch_size=4, out=path, progress=False)
     assert len(list(path.glob("activations-*"))) == 3
     return path
@@ -121,6 +122,7 @@ def in_a_child(work, *, die_at=0, below=None):
 def test_killed_anywhere_it_ends_as_if_it_had_not_been(model, tmp_path, monkeypatch, positions):
     """Killed at every write and rename in turn, each run going on where the last one ended."""
     monkeypatch.setattr(store, "SHARD_ROWS", 8)
+    monkeypatch.setattr(batching, "WINDOW", 2)
 
     def capture(out):
         return hp.capture(model, TEXTS, positions=positions, batch_size=4, out=out, progress=False)
@@ -138,9 +140,10 @@ def test_killed_anywhere_it_ends_as_if_it_had_not_been(model, tmp_path, monkeypa
 
 def test_what_is_read_is_kept_by_time(model, tmp_path, monkeypatch):
     monkeypatch.setattr(store, "KEPT_EVERY", 0.0)
+    monkeypatch.setattr(batching, "WINDOW", 2)
     real, calls = store.write_tensors, []
     monkeypatch.setattr(store, "write_tensors", lambda *args, **options: (calls.append(args[0].name), real(*args, **options)))
-    hp.capture(model, TEXTS, batch_size=8, out=tmp_path / "acts", progress=False)
+    hp.capture(model, TEXTS, batch_size=4, out=tmp_path / "acts", progress=False)
     assert calls == [
         "activations-000000008.safetensors",
         "activations-000000016.safetensors",

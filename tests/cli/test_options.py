@@ -69,6 +69,12 @@ EXCEPTIONS = {
     ("models", "name"): "a search in a packaged table",
     ("models", "state"): "a search in a packaged table",
     ("rank", "significance"): "draws of hp.significance",
+    **{
+        (command, option): "texts of hp.Concept.from_texts"
+        for command in ("rank", "select")
+        for option in ("positive", "negative")
+    },
+    ("select", "edit"): "where HeadRanking.edit is kept",
     ("select", "measured"): "out of hp.select, which here is the heads file",
     ("tune", "dry_run"): "what would run, in place of running it",
     ("rank", "stability"): "draws of hp.stability",

@@ -15,24 +15,56 @@ QUICK = ("--limit", 8, "--trials", 4, "--k", 3)
 
 def test_a_search_that_is_run_again_finds_its_cells_and_its_edit_can_be_used(tmp_path, capsys):
     out = tmp_path / "tuned"
-    assert call("tune", "demo", "--concept", "digits", "--out", out, *QUICK) == 0
+    words = ("tune", "demo", "--concept", "colours", "--out", out, *QUICK)
+    assert call(*words) == 0
     edit = (out / "edit.json").read_bytes()
     stored = {path.name: path.stat().st_mtime_ns for path in out.glob("cells/*.json")}
     assert len(stored) > 4
     capsys.readouterr()
-    assert call("tune", "demo", "--concept", "digits", "--out", out, *QUICK, "--json") == 0
+    assert call(*words, "--json") == 0
     told = capsys.readouterr()
     assert {path.name: path.stat().st_mtime_ns for path in out.glob("cells/*.json")} == stored
     assert (out / "edit.json").read_bytes() == edit
     content = json.loads(told.out)
-    assert content["recipe"] == "tune digits"
+    assert content["recipe"] == "tune colours"
     assert {path.name for path in out.iterdir()} >= {"edit.json", "trials.csv", "tables.md", "results.csv", "figures"}
     drawn = demo_samples("digits", "test", limit=1)[0]
     drawn.image.save(tmp_path / "digit.png")
     asked = ("--prompt", drawn.text, "--image", tmp_path / "digit.png")
     assert call("generate", "demo", "--edit", out / "edit.json", *asked) == 0
-    assert call("tune", "demo", "--concept", "colours", "--out", out, *QUICK) == 1
-    assert "holds results of tune digits" in capsys.readouterr().err
+    assert call("tune", "demo", "--concept", "digits", "--out", out, *QUICK) == 1
+    assert "holds results of tune colours" in capsys.readouterr().err
+
+
+def test_an_edit_that_moves_nothing_is_one_line_and_no_edit(tmp_path, capsys):
+    out = tmp_path / "tuned"
+    words = (
+        "tune",
+        "demo",
+        "--concept",
+        "colours",
+        "--out",
+        out,
+        "--limit",
+        8,
+        "--trials",
+        2,
+        "--scales",
+        0.98,
+        0.99,
+        "--no-per-head",
+    )
+    assert call(*words, "--methods", "somp", "--json") == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    *_, line = told.err.strip().splitlines()
+    assert line.startswith("headpursuit: no edit is written: on 8 test samples colours words of captioning changes by ")
+    assert {"results.json", "trials.csv", "report.html"} <= {path.name for path in out.iterdir()}
+    assert not (out / "edit.json").exists()
+    (out / "edit.json").write_text("of an earlier run")
+    assert call(*words, "--methods", "somp") == 1
+    assert (out / "edit.json").read_text() == "of an earlier run"
+    assert "edit.json is of an earlier run" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_dry_run_runs_no_cell(tmp_path, capsys):
@@ -86,7 +118,7 @@ def test_select_writes_heads(tmp_path, capsys):
     assert call(*words, *known, "--order", "effect_per_cost", "--measured", tmp_path / "masks") == 0
     told = capsys.readouterr()
     assert "score in nats a neutral nat" in " ".join(told.out.split())
-    assert "cost: 258 rows forward, 0 backward" in told.err
-    assert len(list((tmp_path / "masks").glob("*.json"))) == 21
+    assert "cost: 170 rows forward, 0 backward" in told.err  # two of the texts speak of no colour
+    assert len(list((tmp_path / "masks").glob("*.json"))) == 2 * 21  # on the samples, and on the neutral texts
     assert call(*words, "--method", "cosine", "--masks", 20) == 1
     assert "--method cosine takes no --masks" in capsys.readouterr().err

@@ -113,6 +113,16 @@ def test_a_comparison_is_the_difference_of_the_rows(tasks, tmp_path):
     assert (same.difference, same.low, same.high, same.verdict) == (0, 0, 0, "open")
 
 
+def test_a_single_sample_has_neither_an_interval_nor_a_verdict(tasks, tmp_path):
+    one = replace(tasks["writing"], samples=tasks["writing"].samples[:1])
+    here = cells_of({"writing": one}, tmp_path, [])
+    named = {"concept": "c", "scale": -1.0, "seed": 0}
+    found = row(here, LENGTH, [EDIT], selection="somp", **named)
+    assert found.effect is not None
+    assert found.spread is None
+    assert comparison(here, LENGTH, EDIT, [OTHER], against="logit_lens", wanted="less", **named).verdict == "open"
+
+
 @pytest.mark.parametrize(
     ("low", "high", "wanted", "verdict"),
     [
@@ -126,8 +136,6 @@ def test_a_comparison_is_the_difference_of_the_rows(tasks, tmp_path):
     ],
 )
 def test_a_verdict_needs_an_interval_away_from_zero(low, high, wanted, verdict, tasks, tmp_path):
-    from dataclasses import replace
-
     named = {"concept": "c", "scale": -1.0, "seed": 0, "against": "logit_lens", "wanted": "less"}
     found = comparison(cells_of(tasks, tmp_path, []), LENGTH, EDIT, [OTHER], **named)
     assert replace(found, low=low, high=high, wanted=wanted).verdict == verdict

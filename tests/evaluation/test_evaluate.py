@@ -9,6 +9,7 @@ import pytest
 
 import headpursuit as hp
 from data.official_files import write_data
+from headpursuit.concepts.counting import count_words
 from headpursuit.evaluation.cells import Task
 from headpursuit.evaluation.evaluate import check_folder, evaluate, gather
 from headpursuit.evaluation.intervals import interval, resampled_means, resampled_median
@@ -30,6 +31,9 @@ def model():
 
 def small(name, **edit):
     recipe = load_recipe(name)
+    if recipe.select is not None:
+        fewer = {"methods": recipe.select.methods[:6], "k": (1,), "scales": (-1.0,), "draws": 2, "halves": False}
+        return recipe.model_copy(update={"select": recipe.select.model_copy(update=fewer)})
     if recipe.edit is None:
         return recipe
     # Of the scales the first and the last, since goals need one on each side of 1.
@@ -374,7 +378,6 @@ def test_country_questions_and_the_others_are_apart(tmp_path):
 
 def test_given_answers_speak_of_the_concept(model):
     from headpursuit.evaluation.cells import Cells
-    from headpursuit.evaluation.metrics import count_words
     from headpursuit.evaluation.teacher_forced_tasks import teacher_forced_task
 
     found = prepare(load_recipe("demo-caption-colors"), Source(limit=12))

@@ -10,9 +10,10 @@ from collections import Counter
 import pytest
 from PIL import Image
 
+from headpursuit.concepts.counting import count_words
 from headpursuit.data.records import Record
 from headpursuit.errors import MissingExtraError
-from headpursuit.evaluation.metrics import cider, count_words, exact_match
+from headpursuit.evaluation.metrics import cider, exact_match
 from headpursuit.evaluation.tasks import captioning
 
 

@@ -36,7 +36,7 @@ from command import call
 from faults.figures import heading, put
 from faults.replies import server
 from faults.world import CONCEPT, World, make_world, quietly
-from headpursuit.activations import store
+from headpursuit.activations import batching, store
 
 EVENTS = {
     "os.rename": "renames",
@@ -60,7 +60,9 @@ def commands(world: World, out: Path) -> dict[str, list[object]]:
     capture = ["capture", world.model, "--samples", world.text, "--batch-size", 2, "--out", out / "acts"]
     export = ["export", world.model, "--head", "L0.H1", "--out", out / "export"]
     draws = ("--set", "edit.draws=2", "--set", "edit.k=[1]")
-    search = ("--concept", "happy,yellow,cats,drinks", "--trials", 2, "--k", 1, "--draws", 2, "--limit", 4)
+    # A search whose edit moves its target, or else nothing is written.
+    search = ("--concept", "happy,yellow,cats,drinks", "--trials", 2, "--k", 1, "--draws", 2, "--limit", 4, "--seed", 1)
+    search += ("--methods", "somp", "--methods", "logit-lens", "--scales", -8, -4, "--no-per-head", "--limits", "neutral=100")
     asked = ("--kind", "toxic", "--model", "m", "--endpoint", server(), "--per-minute", 10**6, "--held-out", 0.5)
     return {
         "capture": capture,
@@ -223,7 +225,7 @@ LONG = {"killed": 1, "full": 1, "pairs": 100}
 def play(how: str, names: list[str], root: Path, world: World, count: int) -> dict[str, Any]:
     """What was seen of some commands, all if none is named."""
     # Small parts, so that there are some to be lost.
-    store.SHARD_ROWS = 2
+    store.SHARD_ROWS, batching.WINDOW = 2, 1
     found, made = {}, commands(world, root / "out")
     for name in names or made:
         found[name] = PLAYS[how](name, made[name], root / "out", count)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 import headpursuit as hp
 import tiny
@@ -39,6 +39,15 @@ def test_a_model_without_a_language_head(tmp_path):
 def test_wrap_needs_a_processor():
     with pytest.raises(hp.HeadPursuitError, match="no processor for LlamaForCausalLM"):
         hp.wrap(tiny.hf_model("llama"))
+
+
+def test_a_tokenizer_without_padding_gets_one_and_the_callers_own_stays_as_it_is(tmp_path):
+    own = PreTrainedTokenizerFast(tokenizer_object=tiny.tokenizer().backend_tokenizer, bos_token="<s>", eos_token="</s>")
+    tiny.hf_model("llama").save_pretrained(tmp_path)
+    own.save_pretrained(tmp_path)
+    model = hp.wrap(tiny.hf_model("llama"), processor=own)
+    assert own.pad_token is None
+    assert model.tokenizer.pad_token == hp.load(tmp_path, device="cpu").tokenizer.pad_token == "</s>"
 
 
 def test_generation_takes_one_prompt_or_many_and_images(llava):

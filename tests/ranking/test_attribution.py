@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -26,11 +28,16 @@ SAMPLES = [
 STEP = 2.0**-6
 
 
+def reading(tokens):
+    return partial(log_odds, tokens=concept_tokens(tokens))
+
+
 def measured(model, samples, tokens):
     """Log-odds of every sample in the model's own precision."""
     with torch.no_grad():
-        parts = teacher_forced_logits(model, samples, batch_size=len(samples))
-        return np.array([float(log_odds(*piece, concept_tokens(tokens))) for _, pieces in parts for piece in pieces])
+        ((rows, pieces),) = teacher_forced_logits(model, samples, batch_size=len(samples))
+        found = {row: float(log_odds(*piece, concept_tokens(tokens))) for row, piece in zip(rows, pieces, strict=True)}
+        return np.array([found[row] for row in range(len(samples))])
 
 
 def differences(model, samples, tokens):
@@ -52,7 +59,7 @@ def test_text_against_finite_differences(family):
     try:
         tokens = resolve(COLOURS, model.tokenizer).token_ids
         expected = differences(model, SAMPLES, tokens)
-        found = scale_derivatives(model, SAMPLES, tokens, batch_size=2)
+        found = scale_derivatives(model, SAMPLES, reading(tokens), batch_size=2)
         ranking = hp.select(model, SAMPLES, COLOURS, method="attribution", progress=False)
     finally:
         model.hf.float()
@@ -69,7 +76,7 @@ def test_images_against_finite_differences():
     model.hf.double()
     try:
         tokens = resolve(COLOURS, model.tokenizer).token_ids
-        assert scale_derivatives(model, samples, tokens) == pytest.approx(
+        assert scale_derivatives(model, samples, reading(tokens)) == pytest.approx(
             differences(model, samples, tokens), rel=1e-4, abs=2e-5
         )
     finally:
@@ -82,7 +89,7 @@ def test_a_vision_tower_against_finite_differences():
     samples = [hp.Sample(text=one.text, image=one.image, target=one.target) for one in drawn]
     model.hf.double()
     tokens = resolve(hp.concept("colours"), model.tokenizer).token_ids
-    found = scale_derivatives(model, samples, tokens)
+    found = scale_derivatives(model, samples, reading(tokens))
     head = max(model.anatomy.heads(), key=lambda one: abs(found[:, one.layer, one.head]).sum())
     total = np.zeros(2)
     for steps, weight in ((1, 8), (-1, -8), (2, -1), (-2, 1)):

@@ -12,8 +12,8 @@ import torch
 import headpursuit as hp
 import tiny
 from headpursuit.concepts import resolve
+from headpursuit.concepts.counting import count_words
 from headpursuit.demo import demo_samples
-from headpursuit.evaluation.metrics import count_words
 from headpursuit.ranking import null
 from headpursuit.ranking.null import random_token_sets
 

@@ -28,6 +28,14 @@ def test_effects_stand_by_k_with_their_spreads():
     assert judged.frame.iloc[0, -3:].tolist() == ["−0.20 [−0.30, −0.10]", "less", "better"]
 
 
+def test_a_recipe_may_compare_the_default_ranking_too():
+    ours = made_up.mnist(model="demo")
+    rows = (*ours.rows, made_up.row("calibrated", 8, 0.6, task="classification", concept="mnist", metric="accuracy"))
+    found = tables(replace(ours, rows=rows, comparisons=(made_up.compared("calibrated"),)))
+    assert "calibrated [95 %]" in found[0].frame
+    assert found[1].frame["against"].tolist() == ["calibrated"]
+
+
 def test_published_numbers_stand_beside_those_of_the_same_checkpoint_alone():
     table = tables(made_up.mnist())[0]
     assert table.frame.iloc[:, -1].tolist() == ["0.69 / 1.00 / 1.00", "0.28 / 0.73 / 1.00"]

@@ -11,11 +11,12 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from headpursuit.activations.batching import batches, windows
 from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
 from headpursuit.activations.positions import ALL, Positions, check_positions
 from headpursuit.activations.recording import read_batch, read_tower
-from headpursuit.activations.reducers import Reading, gathered, joined, mean_rows, token_moments
+from headpursuit.activations.reducers import Reading, gathered, in_order, joined, mean_rows, token_moments
 from headpursuit.activations.store import CaptureFolder, as_captured
 from headpursuit.activations.tokens import tokenize
 from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
@@ -23,7 +24,7 @@ from headpursuit.files import locked
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.load import ModelLike, as_model
 from headpursuit.model.samples import Sample, Samples, as_samples, fingerprint
-from headpursuit.model.tokenize import make_prompt, token_fingerprint
+from headpursuit.model.tokenize import count_tokens, make_prompt
 from headpursuit.model.weights import LiveWeights
 from headpursuit.versions import versions
 
@@ -55,7 +56,7 @@ def capture(
         through_norm: where a norm stands between output projection and residual stream (Gemma 2 and 3, OLMo 2, …), read what
             each head writes behind it: ``z`` times the norm's true scale of each token, and the norm's gain in the projection.
         out: a folder to keep the result in, part by part; a capture that was cut off goes on where it stopped.
-        batch_size: samples run together, padded on the right.
+        batch_size: samples run together, padded on the right, at most; those of like lengths do, out of 16 batches at a time.
         limit: only the first so many samples.
         sample: of these, only a random draw of so many without replacement, in their order.
         seed: seed of the draw.
@@ -84,17 +85,19 @@ def capture(
             f"{model.source.architecture} has no norm between output projections and residual stream: leave through_norm out"
         )
     chosen = as_samples(samples, limit=limit, sample=sample, seed=seed)
+    counts = count_tokens(model, chosen)
     about = {
         "positions": positions,
         "n_samples": len(chosen),
         "data": fingerprint(chosen),
-        "tokens": token_fingerprint(model, chosen),
+        "tokens": counts.fingerprint,
         "chat_template": bool(model.has_chat_template and any(sample.chat for sample in chosen)),
         "dtype": str(model.hf.dtype).removeprefix("torch."),
         "versions": versions(),
         **({"through_norm": True} if through_norm else {}),
     }
-    read = partial(_read_parts, model, chosen, positions=positions, through_norm=through_norm, batch_size=batch_size)
+    lengths = counts.whole if positions == "answer" else counts.before
+    read = partial(_read_windows, model, chosen, lengths, positions=positions, through_norm=through_norm, batch_size=batch_size)
     options: dict[str, Any] = {"skip_bad": skip_bad, "progress": progress}
     if out is not None:
         with locked(Path(out)):
@@ -122,9 +125,10 @@ def capture(
     return acts
 
 
-def _read_parts(
+def _read_windows(
     model: HeadModel,
     samples: Sequence[Sample],
+    lengths: Sequence[int],
     *,
     positions: Positions,
     through_norm: bool,
@@ -133,34 +137,56 @@ def _read_parts(
     skip_bad: bool,
     progress: bool,
 ) -> Iterator[tuple[list[Reading], list[str], int]]:
-    """What each batch gives, the samples in it that were skipped, and how many samples are done with it."""
+    """What each window of samples gives, those in it that were skipped, and how many samples are done with it."""
+    add = positions == ALL
+    read = partial(_read_rows, model, samples, positions=positions, through_norm=through_norm)
     bar = tqdm(total=len(samples), initial=start, desc="capture", unit="sample", disable=not progress, leave=False)
     with bar:
-        for first in range(start, len(samples), batch_size):
-            part = samples[first : first + batch_size]
-            bad: list[str] = []
-            read = _read_part(model, part, positions=positions, through_norm=through_norm, bad=bad if skip_bad else None)
-            yield read, bad, first + len(part)
-            bar.update(len(part))
+        for window in windows(len(samples), batch_size=batch_size, start=start):
+            readings: list[Reading] = []
+            bad: dict[int, str] = {}
+            order: list[int] = []
+            with_image = [row for row in window if samples[row].image is not None]
+            without = [row for row in window if samples[row].image is None]
+            for alike in (with_image, without):  # an image has more tokens than are counted here, its patches
+                for rows in batches(alike, lengths, batch_size=batch_size, device=model.device.type):
+                    readings = gathered(readings, read(rows, bad=bad if skip_bad else None), add=add)
+                    order.extend(row for row in rows if row not in bad)
+                    bar.update(len(rows))
+            whole = readings if add or not order else [in_order(readings, order)]
+            yield whole, [bad[row] for row in sorted(bad)], window.stop
 
 
-def _read_part(
-    model: HeadModel, samples: Sequence[Sample], *, positions: Positions, through_norm: bool, bad: list[str] | None
+def _read_rows(
+    model: HeadModel,
+    samples: Sequence[Sample],
+    rows: Sequence[int],
+    *,
+    positions: Positions,
+    through_norm: bool,
+    bad: dict[int, str] | None,
 ) -> list[Reading]:
-    """Read a few samples; with a list for ``bad`` ones, fall back to one by one and note those that fail there."""
-    options: dict[str, Any] = {"positions": positions, "through_norm": through_norm, "bad": bad}
+    """Read the samples of a few numbers; with a place for ``bad`` ones, fall back to one by one and note those that fail."""
+
+    def one_by_one() -> list[Reading]:
+        return [
+            one
+            for row in rows
+            for one in _read_rows(model, samples, [row], positions=positions, through_norm=through_norm, bad=bad)
+        ]
+
     in_tower = model.anatomy.part == "vision"
-    if in_tower and len(samples) > 1:  # towers run tiles of all images together, and do not say which is whose
-        return [one for sample in samples for one in _read_part(model, [sample], **options)]
+    if in_tower and len(rows) > 1:  # towers run tiles of all images together, and do not say which is whose
+        return one_by_one()
     try:
-        prompts = [make_prompt(model, sample) for sample in samples]
+        prompts = [make_prompt(model, samples[row]) for row in rows]
         batch, mask = tokenize(model, prompts, positions)
     except HeadPursuitError as error:
         if bad is None:
             raise
-        if len(samples) > 1:
-            return [one for sample in samples for one in _read_part(model, [sample], **options)]
-        bad.append(str(error))
+        if len(rows) > 1:
+            return one_by_one()
+        bad[rows[0]] = str(error)
         return []
     reduce_by = token_moments if positions == ALL else mean_rows
     if in_tower:

@@ -5,8 +5,12 @@ and the model's own probabilities are read at the tokens that predict it. All ru
 the effect of an edit is the difference of two calls on the same samples, paired sample by sample.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,6 +22,9 @@ from headpursuit.activations.teacher_forcing import concept_tokens, log_odds, re
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.head_model import HeadModel, evaluating
 from headpursuit.model.samples import Sample
+
+if TYPE_CHECKING:
+    from headpursuit.activations.teacher_forcing import Reading
 
 
 def with_targets(samples: Sequence[Sample], targets: Sequence[str]) -> list[Sample]:
@@ -34,6 +41,56 @@ def with_targets(samples: Sequence[Sample], targets: Sequence[str]) -> list[Samp
     if not kept:
         raise HeadPursuitError("every target is blank, so there is nothing to read along: give samples with targets")
     return kept
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What edits should move: a number that is read along every one of some texts, and their weighted sum.
+
+    Attributes:
+        samples: the texts.
+        read: what is read of each, in nats.
+        weights: one a sample, shape ``(n,)``; they say how the numbers make one, of which more means more of the concept.
+    """
+
+    samples: Sequence[Sample] = field(repr=False)
+    read: Reading = field(repr=False)
+    weights: Float[np.ndarray, " n"] = field(repr=False)
+
+    def each(self, model: HeadModel, *, batch_size: int = 16, progress: bool = False) -> Float[np.ndarray, " n"]:
+        """What is read of every sample, shape ``(n,)``, under whatever edit is applied."""
+        return _each(model, self.samples, self.read, batch_size=batch_size, progress=progress)
+
+    def __call__(self, model: HeadModel, *, batch_size: int = 16) -> float:
+        """The weighted sum."""
+        return float(self.weights @ self.each(model, batch_size=batch_size))
+
+
+def log_odds_measure(samples: Sequence[Sample], tokens: Sequence[int]) -> Measure:
+    """The mean of a concept's log-odds over samples with targets; see :func:`concept_log_odds`.
+
+    Raises:
+        HeadPursuitError: no token, or a sample without a target.
+    """
+    wanted = concept_tokens(tokens)
+    require_targets(samples)
+    return Measure(samples, partial(log_odds, tokens=wanted), np.full(len(samples), 1 / len(samples)))
+
+
+def contrast_measure(with_: Sequence[Sample], without: Sequence[Sample]) -> Measure:
+    """How much likelier a token of the texts with a concept is than one of those without: mean log-likelihoods, subtracted.
+
+    Args:
+        with_: texts that have what should be found; where one has a target, its tokens count alone.
+        without: texts that do not, and else are alike.
+    """
+    signs = [1 / len(with_)] * len(with_) + [-1 / len(without)] * len(without)
+    return Measure((*with_, *without), log_likelihood, np.array(signs))
+
+
+def log_likelihood(logits: Float[Tensor, "p v"], following: Int[Tensor, " p"]) -> Float[Tensor, ""]:
+    """Mean log-likelihood of the tokens that follow, in nats a token."""
+    return -torch.nn.functional.cross_entropy(logits, following)
 
 
 def concept_log_odds(
@@ -57,13 +114,7 @@ def concept_log_odds(
     Raises:
         HeadPursuitError: no token, tokens that the model does not have or all that it has, or a sample without a target.
     """
-    wanted = concept_tokens(tokens)
-    require_targets(samples)
-
-    def measure(logits: Float[Tensor, "p v"], following: Int[Tensor, " p"]) -> float:
-        return float(log_odds(logits, following, wanted))
-
-    return _per_sample(model, samples, measure, batch_size=batch_size, progress=progress, label="log-odds")
+    return log_odds_measure(samples, tokens).each(model, batch_size=batch_size, progress=progress)
 
 
 def negative_log_likelihood(
@@ -81,11 +132,7 @@ def negative_log_likelihood(
     Raises:
         HeadPursuitError: a text without target has only one token.
     """
-
-    def measure(logits: Float[Tensor, "p v"], following: Int[Tensor, " p"]) -> float:
-        return float(torch.nn.functional.cross_entropy(logits, following))
-
-    return _per_sample(model, samples, measure, batch_size=batch_size, progress=progress, label="likelihood")
+    return -_each(model, samples, log_likelihood, batch_size=batch_size, progress=progress)
 
 
 class Divergence:
@@ -111,24 +158,26 @@ class Divergence:
     def __init__(self, model: HeadModel, samples: Sequence[Sample], *, batch_size: int = 16, kept: int = 256) -> None:
         self._samples, self._batch_size = samples, batch_size
         self._likeliest: list[tuple[Int[Tensor, "p c"], Float[Tensor, "p c"]]] = []
-        for logits in self._logits(model):
+        for _, logits in self._logits(model):
             tokens = logits.topk(min(kept, logits.shape[1] - 1), dim=1).indices
             self._likeliest.append((tokens, _told_apart(logits, tokens)))
 
-    def __call__(self, model: HeadModel) -> float:
-        """Mean divergence over all positions of all samples, in nats a token."""
-        total, count = 0.0, 0
-        for logits, (tokens, before) in zip(self._logits(model), self._likeliest, strict=True):
-            after = _told_apart(logits, tokens)
-            total += float((before.exp() * (before - after)).sum())
-            count += len(logits)
-        return total / count
+    def each(self, model: HeadModel) -> Float[np.ndarray, " n"]:
+        """Mean divergence over the positions of every sample, shape ``(n,)``, in nats a token."""
+        found = np.full(len(self._samples), np.nan)
+        for (row, logits), (tokens, before) in zip(self._logits(model), self._likeliest, strict=True):
+            found[row] = float((before.exp() * (before - _told_apart(logits, tokens))).sum(dim=1).mean())
+        return found
 
-    def _logits(self, model: HeadModel) -> Iterator[Float[Tensor, "p v"]]:
+    def __call__(self, model: HeadModel) -> float:
+        """Mean over the samples, in nats a token."""
+        return float(self.each(model).mean())
+
+    def _logits(self, model: HeadModel) -> Iterator[tuple[int, Float[Tensor, "p v"]]]:
         with torch.no_grad(), evaluating(model.hf):
-            for _, pieces in teacher_forced_logits(model, self._samples, batch_size=self._batch_size):
-                for logits, _ in pieces:
-                    yield logits
+            for rows, pieces in teacher_forced_logits(model, self._samples, batch_size=self._batch_size):
+                for row, (logits, _) in zip(rows, pieces, strict=True):
+                    yield row, logits
 
 
 def _told_apart(logits: Float[Tensor, "p v"], tokens: Int[Tensor, "p c"]) -> Float[Tensor, "p c+1"]:
@@ -138,21 +187,15 @@ def _told_apart(logits: Float[Tensor, "p v"], tokens: Int[Tensor, "p c"]) -> Flo
     return torch.cat([own, others], dim=1).log_softmax(dim=1)
 
 
-def _per_sample(
-    model: HeadModel,
-    samples: Sequence[Sample],
-    measure: Callable[[Float[Tensor, "p v"], Int[Tensor, " p"]], float],
-    *,
-    batch_size: int,
-    progress: bool,
-    label: str,
+def _each(
+    model: HeadModel, samples: Sequence[Sample], read: Reading, *, batch_size: int, progress: bool
 ) -> Float[np.ndarray, " n"]:
-    """One number a sample, from the logits at the positions that predict its answer and from the tokens that follow there."""
+    """What is read of every sample's logits."""
     values = np.full(len(samples), np.nan)
-    bar = tqdm(total=len(samples), desc=label, unit="sample", disable=not progress, leave=False)
+    bar = tqdm(total=len(samples), desc="measure", unit="sample", disable=not progress, leave=False)
     with bar, torch.no_grad(), evaluating(model.hf):
         for rows, pieces in teacher_forced_logits(model, samples, batch_size=batch_size):
             for row, piece in zip(rows, pieces, strict=True):
-                values[row] = measure(*piece)
+                values[row] = float(read(*piece))
             bar.update(len(rows))
     return values

@@ -64,3 +64,9 @@ def joined(readings: Sequence[Reading], *, add: bool) -> Reading:
         name: torch.stack([one[name] for one in readings]).sum(dim=0) if add else torch.cat([one[name] for one in readings])
         for name in readings[0]
     }
+
+
+def in_order(readings: Sequence[Reading], order: Sequence[int]) -> Reading:
+    """One reading of several, its rows in ascending order of the numbers that they have where they stand now."""
+    places = torch.tensor(order).argsort()
+    return {name: torch.cat([one[name] for one in readings])[places] for name in readings[0]}

@@ -33,7 +33,7 @@ INDEX = "index.json"
 FORMAT = 2
 # Small batches would make thousands of files; rows gather until a shard is worth a file.
 SHARD_ROWS = 512
-# What is read is written at least so often, in seconds: more than that is not lost.
+# What is read is written where a window of batches ends, this long after the last time, in seconds: no more is lost.
 KEPT_EVERY = 30.0
 _LEFT_BEHIND = ("activations-*.safetensors", ".activations-*.part", ".weights.safetensors.*.part", f".{INDEX}.*.part")
 _AGAIN = "delete the folder and capture again"

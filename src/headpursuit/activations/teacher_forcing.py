@@ -5,21 +5,24 @@ Nothing is generated, so that the answer, and with it the positions that count, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from headpursuit.activations.positions import position_mask
 from headpursuit.errors import HeadPursuitError
+from headpursuit.hooks import Hooks
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.samples import Sample
 from headpursuit.model.tokenize import Batch, Prompt, collate, make_prompt
 
 if TYPE_CHECKING:
     Piece = tuple[Float[Tensor, "p v"], Int[Tensor, " p"]]
+    # A number that is read of one sample's logits, and of the tokens that follow there.
+    Reading = Callable[[Float[Tensor, "p v"], Int[Tensor, " p"]], Float[Tensor, ""]]
 
 
 def teacher_forced_logits(
@@ -33,11 +36,12 @@ def teacher_forced_logits(
         model: the model, under whatever edit is applied.
         samples: the tokens of its target count; of a sample without one, all tokens of the text but the first and those
             of an image.
-        batch_size: samples that run together, padded on the right.
+        batch_size: samples that run together, padded on the right; those of like lengths do.
 
     Yields:
         The indices of a batch's samples in ``samples``, and for each of them the logits ``(p, v)`` where something is predicted
-        that counts, in float32 or better, with the tokens ``(p,)`` that follow there.
+        that counts, in float32 or better, with the tokens ``(p,)`` that follow there. The unembedding runs at these positions
+        alone.
 
     Raises:
         HeadPursuitError: a text without target has only one token; the model gives other logits than were asked for.
@@ -46,9 +50,8 @@ def teacher_forced_logits(
         prompts = [make_prompt(model, samples[row]) for row in rows]
         batch = collate(model, prompts, side="right", with_target=samples[rows[0]].target is not None)
         mask = _predicting(batch, prompts)
-        logits, kept = _logits(model, batch, mask)
-        following = batch.inputs["input_ids"].roll(-1, dims=1)
-        yield rows, _pieces(logits, following[:, kept], mask[:, kept])
+        following = batch.inputs["input_ids"].roll(-1, dims=1)[mask]
+        yield rows, _pieces(_logits(model, batch, mask), following, mask.sum(dim=1).tolist())
 
 
 def log_odds(logits: Float[Tensor, "p v"], following: Int[Tensor, " p"], tokens: Int[Tensor, " c"]) -> Float[Tensor, ""]:
@@ -101,17 +104,17 @@ def require_targets(samples: Sequence[Sample]) -> None:
             raise HeadPursuitError(f"{sample.where or 'sample'}: no target, whose tokens are to be predicted; give one")
 
 
-def _pieces(logits: Float[Tensor, "b p v"], following: Int[Tensor, "b p"], mask: Bool[Tensor, "b p"]) -> Iterator[Piece]:
-    for row, row_following, positions in zip(logits, following, mask, strict=True):
+def _pieces(logits: Float[Tensor, "m v"], following: Int[Tensor, " m"], counts: list[int]) -> Iterator[Piece]:
+    for chosen, behind in zip(logits.split(counts), following.split(counts), strict=True):
         # One sample at a time: half-precision logits of a whole batch would be copied to float32 at once.
-        chosen = row[positions.to(row.device)]
-        yield chosen.to(torch.promote_types(chosen.dtype, torch.float32)), row_following[positions].to(chosen.device)
+        yield chosen.to(torch.promote_types(chosen.dtype, torch.float32)), behind.to(chosen.device)
 
 
 def _batches(samples: Sequence[Sample], size: int) -> Iterator[list[int]]:
-    """Rows that run together: with and without a target apart, since they are tokenized differently."""
+    """Rows that run together: with and without a target apart, since they are tokenized differently; those of like lengths."""
     for has_target in (True, False):
         rows = [row for row, sample in enumerate(samples) if (sample.target is not None) == has_target]
+        rows.sort(key=lambda row: len(samples[row].text) + len(samples[row].target or ""))
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
 
@@ -129,16 +132,23 @@ def _predicting(batch: Batch, prompts: Sequence[Prompt]) -> Bool[Tensor, "b t"]:
     return mask
 
 
-def _logits(model: HeadModel, batch: Batch, mask: Bool[Tensor, "b t"]) -> tuple[Float[Tensor, "b p v"], Int[Tensor, " p"]]:
-    """Logits at the positions that any sample needs, and which these are."""
-    kept = mask.any(dim=0).nonzero().flatten()
-    options = {"use_cache": False, "logits_to_keep": kept}
-    logits = model.hf(**batch.inputs, **{name: value for name, value in options.items() if model.takes(name)}).logits
-    if logits.shape[1] == len(kept):
-        return logits, kept
-    if logits.shape[1] == mask.shape[1]:
-        return logits[:, kept.to(logits.device)], kept
+def _logits(model: HeadModel, batch: Batch, mask: Bool[Tensor, "b t"]) -> Float[Tensor, "m v"]:
+    """Logits at the positions of a mask, all samples' behind each other."""
+
+    def gather(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        if not args or args[0].shape[:2] != mask.shape:
+            return None
+        return (args[0][mask.to(args[0].device)][None], *args[1:])
+
+    with Hooks() as hooks:
+        hooks.before(model.module(model.anatomy.unembedding), gather)
+        options = {"use_cache": False} if model.takes("use_cache") else {}
+        logits = model.hf(**batch.inputs, **options).logits
+    if logits.shape[:2] == (1, int(mask.sum())):
+        return logits[0]
+    if logits.shape[:2] == mask.shape:
+        return logits[mask.to(logits.device)]
     raise HeadPursuitError(
-        f"{model.source.architecture} returns {logits.shape[1]} rows of logits for {mask.shape[1]} tokens, "
+        f"{model.source.architecture} returns logits of shape {tuple(logits.shape[:2])} for {tuple(mask.shape)} tokens, "
         "so which token each belongs to cannot be told"
     )

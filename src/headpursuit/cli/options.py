@@ -22,6 +22,12 @@ Acts = Annotated[Path, typer.Argument(metavar="ACTS", help="A folder that `headp
 Concept = Annotated[
     str, typer.Option(metavar="NAME|FILE|WORDS", help="A built-in concept, a file of words, or words (red,green,blue).")
 ]
+ConceptOrTexts = Annotated[
+    str | None,
+    typer.Option(metavar="NAME|FILE|WORDS", help="A built-in concept, a file of words, words (red,green,blue); or give texts."),
+]
+Positive = Annotated[str | None, typer.Option(metavar="FILE", help="Texts with the concept, in place of --concept.")]
+Negative = Annotated[str | None, typer.Option(metavar="FILE", help="Texts without it, which else are alike.")]
 Method = Annotated[str, typer.Option(help="somp (share of variance explained) or logit-lens (mean logit).")]
 RankingMethod = Annotated[
     str,
@@ -55,6 +61,21 @@ _COLUMNS: dict[str, tuple[Any, Any]] = {
     "image_column": (ImageColumn, None),
     "target_column": (TargetColumn, None),
 }
+
+
+def given_concept(concept: str | None, positive: str | None, negative: str | None) -> Any:
+    """The concept that words or two files of texts give, the latter called by the first file's name.
+
+    Raises:
+        HeadPursuitError: neither or both are given, or one file of texts alone.
+    """
+    from headpursuit.concepts import Concept, as_concept
+
+    if concept is not None and positive is None and negative is None:
+        return as_concept(concept)
+    if concept is not None or positive is None or negative is None:
+        raise HeadPursuitError("the concept: give --concept, or both --positive FILE and --negative FILE")
+    return Concept.from_texts(positive, negative, name=Path(positive).stem)
 
 
 def loads_a_model(command: Callable[..., None]) -> Callable[..., None]:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 def rank(
     acts: options.Acts,
-    concept: options.Concept,
+    concept: options.ConceptOrTexts = None,
+    positive: options.Positive = None,
+    negative: options.Negative = None,
     method: options.RankingMethod = "calibrated",
     top: options.Top = None,
     n_atoms: options.Atoms = 50,
@@ -45,7 +47,6 @@ def rank(
     json: options.Json = False,
 ) -> None:
     """Order all heads by how much a concept explains of what they write; needs no model in memory."""
-    from headpursuit.concepts import as_concept
     from headpursuit.ranking.methods import CALIBRATED, MEASURES, METHODS, SHOWN, as_ranking_method, method_key
 
     if frequencies is not None and not significance:
@@ -56,7 +57,7 @@ def rank(
         raise HeadPursuitError(f"--method {method} runs the model: headpursuit select MODEL --samples FILE --method {method}")
     check_out(out)
     check_capture(acts)
-    view, words = as_ranking_method(method), as_concept(concept)
+    view, words = as_ranking_method(method), options.given_concept(concept, positive, negative)
 
     from headpursuit.activations.store import open_capture
     from headpursuit.ranking.rank import rank as rank_heads
@@ -64,14 +65,14 @@ def rank(
     from headpursuit.ranking.stability import stability as disturb
 
     opened = open_capture(acts, trust_remote_code=trust_remote_code)
-    options = {"method": view, "n_atoms": n_atoms, "multi_token": multi_token, "fold_norm": fold_norm}
+    settings = {"method": view, "n_atoms": n_atoms, "multi_token": multi_token, "fold_norm": fold_norm}
     beside: list[Beside] = []
     if significance:
         counts = None if frequencies is None else _counts(opened, frequencies, text_column=text_column)
         tested = test_heads(
             opened,
             words,
-            **options,  # type: ignore[arg-type]
+            **settings,  # type: ignore[arg-type]
             draws=significance,
             frequencies=counts,
             tail=tail,  # type: ignore[arg-type]
@@ -80,10 +81,10 @@ def rank(
         ranking = tested.ranking
         beside.append(tested)
     else:
-        ranking = rank_heads(opened, words, **options, seed=seed)  # type: ignore[arg-type]
+        ranking = rank_heads(opened, words, **settings, seed=seed)  # type: ignore[arg-type]
     if stability:
         k = ranking.few() if top is None else min(top, len(ranking.order()))
-        beside.append(disturb(opened, words, **options, k=k, draws=stability, seed=seed))  # type: ignore[arg-type]
+        beside.append(disturb(opened, words, **settings, k=k, draws=stability, seed=seed))  # type: ignore[arg-type]
     if out is not None:
         note(f"wrote {ranking.save(out, top=top, beside=beside)}")
     if json:

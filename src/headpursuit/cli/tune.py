@@ -34,8 +34,9 @@ def tune(
         list[str] | None,
         typer.Option(
             metavar="NAME=LOSS",
-            help="Largest loss: answers=0.05 (a share of the answers' quality), neutral=0.05 (nats a token of neutral text).",
-            show_default="0.05 each",
+            help="Largest loss: neutral=0.1 (divergence from the unedited model on neutral text, in nats a token), "
+            "answers=0.05 (a share of the answers' quality, where samples have targets).",
+            show_default="neutral=0.1 answers=0.05; the demo's own 0.05 each",
         ),
     ] = None,
     neutral: Annotated[Path | None, typer.Option(help="Neutral texts; packaged sentences when left out.")] = None,
@@ -43,7 +44,11 @@ def tune(
         str | None, typer.Option(help="Tokens that heads are ranked on: mean, last, image or answer.", show_default="mean")
     ] = None,
     methods: Annotated[
-        list[str] | None, typer.Option(help="How heads are put in order: somp, logit_lens, attribution.", show_default="somp")
+        list[str] | None,
+        typer.Option(
+            help="How heads are put in order: any method of select (docs/selection.md).",
+            show_default="calibrated attribution natural somp",
+        ),
     ] = None,
     where: Annotated[
         list[str] | None,
@@ -51,9 +56,13 @@ def tune(
     ] = None,
     k: Annotated[int, typer.Option(min=1, help="Most heads of an edit.")] = 8,
     scales: Annotated[
-        tuple[float, float] | None, typer.Option(help="Smallest and largest scale.", show_default="-2 0.75; enhancing 1.25 8")
+        tuple[float, float] | None,
+        typer.Option(
+            help="Smallest and largest scale; heads that hold the concept down may go as far on the other side of 1.",
+            show_default="-2 0.75; enhancing 1.25 8",
+        ),
     ] = None,
-    per_head: Annotated[bool, typer.Option(help="Give heads scales of their own in the second half of the trials.")] = True,
+    per_head: Annotated[bool, typer.Option(help="Give each head a scale of its own in the second half of the trials.")] = True,
     fixed_ks: Annotated[
         list[int] | None, typer.Option(min=1, help="Numbers of heads that the fixed edit may have.", show_default="1 2 3")
     ] = None,
@@ -68,13 +77,16 @@ def tune(
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
-    """Choose heads and scales for a concept under limits; a search that was cut off goes on where it stopped."""
+    """Choose heads and scales for a concept under limits; a search that was cut off goes on where it stopped.
+
+    An edit under which the concept is not said less for sure (to enhance: more) is not written, and the exit code is 1.
+    """
     from headpursuit.concepts import as_concept
     from headpursuit.evaluation.evaluate import check_folder
     from headpursuit.model.load import load
     from headpursuit.model.samples import as_samples
     from headpursuit.report import tables, write_report
-    from headpursuit.tuning.tune import Options, check_wishes, count_cells, read_data, recipe_name, trial_seconds
+    from headpursuit.tuning.tune import EDIT, METHODS, Options, check_wishes, count_cells, read_data, recipe_name, trial_seconds
     from headpursuit.tuning.tune import tune as run
 
     words = as_concept(concept)
@@ -92,7 +104,7 @@ def tune(
         "k": k,
         "scales": scales,
         "where": tuple(where or ("all",)),
-        "methods": tuple(methods or ("somp",)),
+        "methods": tuple(methods or METHODS),
         "per_head": per_head,
         "fixed_ks": tuple(fixed_ks or (1, 2, 3)),
         "fixed_scale": fixed_scale,
@@ -117,7 +129,11 @@ def tune(
         return
     tuned = run(loaded, asked, words, out=folder, reach=wanted, **common, **searching)
     write_report(tuned, folder)
-    note(f"{tuned.computed} cells were run; wrote {folder}/edit.json, report.html, tables.md, trials.csv, figures/")
+    edit = f"{EDIT}, " if tuned.moved else ""
+    note(f"{tuned.computed} cells were run; wrote {folder}/{edit}report.html, tables.md, trials.csv, figures/")
+    if not tuned.moved and (folder / EDIT).is_file():
+        note(f"{folder / EDIT} is of an earlier run, and was left as it is")
+    tuned.check_moved()
     for missed in tuned.misses:
         note(f"missed: {missed}")
     if json:

@@ -1,15 +1,19 @@
 """A concept: a named list of words, given in code, built in, or read from a file."""
 
+from __future__ import annotations
+
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from headpursuit.concepts.builtin import BUILTIN, built_in_words, canonical_name
+from headpursuit.concepts.texts import Texts, as_texts, telling_words
 from headpursuit.errors import HeadPursuitError, did_you_mean, shown
 from headpursuit.files import expanded, read_json, read_lines
 from headpursuit.model.rows import exists, read_table
+from headpursuit.model.samples import Samples
 
 # "C#" is a word and "red # warm" is a word with a remark, so a remark needs a blank before it.
 _REMARK = re.compile(r"(^|\s)#.*$")
@@ -33,6 +37,7 @@ class Concept:
         description: one line for listings.
         source: where the words come from.
         plurals: whether resolution may add plurals; off for adjectives, whose "plurals" are other words (kind, kinds).
+        texts: the texts with and without it that the concept was made of, see :meth:`from_texts`; None for a list of words.
 
     Raises:
         HeadPursuitError: no name, no words, or something among the words that is not a string, or is a whole text.
@@ -48,6 +53,7 @@ class Concept:
     description: str = ""
     source: str = ""
     plurals: bool = True
+    texts: Texts | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
@@ -57,6 +63,32 @@ class Concept:
 
     def __len__(self) -> int:
         return len(self.words)
+
+    @classmethod
+    def from_texts(cls, with_: Samples, without: Samples, *, name: str = "texts") -> Concept:
+        """A concept that no list of words says (a language, a tone, arithmetic): texts with it and texts without.
+
+        Its words are those that tell the first set from the second (:func:`headpursuit.concepts.texts.telling_words`), which is
+        what rankings of a capture use. Whatever runs the model (:func:`headpursuit.select`) moves how much likelier the first
+        set's texts are than the second's.
+
+        Args:
+            with_: texts, samples, or the path of a file; of samples with a target the target counts alone, given the text.
+            without: the same, alike but for the concept.
+            name: how results and reports call it.
+
+        Raises:
+            HeadPursuitError: a set with fewer than four different texts, or a text that is in both.
+
+        Examples:
+            >>> sums = [f"{number} + 1 is {number + 1}" for number in range(99)]
+            >>> hp.Concept.from_texts(sums, [f"{number} cats" for number in range(99)], name="sums").words
+            ('1', '+', 'is')
+        """
+        texts = as_texts(with_, without)
+        return cls(
+            name, telling_words(texts), source=f"{len(texts.with_)} and {len(texts.without)} texts", plurals=False, texts=texts
+        )
 
 
 # What is taken for a concept.

@@ -3,7 +3,7 @@
 Sizes are inches. Nothing needs a display, and the same values always give the same file.
 """
 
-from headpursuit.drawing.charts import bars, effects, sweep, trade_off
+from headpursuit.drawing.charts import bars, effects, reached, sweep, trade_off
 from headpursuit.drawing.figure import new_figure, save_figure, to_svg
 from headpursuit.drawing.heat_map import heat_map, matrices, overlap
 from headpursuit.drawing.style import Figure
@@ -16,6 +16,7 @@ __all__ = [
     "matrices",
     "new_figure",
     "overlap",
+    "reached",
     "save_figure",
     "sweep",
     "to_svg",

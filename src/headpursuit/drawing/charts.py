@@ -27,7 +27,10 @@ from headpursuit.drawing.style import (
     two_decimals,
 )
 
-_SIZES = {"tuned": 10.0, "somp": 8.0, "logit_lens": 5.5, "attribution": 6.0, "random": 9.0}
+# Colours that the colour-blind tell apart (Okabe and Ito 2008), and dashes for more lines than those.
+_OKABE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_LOOKS = [(colour, line) for line in ("-", "--", "-.") for colour in _OKABE]
+_SIZES = {"tuned": 10.0, "calibrated": 6.0, "somp": 8.0, "logit_lens": 5.5, "attribution": 6.0, "random": 9.0}
 
 
 def bars(labels: Sequence[str], values: Sequence[float], *, title: str = "", label: str = "") -> Figure:
@@ -123,6 +126,41 @@ def trade_off(
     set_title(axes, title)
     axes.legend(frameon=False, fontsize=7.5, labelcolor=QUIET, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure_of(axes)
+
+
+def reached(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], *, xlabel: str = "", title: str = "") -> Figure:
+    """Lines that rise with what they cost, a panel a title, one legend for all.
+
+    Args:
+        panels: for every panel, points of cost and effect by the name of a line.
+        xlabel: what costs are.
+        title: the line above.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    columns = min(3, max(len(panels), 1))
+    rows = math.ceil(max(len(panels), 1) / columns)
+    wide, high = 3.3 * columns, 2.5 * rows + 0.5 + 0.2 * math.ceil(len(names) / 3)
+    figure = new_figure(width=max(wide, 4.6), height=high)
+    handles: dict[str, Any] = {}
+    for number, (panel, lines) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(rows, columns, number)
+        for name, pairs in lines.items():
+            x, y = [one[0] for one in pairs], [one[1] for one in pairs]
+            look = _LOOKS[names.index(name) % len(_LOOKS)]
+            style: Any = {"color": QUIET, "linestyle": ":"} if name == "random" else {"color": look[0], "linestyle": look[1]}
+            (handles[name],) = axes.plot(x, y, linewidth=1.5, label=printable(name), **style)
+        axes.set_title(printable(panel), fontsize=8.5, color=INK, parse_math=False)
+        quieten(axes)
+        set_labels(axes, x=xlabel if number > len(panels) - columns else "")
+    below = (0.35 + 0.2 * math.ceil(len(names) / 3)) / high
+    figure.subplots_adjust(left=0.07, right=0.98, bottom=below + 0.35 / high, top=1 - 0.6 / high, wspace=0.22, hspace=0.42)
+    figure.suptitle(printable(title), fontsize=11, color=INK, parse_math=False, y=1 - 0.12 / high)
+    style = {"frameon": False, "fontsize": 7.5, "labelcolor": QUIET, "ncols": min(3, max(len(names), 1))}
+    figure.legend(handles.values(), map(readable, handles), loc="lower center", **style)
+    return figure
 
 
 def effects(rows: Iterable[Any], *, title: str = "", axes: Axes | None = None) -> Figure:

@@ -12,11 +12,19 @@ else:  # annotations can be read where matplotlib is not installed
     Axes = Figure = Any
 
 INK, QUIET, RULE, PAPER, MARK = "#1c1c1e", "#66645e", "#e3dfd5", "#ffffff", "#ffe9a8"
-COLOURS = {"somp": "#0b5f8f", "logit_lens": "#b0590f", "attribution": "#3d7a3a", "tuned": "#7b3f8c", "random": "#77746d"}
-MARKERS = {"tuned": "*", "somp": "o", "logit_lens": "D", "attribution": "^", "random": "|"}
+COLOURS = {
+    "somp": "#0b5f8f",
+    "calibrated": "#a5294f",
+    "logit_lens": "#b0590f",
+    "attribution": "#3d7a3a",
+    "tuned": "#7b3f8c",
+    "random": "#77746d",
+}
+MARKERS = {"tuned": "*", "calibrated": "s", "somp": "o", "logit_lens": "D", "attribution": "^", "random": "|"}
 SELECTION_NAMES = {
     "tuned": "tuned",
     "somp": "SOMP",
+    "calibrated": "calibrated",
     "logit_lens": "logit lens",
     "attribution": "attribution",
     "random": "random heads",

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from headpursuit.editing.edit import HeadEdit
 from headpursuit.editing.where import ALL
 from headpursuit.evaluation.cells import Cells
-from headpursuit.evaluation.intervals import interval, resampled_means, resampled_median
+from headpursuit.evaluation.intervals import RESAMPLES, interval, resampled_means, resampled_median
 from headpursuit.evaluation.metrics import Metric
 from headpursuit.evaluation.results import Comparison, Row
 from headpursuit.ranking.methods import Selection
@@ -99,8 +99,13 @@ def comparison(
 
 
 def _resampled(cells: Cells, metric: Metric, edits: Edits, *, seed: int) -> Float[np.ndarray, " b"]:
-    """The effect in every resample of the samples: a ratio to the unedited model, or the difference from it."""
+    """The effect in every resample of the samples: a ratio to the unedited model, or the difference from it.
+
+    A single sample, drawn again and again, would give an interval of no width; its effects are NaN, so that there is none.
+    """
     rows = [cells.scores(metric, edit) for edit in (None, *edits)]
+    if rows[0].size == 1:
+        return np.full(RESAMPLES, np.nan)
     means = resampled_means(np.stack(rows), seed=seed)
     base, edited = means[:, 0], means[:, 1:]
     value = edited[:, 0] if len(edits) == 1 else resampled_median(edited, seed=seed)

@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from headpursuit.concepts.counting import count_words
 from headpursuit.data.own import Rows
 from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
@@ -19,7 +20,7 @@ from headpursuit.evaluation.cells import Cells
 from headpursuit.evaluation.checks import check_heads, check_words
 from headpursuit.evaluation.describe import describe_heads
 from headpursuit.evaluation.effects import Wanted, comparison, row
-from headpursuit.evaluation.metrics import NEUTRAL_TASK, Metric, count_words
+from headpursuit.evaluation.metrics import NEUTRAL_TASK, Metric
 from headpursuit.evaluation.plan import time_left, tried_on
 from headpursuit.evaluation.prepare import (
     Prepared,
@@ -33,11 +34,13 @@ from headpursuit.evaluation.prepare import (
 from headpursuit.evaluation.rankings import stored_rankings
 from headpursuit.evaluation.recipe import EditSpec, Recipe, load_recipe, plain
 from headpursuit.evaluation.results import RESULTS, Comparison, ConceptResult, DataUsed, Example, Results, Row, Verdict
+from headpursuit.evaluation.selectors import compare_selectors
 from headpursuit.evaluation.teacher_forced_tasks import neutral_task, teacher_forced_task, teacher_forced_task_name
 from headpursuit.evaluation.verdicts import judge, settle, wishes
 from headpursuit.files import locked, read_json
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.load import ModelLike, check_model, load
+from headpursuit.model.samples import Sample
 from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.ranking.controls import random_controls
 from headpursuit.ranking.methods import Selection
@@ -50,7 +53,17 @@ _EXAMPLES = 6
 # The edits of a concept's heads by how those were chosen, how many they are and their factor; those of all random draws.
 Choices = Mapping[tuple[Selection, int, float], tuple[HeadEdit, ...]]
 # What a run leaves behind that was cut off before its table.
-_PARTS = {"cells", "captures", "rankings", "descriptions", "images", "results.csv", "comparisons.csv"}
+_PARTS = {
+    "cells",
+    "captures",
+    "rankings",
+    "descriptions",
+    "images",
+    "knock-outs",
+    "results.csv",
+    "comparisons.csv",
+    "curves.csv",
+}
 
 
 def evaluate(
@@ -191,6 +204,9 @@ def run(prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progr
     }
     if recipe.describe is not None:
         return Results(descriptions=describe_heads(prepared, model, out=out, seed=seed, progress=progress), **common)
+    if recipe.select is not None:
+        curves, compared = compare_selectors(prepared, model, out=out, seed=seed, progress=progress)
+        return Results(curves=curves, concepts=compared, draws=recipe.select.draws, **common)
     assert recipe.edit is not None
     cells = Cells(model, prepared.tasks, seed=seed, folder=out / "cells")
     rankings = {
@@ -243,7 +259,13 @@ def run(prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progr
 
 
 def _data_used(prepared: Prepared, model: HeadModel) -> tuple[DataUsed, ...]:
-    samples = {("selection", name): task.samples for name, task in prepared.selection.items()}
+    samples: dict[tuple[str, str], Sequence[Sample]] = {
+        (use, concept.name): (*made.texts.with_, *made.texts.without)
+        for concept in prepared.concepts
+        for use, made in (("selection", concept.concept), ("test", concept.counted))
+        if made.texts is not None
+    }
+    samples |= {("selection", name): task.samples for name, task in prepared.selection.items()}
     samples |= {("test", name): task.samples for name, task in prepared.tasks.items()}
     samples["test", NEUTRAL_TASK] = prepared.neutral
     return tuple(replace(one, tokens=token_fingerprint(model, samples[one.use, one.name])) for one in prepared.data)

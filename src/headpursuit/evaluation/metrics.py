@@ -10,7 +10,6 @@ import string
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -61,8 +60,9 @@ class Metric:
 
 
 NEUTRAL_TASK = "neutral text"
-# What an edit costs where no concept is spoken of.
+# What an edit costs where no concept is spoken of; a divergence, which is never below 0, cannot be lucky.
 LIKELIHOOD = Metric(NEUTRAL_TASK, "negative log-likelihood", unit="nats a token", better="lower", compared_by="change")
+DIVERGENCE = Metric(NEUTRAL_TASK, "divergence", unit="nats a token", better="lower", compared_by="change")
 
 
 def parse_answer(written: str) -> str:
@@ -109,22 +109,6 @@ def exact_match(answer: str, target: str) -> float:
     return float(_plain(answer) == _plain(target))
 
 
-def count_words(text: str, words: Collection[str]) -> int:
-    """Count the concept's words in a text (Head Pursuit, section 4.3).
-
-    Whole words only, case ignored; a plural in "s" or "es" counts, no other inflection does.
-
-    >>> count_words("Two red boxes on a reddish box", ["red", "box"])
-    3
-    """
-    return len(word_pattern(tuple(words)).findall(text))
-
-
-def without_words(text: str, words: Collection[str]) -> str:
-    """A text with the words left out that :func:`count_words` counts."""
-    return word_pattern(tuple(words)).sub(" ", text)
-
-
 def cider(answers: Sequence[str], references: Sequence[Sequence[str]]) -> Float[np.ndarray, " n"]:
     """CIDEr-D of each caption by pycocoevalcap's scorer, times 10 as everybody reports it, shape ``(n,)``.
 
@@ -166,10 +150,3 @@ def _tokenise(text: str) -> str:
 
 def _plain(text: str) -> str:
     return " ".join(text.lower().strip(string.punctuation + string.whitespace).split())
-
-
-@lru_cache(maxsize=256)
-def word_pattern(words: tuple[str, ...]) -> re.Pattern[str]:
-    """The pattern of the words that :func:`count_words` counts."""
-    longest_first = sorted(words, key=len, reverse=True)
-    return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?:s|es)?(?!\w)", re.IGNORECASE)

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from headpursuit.concepts import Concept, as_concept
+from headpursuit.concepts.counting import neutral_texts
+from headpursuit.concepts.texts import as_texts
 from headpursuit.data import DATASETS, load_records
 from headpursuit.data.demo import DEMO_DATA, demo_records
 from headpursuit.data.entries import pick
@@ -17,7 +19,7 @@ from headpursuit.data.records import Record, data_fingerprint, split_by_answer, 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.cells import Task
 from headpursuit.evaluation.goals import Limit
-from headpursuit.evaluation.metrics import LIKELIHOOD, NEUTRAL_TASK, Metric, count_words
+from headpursuit.evaluation.metrics import LIKELIHOOD, NEUTRAL_TASK, Metric
 from headpursuit.evaluation.recipe import CLASSES, NEUTRAL, ConceptSpec, KeepSpec, Recipe, TaskSpec
 from headpursuit.evaluation.results import DataUsed
 from headpursuit.evaluation.tasks import (
@@ -30,9 +32,8 @@ from headpursuit.evaluation.tasks import (
 )
 from headpursuit.evaluation.teacher_forced_tasks import neutral_task
 from headpursuit.evaluation.toxicity import load_classifier
-from headpursuit.model.samples import Sample, Samples, as_samples
+from headpursuit.model.samples import Sample, as_samples, fingerprint
 
-_PACKAGED_TEXT = Path(__file__).parent / "recipes" / "neutral.txt"
 OWN = "own questions"
 
 
@@ -43,7 +44,8 @@ class PreparedConcept:
     Attributes:
         spec: what the recipe says of it.
         concept: the words that heads are ranked with.
-        counted: the words that are counted in answers: the held-out ones, or all.
+        counted: the words that are counted in answers: the held-out ones, or all; of a concept that is made of texts the one of
+            those that edits are tried on.
     """
 
     spec: ConceptSpec
@@ -70,6 +72,8 @@ class Prepared:
             has none where it comes in one piece.
         limits: what the goal keeps, in the recipe's order.
         neutral: texts whose likelihood should stay.
+        quiet: others of the kind, for choosing heads by what they cost; empty where there is one set of texts, and the recipe
+            compares no ways to choose.
         data: fingerprints and sizes of all data.
     """
 
@@ -81,6 +85,7 @@ class Prepared:
     kept: Mapping[str, Task] = field(repr=False)
     limits: tuple[Limit, ...]
     neutral: Sequence[Sample] = field(repr=False)
+    quiet: Sequence[Sample] = field(repr=False)
     data: tuple[DataUsed, ...] = field(repr=False)
 
 
@@ -116,14 +121,16 @@ def prepare(recipe: Recipe, source: Source) -> Prepared:
     """
     check_data(recipe, source)
     tests = {task.name: _records(recipe, task, "test", limit=task.limit, source=source) for task in recipe.tasks}
-    concepts = _distinct([_concept(recipe, spec, source, tests[spec.task]) for spec in recipe.concepts])
+    concepts = _distinct([_concept(recipe, spec, source, tests.get(spec.task, ())) for spec in recipe.concepts])
     tasks = {task.name: _task(recipe, task, tests[task.name], concepts, source) for task in recipe.tasks}
+    of_words = [concept for concept in concepts if not concept.spec.of_texts]
     for number, concept in enumerate(concepts):
-        _metric(f"concepts[{number}].target", concept.spec.task, tasks[concept.spec.task].metrics, concept.spec.target)
+        if concept.spec.target:
+            _metric(f"concepts[{number}].target", concept.spec.task, tasks[concept.spec.task].metrics, concept.spec.target)
     data = [DataUsed("test", name, len(records), data_fingerprint(records)) for name, records in tests.items()]
     tested = [record for records in tests.values() for record in records]
     selection: dict[str, Task] = {}
-    wanted = [(concept.name, concept.spec.task, concept.spec.limit) for concept in concepts]
+    wanted = [(concept.name, concept.spec.task, concept.spec.limit) for concept in of_words]
     if recipe.describe is not None:
         wanted.append(("describe", recipe.describe.task, recipe.describe.limit))
     for name, task, limit in wanted:
@@ -141,15 +148,26 @@ def prepare(recipe: Recipe, source: Source) -> Prepared:
             goal_data[keep.task] = recipe.task(keep.task).limit
         elif recipe.neutral in DEMO_DATA:
             kept[NEUTRAL_TASK] = neutral_task(_neutral(recipe, source, concepts, split="selection"))
-    for concept in concepts if recipe.goal is not None else ():
+    for concept in of_words if recipe.goal is not None else ():
         for spec in recipe.tasks:
             if same_questions(recipe, concept.spec.task, spec.name):
                 goal_data.setdefault(spec.name, concept.spec.limit)
     for name, limit in goal_data.items():
         found = _records(recipe, recipe.task(name), "selection", limit=limit, source=source)
         kept[name], _ = _selection(recipe, recipe.task(name), concepts, found, tested, source)
-    neutral = _neutral(recipe, source, concepts, split="test")
-    return Prepared(recipe, concepts, tasks, tests, selection, kept, tuple(limits), neutral, tuple(data))
+    for concept in concepts:
+        for use, made in (("selection", concept.concept), ("test", concept.counted)):
+            if made.texts is not None:
+                texts = (*made.texts.with_, *made.texts.without)
+                data.append(DataUsed(use, concept.name, len(texts), fingerprint(texts)))  # type: ignore[arg-type]
+    neutral, quiet = _neutral(recipe, source, concepts, split="test"), []
+    if recipe.neutral in DEMO_DATA:
+        quiet = _neutral(recipe, source, concepts, split="selection")
+    elif recipe.select is not None:
+        neutral, quiet = neutral[1::2], neutral[::2]
+        if not neutral:
+            raise HeadPursuitError("neutral: one text alone cannot be for choosing and for trying; give more")
+    return Prepared(recipe, concepts, tasks, tests, selection, kept, tuple(limits), neutral, quiet, tuple(data))
 
 
 def same_questions(recipe: Recipe, one: str, other: str) -> bool:
@@ -175,7 +193,11 @@ def check_data(recipe: Recipe, source: Source) -> None:
         elif task.metric:
             raise HeadPursuitError(f"tasks[{number}].metric: {task.data} has metrics of its own; leave it out")
         _path(recipe, task, source)
-    if recipe.neutral not in (NEUTRAL, *DEMO_DATA) and not Path(recipe.neutral).is_file():
+    for number, spec in enumerate(recipe.concepts):
+        for key in ("positive", "negative") if spec.of_texts else ():
+            if getattr(spec, key) not in source.rows and not Path(getattr(spec, key)).is_file():
+                raise HeadPursuitError(f"concepts[{number}].{key}: there is no file {getattr(spec, key)}; give one with texts")
+    if recipe.neutral not in (NEUTRAL, *DEMO_DATA, *source.rows) and not Path(recipe.neutral).is_file():
         raise HeadPursuitError(
             f"neutral: there is no file {recipe.neutral}; give a text file, {NEUTRAL!r} for the packaged sentences, or one of "
             f"{', '.join(DEMO_DATA)}"
@@ -192,16 +214,9 @@ def known_concepts(recipe: Recipe, source: Source) -> tuple[PreparedConcept, ...
         [
             _concept(recipe, spec, source, ())
             for spec in recipe.concepts
-            if spec.words != CLASSES or _classes(recipe.task(spec.task))
+            if not spec.of_texts and (spec.words != CLASSES or _classes(recipe.task(spec.task)))
         ]
     )
-
-
-def neutral_texts(texts: Samples | None, words: Sequence[str], *, limit: int | None) -> list[Sample]:
-    """Texts that have none of the words, as plain text without a chat template; the packaged ones when left out."""
-    found = as_samples(_PACKAGED_TEXT if texts is None else texts)
-    quiet = [Sample(text=one.text, chat=False, where=one.where) for one in found if not count_words(one.text, words)]
-    return quiet[:limit]
 
 
 def _own(task: TaskSpec, source: Source) -> bool:
@@ -216,6 +231,8 @@ def _distinct(concepts: Sequence[PreparedConcept]) -> tuple[PreparedConcept, ...
 
 
 def _concept(recipe: Recipe, spec: ConceptSpec, source: Source, records: Sequence[Record]) -> PreparedConcept:
+    if spec.of_texts:
+        return _concept_of_texts(recipe, spec, source)
     task = recipe.task(spec.task)
     if spec.words == CLASSES:
         names = _classes(task) or tuple(sorted({record.label for record in records if record.label}))
@@ -238,6 +255,27 @@ def _concept(recipe: Recipe, spec: ConceptSpec, source: Source, records: Sequenc
     counted = tuple(whole.words[index] for index in sorted(order[:held])) or whole.words
     ranked = tuple(whole.words[index] for index in sorted(order[held:]))
     return PreparedConcept(spec, replace(whole, words=ranked), replace(whole, words=counted))
+
+
+def _concept_of_texts(recipe: Recipe, spec: ConceptSpec, source: Source) -> PreparedConcept:
+    """A concept of half of both sets of texts, and one of the other halves, drawn by the seed."""
+    halves: list[list[Sample]] = [[], [], [], []]
+    most = source.at_most(spec.limit)
+    whole = [as_samples(source.rows.get(name, name)) for name in (spec.positive, spec.negative)]
+    try:
+        as_texts(*whole)
+    except HeadPursuitError as error:
+        raise HeadPursuitError(f"{_key(recipe, spec)}.positive: {error}") from error
+    for number, given in enumerate(whole):
+        texts = list(dict.fromkeys(given))
+        order = np.random.default_rng(source.seed).permutation(len(texts))
+        for half in (0, 1):
+            halves[2 * half + number] = [texts[index] for index in order[half::2]][:most]
+    name = spec.name or Path(spec.positive).stem
+    try:
+        return PreparedConcept(spec, *(Concept.from_texts(*halves[first : first + 2], name=name) for first in (0, 2)))
+    except HeadPursuitError as error:
+        raise HeadPursuitError(f"{_key(recipe, spec)}.positive: half of the texts: {error}") from error
 
 
 def _key(recipe: Recipe, spec: ConceptSpec) -> str:
@@ -327,7 +365,8 @@ def _task(
 ) -> Task:
     known, kind = DATASETS.get(spec.data), _kind(spec)
     # Words of a class or a country say nothing in a caption or a toxic answer.
-    akin = [concept.counted for concept in concepts if _kind(recipe.task(concept.spec.task)) == kind]
+    of_words = [concept for concept in concepts if not concept.spec.of_texts]
+    akin = [concept.counted for concept in of_words if _kind(recipe.task(concept.spec.task)) == kind]
     counted = list({concept.name: concept for concept in (*map(as_concept, spec.count), *akin)}.values())
     template = spec.template or (known.template if known is not None else PLAIN_TEMPLATE)
     common: dict[str, Any] = {"template": template, "name": spec.name, **spec.options}
@@ -375,8 +414,13 @@ def _neutral(
         spec = TaskSpec(name="neutral", data=recipe.neutral, limit=source.at_most(None))
         records = _read(recipe, spec, split, limit=spec.limit, source=source)
         return list(_task(recipe, spec, records, concepts, source).samples)
-    words = [word for concept in concepts for word in (*concept.concept.words, *concept.counted.words)]
-    found = neutral_texts(None if recipe.neutral == NEUTRAL else Path(recipe.neutral), words, limit=source.at_most(None))
+    # Words that tell sets of texts apart may be as common as a full stop.
+    lists = [concept for concept in concepts if not concept.spec.of_texts]
+    words = [word for concept in lists for word in (*concept.concept.words, *concept.counted.words)]
+    given: Any = source.rows.get(recipe.neutral, None if recipe.neutral == NEUTRAL else Path(recipe.neutral))
+    most = source.at_most(None)
+    both = 2 if recipe.select is not None else 1  # one half is for choosing
+    found = neutral_texts(given, words, limit=None if most is None else both * most)
     if not found and concepts:
         raise HeadPursuitError("neutral: every text speaks of a concept of the recipe; give others")
     return found

@@ -1,6 +1,8 @@
 """Captures and rankings of a run, kept on disk beside its cells, so that a run which was cut off does neither again."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +13,16 @@ from headpursuit.activations.positions import Positions
 from headpursuit.concepts import Concept
 from headpursuit.concepts.resolve import MultiToken
 from headpursuit.evaluation.cells import Task
+from headpursuit.evaluation.recipe import plain
 from headpursuit.evaluation.teacher_forced_tasks import speaking
 from headpursuit.files import digest, read_kept, write_sealed
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.identity import weights_fingerprint
 from headpursuit.model.samples import Sample, fingerprint
 from headpursuit.model.tokenize import token_fingerprint
-from headpursuit.ranking.attribution import attribution
-from headpursuit.ranking.methods import CALIBRATED, Selection
-from headpursuit.ranking.rank import rank
+from headpursuit.ranking.methods import CALIBRATED
 from headpursuit.ranking.ranking import HeadRanking
+from headpursuit.ranking.select import options_of, select
 from headpursuit.versions import versions
 
 FORMAT = 1
@@ -42,10 +44,12 @@ def stored_rankings(
     positions: Positions = "mean",
     n_atoms: int = 50,
     multi_token: MultiToken = "skip",
-    methods: Sequence[Selection] = ("somp", "logit_lens"),
+    methods: Sequence[str] = ("somp", "logit_lens"),
+    neutral: Sequence[Sample] = (),
     seed: int = 0,
     folder: Path,
     progress: bool = True,
+    **options: Any,
 ) -> dict[str, HeadRanking]:
     """Rankings of a concept by several methods, from ``folder`` where they lie there; settings as a recipe's concept has them.
 
@@ -53,49 +57,55 @@ def stored_rankings(
         model: the model.
         concept: the words.
         task: selection data, asked as the concept's task asks.
-        seed: seed of sampling, where attribution reads along the model's own answers.
+        methods: any of :func:`headpursuit.select`; those that read no capture read along targets that speak of the concept.
+        neutral: texts that do not, for the methods that tell what heads cost; knock-outs are then put in order by both.
+        seed: seed of all that is drawn, the model's own answers included where samples have no target.
         folder: where captures and rankings are kept.
+        **options: further ones of :func:`headpursuit.select`, for the methods that take them.
     """
-    found: dict[str, HeadRanking] = {}
-    for method in methods:
-        about = {
-            **depends_on(model, task.samples, positions),
-            "method": method,
-            "words": concept.words,
-            "plurals": concept.plurals,
-            "concept": concept.name,
-            "atoms": n_atoms,
-            "multi_token": multi_token,
-        }
-        if method == CALIBRATED:
-            about |= {"seed": seed}
-        if method == "attribution":
-            about |= {"options": dict(task.options), "seed": seed}
-        path = folder / "rankings" / f"{digest(about)}.json"
-        if path.is_file():
-            stored = read_kept(path, format=FORMAT, what="ranking", remedy="delete it, and the next run ranks anew")
-            found[method] = HeadRanking.from_dict(stored["ranking"])
-            continue
-        if method == "attribution":
-            answered = speaking(model, task, concept.words, seed=seed)
-            ranking = attribution(model, answered, concept, multi_token=multi_token, progress=progress)
-        else:
-            acts = stored_capture(model, task.samples, positions=positions, folder=folder / "captures", progress=progress)
-            # A recipe says what it compares, so that chance is not asked beside the paper's score.
-            draws = 200 if method == CALIBRATED else 0
-            ranking = rank(
-                acts,
-                concept,
-                method=method,
-                n_atoms=n_atoms,
-                multi_token=multi_token,
-                draws=draws,
-                seed=seed,
-                progress=progress,
-            )
-        write_sealed(path, {"format": FORMAT, "about": about, "ranking": ranking.to_dict()})
-        found[method] = ranking
-    return found
+    given = {"positions": positions, "n_atoms": n_atoms, "multi_token": multi_token, "seed": seed, **options}
+    if neutral:
+        given |= {"neutral": neutral, "order": "natural"}
+    common = {**depends_on(model, task.samples, positions), "words": concept.words, "plurals": concept.plurals}
+
+    @cache
+    def answered() -> Sequence[Sample]:
+        return speaking(model, task, concept.words, seed=seed)
+
+    def ranked(method: str) -> HeadRanking:
+        takes = options_of(method)
+        own = {key: value for key, value in given.items() if key in takes}
+        if "draws" in takes:  # a recipe says what it compares, so that chance is not asked beside the paper's score
+            own["draws"] = 200 if method == CALIBRATED else 0
+        told = {key: fingerprint(neutral) if key == "neutral" else value for key, value in own.items()}
+        about = {**common, "concept": concept.name, "method": method, "options": told}
+        if "acts" not in takes:
+            about["answers"] = {"options": dict(task.options), "seed": seed}
+        if "out" in takes:
+            own["out"] = folder / "knock-outs"
+
+        def made() -> HeadRanking:
+            if "acts" in takes:
+                captures = folder / "captures"
+                own["acts"] = stored_capture(model, task.samples, positions=positions, folder=captures, progress=progress)
+            samples = task.samples if "acts" in takes else answered()
+            return select(model, samples, concept, method=method, progress=progress, **own)
+
+        # Seconds would differ between a run that was cut off and one that was not.
+        return stored_ranking(folder, about, lambda: replace(made(), cost=None))
+
+    return {method: ranked(method) for method in methods}
+
+
+def stored_ranking(folder: Path, about: Mapping[str, Any], make: Callable[[], HeadRanking]) -> HeadRanking:
+    """A ranking from ``folder``, under a name made of what it depends on; made if it is not there."""
+    path = folder / "rankings" / f"{digest(plain(about))}.json"
+    if path.is_file():
+        stored = read_kept(path, format=FORMAT, what="ranking", remedy="delete it, and the next run ranks anew")
+        return HeadRanking.from_dict(stored["ranking"])
+    ranking = make()
+    write_sealed(path, {"format": FORMAT, "about": plain(about), "ranking": ranking.to_dict()})
+    return ranking
 
 
 def depends_on(model: HeadModel, samples: Sequence[Sample], positions: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from headpursuit.editing.where import ALL, TokenGroup
 from headpursuit.errors import HeadPursuitError, did_you_mean, shown
 from headpursuit.evaluation.metrics import ANSWER_METRICS, LIKELIHOOD, NEUTRAL_TASK
 from headpursuit.files import expanded, read_text
-from headpursuit.ranking.methods import Order, method_key
+from headpursuit.ranking.methods import SELECTORS, Order, method_key
 from headpursuit.ranking.own_metrics import function_name
 
 CLASSES = "classes"
@@ -110,23 +110,44 @@ class ConceptSpec(_Table):
         words: a built-in concept, a file of words, or ``classes`` for the class names of the task's data.
         name: what rows call it; by default the concept's own name, or the data set's for classes.
         task: name of the task on whose selection data heads are ranked, and whose metric they should move.
-        target: that metric.
+        target: that metric; a recipe that compares ways to choose heads moves the concept's log-odds where it is left out.
+        positive: in such a recipe, a file of texts with the concept, in place of words and task.
+        negative: texts without it, which else are alike.
         positions: which tokens make a sample's row.
-        limit: selection samples at most.
+        limit: selection samples at most; of texts so many of each set, to choose by and to try on.
         atoms: pursuit steps.
         multi_token: what becomes of words of several tokens.
         held_out: share of the words that is kept from the ranking and used to count with alone.
     """
 
-    words: Name
-    task: Name
-    target: Name
+    words: str = ""
+    task: str = ""
+    target: str = ""
+    positive: str = ""
+    negative: str = ""
     name: Name | None = None
     positions: RowPositions = "mean"
     limit: Count | None = None
     atoms: Count = 50
     multi_token: Literal["skip", "first", "mean"] = "skip"
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @property
+    def of_texts(self) -> bool:
+        """Whether the concept is made of texts and not of words."""
+        return bool(self.positive or self.negative)
+
+    @model_validator(mode="after")
+    def _of_words_or_texts(self) -> ConceptSpec:
+        if self.of_texts:
+            given = [key for key in ("words", "task", "target", "held_out") if getattr(self, key)]
+            if not (self.positive and self.negative) or given:
+                raise ValueError(f"give positive and negative, both{f', and leave {given[0]} out' if given else ''}")
+        else:
+            for key in ("words", "task"):
+                if not getattr(self, key):
+                    raise ValueError(f"{key} is missing; give it")
+        return self
 
 
 class EditSpec(_Table):
@@ -150,6 +171,74 @@ class EditSpec(_Table):
     def _compares_somp(self) -> EditSpec:
         if "somp" not in self.methods or len(set(self.methods)) < len(self.methods):
             raise ValueError("name each method once, and somp, which the others are compared with")
+        return self
+
+
+class MethodSpec(_Table):
+    """One way to choose heads.
+
+    Attributes:
+        method: a method of :func:`headpursuit.select`.
+        name: what rows call it; by default the method's name with its options.
+        options: options of the method, beside those that the comparison gives it.
+    """
+
+    method: Annotated[str, BeforeValidator(method_key)]
+    name: Name | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """What rows call it."""
+        options = ", ".join(f"{key} {value}".replace("_", " ") for key, value in self.options.items())
+        return self.name or self.method + (f" ({options})" if options else "")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_name_alone(cls, value: Any) -> Any:
+        return {"method": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _exists(self) -> MethodSpec:
+        if self.method not in SELECTORS:
+            raise ValueError(f"method {self.method!r}: choose among {', '.join(SELECTORS)}")
+        return self
+
+
+class SelectSpec(_Table):
+    """A comparison of ways to choose heads, by what their edits move at equal cost.
+
+    Attributes:
+        methods: the ways, each a method's name or a table; the others are compared with the first.
+        k: numbers of heads.
+        scales: factors that are tried of each, from the nearest to 1 on; those below 1 suppress, those above enhance.
+        costs: divergences on neutral text, in nats a token, at which effects are compared; the area goes up to the largest.
+        budget: passes forward and backward over the selection samples that a way may take.
+        draws: random control sets for each k.
+        halves: choose once more on each half of the selection samples, to see whether they agree.
+    """
+
+    methods: Annotated[tuple[MethodSpec, ...], Field(min_length=1)]
+    k: Annotated[tuple[Count, ...], Field(min_length=1)]
+    scales: Annotated[tuple[float, ...], Field(min_length=1)] = (0.5, 0.0, -0.5, -1.0)
+    costs: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.05, 0.1, 0.2)
+    budget: Count = 200
+    draws: Annotated[int, Field(ge=2, le=10**6)] = 5
+    halves: bool = True
+
+    @model_validator(mode="after")
+    def _each_once(self) -> SelectSpec:
+        labels = [one.label for one in self.methods]
+        if len(set(labels)) < len(labels) or "random" in labels:
+            raise ValueError("methods: name each once, and none random, which is always there")
+        if 1.0 in self.scales:
+            raise ValueError("scales: 1 changes nothing; leave it out")
+        for key in ("k", "scales", "costs"):
+            values = getattr(self, key)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{key}: name each once")
+        if list(self.costs) != sorted(self.costs):
+            raise ValueError("costs: name the smallest first")
         return self
 
 
@@ -233,6 +322,7 @@ class Recipe(_Table):
         edit: what is done to them.
         goal: what is wished of that.
         describe: heads to be named instead.
+        select: ways to choose heads that are compared instead.
         neutral: texts whose likelihood should stay: ``text`` (packaged sentences), a text file, or one of the demo's data sets,
             whose answers are read along.
     """
@@ -240,13 +330,14 @@ class Recipe(_Table):
     name: Name
     title: Name
     model: Name
-    tasks: Annotated[tuple[TaskSpec, ...], Field(min_length=1)]
+    tasks: tuple[TaskSpec, ...] = ()
     paper: str = ""
     checkpoints: tuple[Name, ...] = ()
     concepts: tuple[ConceptSpec, ...] = ()
     edit: EditSpec | None = None
     goal: GoalSpec | None = None
     describe: DescribeSpec | None = None
+    select: SelectSpec | None = None
     neutral: str = NEUTRAL
 
     def task(self, name: str) -> TaskSpec:
@@ -261,13 +352,22 @@ class Recipe(_Table):
         for name in names:
             if name == NEUTRAL_TASK or name.endswith(", teacher-forced"):
                 raise ValueError(f"tasks: {name!r} is the name of a measure that every recipe has; choose another")
-        if self.describe is None and (self.edit is None or not self.concepts):
-            raise ValueError("edit: there is nothing to do; give [[concepts]] and [edit], or [describe]")
-        if self.describe is not None and (self.edit is not None or self.concepts):
-            raise ValueError("describe: stands beside [[concepts]] or [edit]; make two recipes of it")
+        if self.describe is None and ((self.edit is None and self.select is None) or not self.concepts):
+            raise ValueError("edit: there is nothing to do; give [[concepts]] and [edit] or [select], or [describe]")
+        if self.describe is not None and (self.edit is not None or self.concepts or self.select is not None):
+            raise ValueError("describe: stands beside [[concepts]], [edit] or [select]; make two recipes of it")
+        if self.select is not None and self.edit is not None:
+            raise ValueError("select: stands beside [edit]; make two recipes of it")
         if self.goal is not None and self.edit is None:
             raise ValueError("goal: is wished of an edit; give [edit], too")
-        wanted = {f"concepts[{number}].task": spec.task for number, spec in enumerate(self.concepts)}
+        if not self.tasks and not all(spec.of_texts for spec in self.concepts):
+            raise ValueError("tasks: there is none; give at least one")
+        for number, spec in enumerate(self.concepts if self.select is None else ()):
+            if spec.of_texts:
+                raise ValueError(f"concepts[{number}].positive: texts are for a recipe with [select]; give words and task")
+            if not spec.target:
+                raise ValueError(f"concepts[{number}].target is missing; give it")
+        wanted = {f"concepts[{number}].task": spec.task for number, spec in enumerate(self.concepts) if not spec.of_texts}
         for number, kept in enumerate(() if self.goal is None else self.goal.keep):
             if kept.task != NEUTRAL_TASK:
                 wanted[f"goal.keep[{number}].task"] = kept.task
@@ -399,7 +499,11 @@ def _from_folder(recipe: Recipe, folder: Path) -> Recipe:
     def beside(name: str) -> str:
         return str(folder / name) if (folder / name).is_file() else name
 
-    concepts = tuple(spec.model_copy(update={"words": beside(spec.words)}) for spec in recipe.concepts)
+    files = ("words", "positive", "negative")
+    concepts = tuple(
+        spec.model_copy(update={key: beside(getattr(spec, key)) for key in files if getattr(spec, key)})
+        for spec in recipe.concepts
+    )
     tasks = tuple(task.model_copy(update={"data": beside(task.data)}) for task in recipe.tasks)
     return recipe.model_copy(update={"concepts": concepts, "tasks": tasks, "neutral": beside(recipe.neutral)})
 
@@ -448,6 +552,6 @@ def _in_words(error: ValidationError) -> str:
 
 def _keys_at(key: tuple[int | str, ...]) -> list[str]:
     tables: dict[str, type[_Table]] = {"tasks": TaskSpec, "concepts": ConceptSpec, "edit": EditSpec, "describe": DescribeSpec}
-    tables |= {"goal": GoalSpec, "keep": KeepSpec}
+    tables |= {"goal": GoalSpec, "keep": KeepSpec, "select": SelectSpec, "methods": MethodSpec}
     named = [part for part in key if isinstance(part, str)]
     return list((tables[named[-1]] if named else Recipe).model_fields)

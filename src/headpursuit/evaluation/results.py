@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from headpursuit.drawing import Figure
 from headpursuit.editing.where import ALL
 from headpursuit.errors import HeadPursuitError
+from headpursuit.evaluation.curves import Curve, frontier, standings
 from headpursuit.evaluation.metrics import Metric
 from headpursuit.files import checked, csv_text, digest, drafted, file_hash, inside, read_sealed, write_sealed, write_text
 from headpursuit.model.heads import Head
@@ -22,7 +23,7 @@ from headpursuit.ranking.methods import SELECTIONS, Selection
 from headpursuit.ranking.ranking import HeadRanking
 
 RESULTS = "results.json"
-FORMAT = 3
+FORMAT = 4
 
 _DESCRIBED_SHOWN = 16
 _AGAIN = "run the same evaluation again"
@@ -37,7 +38,8 @@ class Row:
         concept: whose heads were edited.
         selection: how they were chosen; ``none`` is the unedited model, ``tuned`` an edit that was searched for.
         k: number of edited heads.
-        scale: what their contribution was multiplied by; the mean over heads where each has its own.
+        scale: what their contribution was multiplied by; where each head has its own, the one furthest from 1, as it would be
+            for a head that says the concept.
         metric: what was measured.
         value: the mean over samples; for ``random`` the median of that over the draws.
         normalized: ``value`` divided by the unedited model's on the same samples; None where that is 0 or says nothing.
@@ -301,6 +303,7 @@ class Results:
         comparisons: one choice of heads beside the others, for every metric and edit.
         metrics: what was measured: unit, direction, and how it is compared.
         concepts: words, rankings, verdicts and examples, concept by concept.
+        curves: ways to choose heads beside each other, for a recipe that compares them.
         descriptions: heads by name, for a recipe that describes; by SOMP first, then by the logit lens.
         data: what was read.
         settings: the recipe, or the options of a search, as plain values.
@@ -316,6 +319,7 @@ class Results:
     comparisons: tuple[Comparison, ...] = ()
     metrics: tuple[Metric, ...] = ()
     concepts: tuple[ConceptResult, ...] = ()
+    curves: tuple[Curve, ...] = ()
     descriptions: tuple[HeadDescription, ...] = ()
     data: tuple[DataUsed, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -325,7 +329,8 @@ class Results:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        what = f"{len(self.rows)} rows" if self.rows else f"{len(self.descriptions)} descriptions"
+        parts = {"rows": self.rows, "curves": self.curves, "descriptions": self.descriptions}
+        what = next((f"{len(part)} {name}" for name, part in parts.items() if part), "no rows")
         named = ", ".join(concept.name for concept in self.concepts)
         return f"Results({self.recipe} on {self.model.get('id')}: {what}{f' of {named}' if named else ''}, seed {self.seed})"
 
@@ -344,12 +349,19 @@ class Results:
         lines = [{**asdict(one), "verdict": one.verdict} for one in self.comparisons]
         return pd.DataFrame(lines, columns=[*(column.name for column in fields(Comparison)), "verdict"])
 
+    def curves_frame(self) -> pd.DataFrame:
+        """One line a point of a curve."""
+        told = ("concept", "kind", "method", "unit")
+        return pd.DataFrame(
+            {**{name: getattr(one, name) for name in told}, **asdict(point)} for one in self.curves for point in one.points
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; images of examples aside."""
         return {
             "format": FORMAT,
             **{name: getattr(self, name) for name in ("recipe", "title", "model", "versions", "seed", "draws", "settings")},
-            **{name: [asdict(one) for one in getattr(self, name)] for name in ("rows", "metrics", "data")},
+            **{name: [asdict(one) for one in getattr(self, name)] for name in ("rows", "metrics", "data", "curves")},
             "comparisons": [{**asdict(one), "verdict": one.verdict} for one in self.comparisons],
             "concepts": [_concept_to_dict(one) for one in self.concepts],
             "descriptions": [one.to_dict() for one in self.descriptions],
@@ -371,6 +383,8 @@ class Results:
                         example.image.save(draft, format="PNG")
                     stored["examples"][number]["image"] = {"file": name, "sha256": file_hash(folder / name)}
         write_text(folder / "results.csv", csv_text(self.to_frame(), index=False))
+        if self.curves:
+            write_text(folder / "curves.csv", csv_text(self.curves_frame(), index=False))
         if self.comparisons:
             write_text(folder / "comparisons.csv", csv_text(self.comparisons_frame(), index=False))
         return write_sealed(folder / RESULTS, content)
@@ -398,11 +412,18 @@ class Results:
     def plot(self) -> Figure:
         """The targets' effects beside their controls, one line a concept; of a recipe that describes the heads' shares.
 
+        Of a recipe that compares ways to choose heads, what each of them reaches for what it costs.
+
         Raises:
             MissingExtraError: matplotlib is not installed.
         """
-        from headpursuit.drawing import effects
+        from headpursuit.drawing import effects, reached
 
+        if self.curves:
+            panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
+            for one in self.curves:
+                panels.setdefault(f"{one.kind} {one.concept} ({one.unit})", {})[one.method] = frontier(one)
+            return reached(panels, xlabel="divergence on neutral text, nats a token", title=self.title)
         if self.descriptions and not self.rows:
             return self.best_described().plot(title=self.title)
         return effects(self.target_rows(), title=self.title)
@@ -427,7 +448,7 @@ class Results:
         return found
 
     def _repr_html_(self) -> str:
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "concept": row.concept,
                 "metric": f"{row.metric} ({row.task})",
@@ -440,6 +461,8 @@ class Results:
             }
             for row in self.target_rows()
         ]
+        if self.curves:
+            rows = standings(self.curves)
         if rows:
             return pd.DataFrame(rows).to_html(index=False, float_format="{:.2f}".format)
         return self.best_described()._repr_html_()
@@ -506,6 +529,7 @@ class _Stored(BaseModel):
     comparisons: tuple[Comparison, ...]
     metrics: tuple[Metric, ...]
     concepts: tuple[_StoredConcept, ...]
+    curves: tuple[Curve, ...]
     descriptions: tuple[dict[str, Any], ...]
     data: tuple[DataUsed, ...]
     settings: dict[str, Any]

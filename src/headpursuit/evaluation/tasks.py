@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from headpursuit.concepts import Concept
+from headpursuit.concepts.counting import count_words
 from headpursuit.data.records import Record, data_fingerprint
 from headpursuit.errors import HeadPursuitError, shown
 from headpursuit.evaluation.cells import Scores, Task
@@ -24,7 +25,6 @@ from headpursuit.evaluation.metrics import (
     Metric,
     cider,
     cider_scorer,
-    count_words,
     exact_match,
     parse_answer,
 )

@@ -1,14 +1,15 @@
-"""Tasks that need no generation: the concept's log-odds along given answers, and the likelihood of neutral text."""
+"""Tasks that need no generation: the concept's log-odds along given answers, and what edits do to neutral text."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from headpursuit.activations.measures import concept_log_odds, negative_log_likelihood, with_targets
+from headpursuit.activations.measures import Divergence, concept_log_odds, negative_log_likelihood, with_targets
 from headpursuit.concepts import Concept, MultiToken, resolve
+from headpursuit.concepts.counting import count_words
 from headpursuit.data.records import Record
 from headpursuit.evaluation.cells import Cells, Scores, Task
-from headpursuit.evaluation.metrics import LIKELIHOOD, Metric, count_words
+from headpursuit.evaluation.metrics import DIVERGENCE, LIKELIHOOD, Metric
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.samples import Sample
 
@@ -57,6 +58,11 @@ def teacher_forced_task(
 def neutral_task(samples: Sequence[Sample]) -> Task:
     """The negative log-likelihood of texts that do not speak of any concept, or of their answers where they have some."""
     return _task(LIKELIHOOD, samples, lambda model: negative_log_likelihood(model, samples), identity={})
+
+
+def divergence_task(model: HeadModel, samples: Sequence[Sample]) -> Task:
+    """How far an edit takes the model from itself, as it is now, on such texts."""
+    return _task(DIVERGENCE, samples, Divergence(model, samples).each, identity={})
 
 
 def speaking(model: HeadModel, task: Task, words: Sequence[str], *, seed: int = 0) -> list[Sample]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from headpursuit.errors import HeadPursuitError
+from headpursuit.model.gguf_files import gguf_parts
 
 
 def llama_cpp() -> Any | None:
@@ -19,14 +20,18 @@ def llama_cpp() -> Any | None:
 
 
 def opened_by_llama_cpp(path: Path, *, context: int) -> Any:
-    """A model in llama.cpp, on the CPU, which gives the logits behind every token.
+    """A model in llama.cpp, on the CPU with as many threads as torch has, which gives the logits behind every token.
 
     Raises:
         HeadPursuitError: llama.cpp does not open it.
     """
     package: Any = llama_cpp()
+    first = gguf_parts(path)[0].path  # llama.cpp finds the other parts from the first one alone
+    # By itself it takes every core, and its threads wait for each other by spinning.
+    threads = {"n_threads": torch.get_num_threads(), "n_threads_batch": torch.get_num_threads()}
+    options = {"n_ctx": context, "n_batch": context, "logits_all": True, "n_gpu_layers": 0, "verbose": False, **threads}
     try:
-        return package.Llama(str(path), n_ctx=context, n_batch=context, logits_all=True, n_gpu_layers=0, verbose=False)
+        return package.Llama(str(first), **options)
     except (ValueError, RuntimeError, AssertionError) as error:
         raise HeadPursuitError(f"{path} could not be opened by llama.cpp ({error})") from error
 

@@ -133,7 +133,7 @@ def verify(
         expected = _logits(original, chosen, "edited original", progress=progress)
     elsewhere = None
     if record.format in ("checkpoint", "gguf"):
-        differing, surprises = (_compare if record.format == "checkpoint" else _compare_gguf)(original, out, record)
+        differing, surprises = (_compare if record.format == "checkpoint" else compare_gguf)(original, out, record)
         if record.format == "gguf" and llama_cpp() is not None:
             elsewhere = _in_llama_cpp(original, out, chosen, expected, progress=progress)
         del original  # two models need not fit
@@ -256,7 +256,7 @@ def _compare(original: HeadModel, out: Path, record: Record) -> tuple[tuple[str,
     return tuple(differing), tuple(surprises)
 
 
-def _compare_gguf(original: HeadModel, out: Path, record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def compare_gguf(original: HeadModel, out: Path, record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Tensors that differ, and what is not as the edit makes it."""
     source = ExportSource(model=original, identity=record.origin, loaded=True, stored=original.source.stored())
     edited = {one.stored.key: one for one in edited_projections(record.edit, source) if one.stored is not None}

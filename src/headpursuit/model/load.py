@@ -115,7 +115,7 @@ def load(
             "random: it was saved by another version of transformers than this one, or its files are not complete"
         )
     source = _source_of(hf, id=str(model), gguf=gguf, folder=local_folder(model, revision=revision))
-    return _attach(hf.eval(), processor, anatomy, part=part, source=source)
+    return _attach(hf.eval(), _with_padding(processor, source.id), anatomy, part=part, source=source)
 
 
 def wrap(hf: PreTrainedModel, processor: Any = None, *, part: Part = "text", anatomy: Anatomy | None = None) -> HeadModel:
@@ -137,7 +137,8 @@ def wrap(hf: PreTrainedModel, processor: Any = None, *, part: Part = "text", ana
     if not (isinstance(hf, nn.Module) and hasattr(hf, "config")):
         raise HeadPursuitError(f"{shown(hf)} is no transformers model: give one, or open a name or folder with hp.load")
     name = getattr(hf.config, "_name_or_path", "")
-    if processor is None:
+    given = processor is not None
+    if not given:
         try:
             with opening(name):
                 processor = _load_processor(name, hf.config, {"trust_remote_code": False}) if name else None
@@ -150,7 +151,7 @@ def wrap(hf: PreTrainedModel, processor: Any = None, *, part: Part = "text", ana
     name = "demo" if name == _path_of("demo") else name
     folder = local_folder(name, revision=getattr(hf.config, "_commit_hash", None)) if name else None
     source = _source_of(hf, id=name or type(hf).__name__, folder=folder)
-    return _attach(hf, processor, anatomy, part=part, source=source)
+    return _attach(hf, _with_padding(processor, source.id, copied=given), anatomy, part=part, source=source)
 
 
 def as_model(model: ModelLike) -> HeadModel:
@@ -259,7 +260,6 @@ def _attach(hf: PreTrainedModel, processor: Any, anatomy: Anatomy | None, *, par
             if part != "text":
                 raise
             raise HeadPursuitError(f"{error}. {how_to_say(hf)}") from error
-    processor = _with_padding(processor, source.id)
     claimed = HeadModel(hf=hf, processor=processor, anatomy=anatomy, source=source)
     claimed.check_paths()
     images = find_image_style(
@@ -283,7 +283,8 @@ def _skipped_in_words(model: HeadModel) -> str:
     return f"{model.source.architecture} is taken apart in part; skipped are {named}"
 
 
-def _with_padding(processor: Any, name: str) -> Any:
+def _with_padding(processor: Any, name: str, *, copied: bool = False) -> Any:
+    """A processor whose tokenizer can pad, the caller's own left as it is (``copied``, which takes as long as loading one)."""
     tokenizer = getattr(processor, "tokenizer", processor)
     if tokenizer.pad_token is not None:
         return processor
@@ -291,7 +292,7 @@ def _with_padding(processor: Any, name: str) -> Any:
         raise HeadPursuitError(
             f"the tokenizer of {name} has neither a padding nor an end-of-sequence token: set tokenizer.pad_token"
         )
-    own = copy.deepcopy(processor)
+    own = copy.deepcopy(processor) if copied else processor
     getattr(own, "tokenizer", own).pad_token = tokenizer.eos_token
     return own
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -74,6 +74,21 @@ class _Row:
     more: dict[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class TokenCounts:
+    """How many tokens samples have, images aside, and what tells these tokens from others.
+
+    Attributes:
+        fingerprint: SHA-256 over the ids of all of them, shortened to 16 digits.
+        before: for each sample the number of its text's tokens.
+        whole: the same with those of its target, where it has one.
+    """
+
+    fingerprint: str
+    before: list[int]
+    whole: list[int]
+
+
 def make_prompt(model: LoadedModel, sample: Sample) -> Prompt:
     """Apply the chat template, where the model has one and the sample wants it, and open the image.
 
@@ -137,27 +152,43 @@ def collate(
 
 
 def token_fingerprint(model: LoadedModel, samples: Sequence[Sample]) -> str:
-    """SHA-256 over the ids of all tokens of all samples, with their targets, shortened to 16 digits.
+    """SHA-256 over the ids of all tokens of all samples, with their targets, in 16 digits; see :func:`count_tokens`."""
+    return count_tokens(model, samples).fingerprint
+
+
+def count_tokens(model: LoadedModel, samples: Sequence[Sample]) -> TokenCounts:
+    """Tokenize samples with their targets, and keep how many tokens each has and a fingerprint of them all.
 
     Whatever decides the tokens (template, special tokens, a date in a template, where a target begins) is seen in it. Images
-    are not opened: each counts as its placeholder, beside the settings of what cuts it into patches.
+    are not opened: each counts as its placeholder, beside the settings of what cuts it into patches. A sample that cannot be
+    used has no tokens; who reads it will say so.
     """
     found = hashlib.sha256()
+    before: list[int] = []
+    whole: list[int] = []
     if model.images is not None and any(sample.image is not None for sample in samples):
         found.update(model.processor.image_processor.to_json_string().encode())
     for first in range(0, len(samples), _AT_ONCE):
-        rows = []
-        for sample in samples[first : first + _AT_ONCE]:
-            try:
-                rows.append(_in_words(model, sample))
-            except HeadPursuitError:  # a sample that cannot be used has no tokens; who reads it will say so
-                rows.append(Prompt(text="", image=None, target=None, where=sample.where))
-        befores = _tokenized(model, rows, [row.text for row in rows])
-        wholes = _tokenized(model, rows, [row.text + (row.target or "") for row in rows])
-        for prompt, before, whole in zip(rows, befores, wholes, strict=True):
-            ids = _followed(model, prompt, _Row(before), _Row(whole)).ids if prompt.target else before
-            found.update(json.dumps([ids, len(before)]).encode())
-    return found.hexdigest()[:16]
+        for ids, n_before in _ids_with_targets(model, samples[first : first + _AT_ONCE]):
+            found.update(json.dumps([ids, n_before]).encode())
+            before.append(n_before)
+            whole.append(len(ids))
+    return TokenCounts(found.hexdigest()[:16], before=before, whole=whole)
+
+
+def _ids_with_targets(model: LoadedModel, samples: Sequence[Sample]) -> Iterator[tuple[list[int], int]]:
+    """The ids of each sample's tokens, those of its target behind, and how many stand before the target."""
+    prompts = []
+    for sample in samples:
+        try:
+            prompts.append(_in_words(model, sample))
+        except HeadPursuitError:
+            prompts.append(Prompt(text="", image=None, target=None, where=sample.where))
+    befores = _tokenized(model, prompts, [prompt.text for prompt in prompts])
+    answered = [prompt for prompt in prompts if prompt.target]
+    wholes = iter(_tokenized(model, answered, [f"{prompt.text}{prompt.target}" for prompt in answered]))
+    for prompt, before in zip(prompts, befores, strict=True):
+        yield _followed(model, prompt, _Row(before), _Row(next(wholes))).ids if prompt.target else before, len(before)
 
 
 def _read(model: LoadedModel, prompts: Sequence[Prompt], texts: Sequence[str]) -> tuple[list[_Row], dict[str, Tensor]]:

@@ -9,8 +9,10 @@ A large edit is no small one: the derivative is then integrated along the way fr
 Sundararajan, Taly and Yan 2017).
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,26 +20,28 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from headpursuit.activations.measures import Measure
 from headpursuit.activations.recording import check_ran, projection_inputs
-from headpursuit.activations.teacher_forcing import concept_tokens, log_odds, require_targets, teacher_forced_logits
-from headpursuit.concepts import ConceptLike, MultiToken, ResolvedConcept, as_concept, resolve
-from headpursuit.errors import HeadPursuitError, check_choice, check_counts
+from headpursuit.activations.teacher_forcing import teacher_forced_logits
+from headpursuit.concepts import ConceptLike, MultiToken
+from headpursuit.errors import HeadPursuitError, check_counts
 from headpursuit.model.anatomy import LayerAnatomy
 from headpursuit.model.head_model import HeadModel, evaluating
 from headpursuit.model.heads import Head
-from headpursuit.model.projection import weight_of
-from headpursuit.model.samples import Sample, Samples, as_samples, fingerprint
+from headpursuit.model.samples import Sample, Samples
 from headpursuit.ranking.masks import stratified_groups
+from headpursuit.ranking.own_metrics import function_name
 from headpursuit.ranking.ranking import HeadRanking
-from headpursuit.versions import versions
+from headpursuit.ranking.target import OwnMetric, target_of, target_ranking
 
-POSITIONS = "all"
+if TYPE_CHECKING:
+    from headpursuit.activations.teacher_forcing import Reading
 
 
 def attribution(
     model: HeadModel,
-    samples: Samples,
-    concept: ConceptLike,
+    samples: Samples | None,
+    concept: ConceptLike | OwnMetric,
     *,
     multi_token: MultiToken = "skip",
     variants: bool = True,
@@ -50,7 +54,8 @@ def attribution(
     Args:
         model: the model.
         samples: samples with targets that speak of the concept; the log-odds are read where they do, see
-            :func:`headpursuit.activations.teacher_forcing.log_odds`.
+            :func:`headpursuit.activations.teacher_forcing.log_odds`. None for a concept that is made of texts: their contrast
+            is then what is moved, see :func:`headpursuit.activations.measures.contrast_measure`.
         concept: as for :func:`headpursuit.rank`.
         multi_token: what becomes of words of several tokens, see :func:`headpursuit.concepts.resolve`.
         variants: also use case and plural forms of the words.
@@ -70,18 +75,15 @@ def attribution(
         HeadRanking(colours by attribution: L0.H4 0.33, L2.H14 0.25, L0.H7 0.22, …; 51 heads, 24 samples)
     """
     check_counts(batch_size=batch_size, limit=limit)
-    chosen = as_samples(samples, limit=limit)
-    resolved = resolved_for(model, concept, multi_token=multi_token, variants=variants)
-    found = scale_derivatives(model, chosen, resolved.token_ids, batch_size=batch_size, progress=progress)
-    return edit_ranking(
-        model, chosen, resolved, found.mean(axis=0), method="attribution", unit="nats a unit of scale", variants=variants
-    )
+    target = target_of(model, samples, concept, multi_token=multi_token, variants=variants, limit=limit)
+    found = measure_derivatives(model, target.measure, batch_size=batch_size, progress=progress)
+    return target_ranking(model, target, found, method="attribution", unit="nats a unit of scale")
 
 
 def integrated(
     model: HeadModel,
-    samples: Samples,
-    concept: ConceptLike,
+    samples: Samples | None,
+    concept: ConceptLike | OwnMetric,
     *,
     scale: float = -1.0,
     steps: int = 8,
@@ -126,8 +128,7 @@ def integrated(
     if steps < 1 or not 1 <= groups <= len(heads):
         raise HeadPursuitError(f"steps={steps}, groups={groups}: give at least one step, and 1 to {len(heads)} groups")
     sign = direction(scale)
-    chosen = as_samples(samples, limit=limit)
-    resolved = resolved_for(model, concept, multi_token=multi_token, variants=variants)
+    target = target_of(model, samples, concept, multi_token=multi_token, variants=variants, limit=limit)
     found = np.full((model.anatomy.n_layers, model.anatomy.n_heads), np.nan)
     parts = next(stratified_groups(heads, groups, np.random.default_rng(seed)))
     bar = tqdm(total=steps * groups, desc="along the scale", unit="step", disable=not progress, leave=False)
@@ -137,14 +138,12 @@ def integrated(
             total = np.zeros(len(part))
             for step in range(steps):
                 alpha = 1 + (scale - 1) * (step + 0.5) / steps
-                here = scale_derivatives(
-                    model, chosen, resolved.token_ids, at=dict.fromkeys(part, alpha), batch_size=batch_size
-                )
-                total += here.mean(axis=0)[rows]
+                here = measure_derivatives(model, target.measure, at=dict.fromkeys(part, alpha), batch_size=batch_size)
+                total += here[rows]
                 bar.update()
             found[rows] = sign * (scale - 1) / steps * total
     about = {"scale": scale, "steps": steps, "groups": groups, "seed": seed}
-    return edit_ranking(model, chosen, resolved, found, method="integrated", unit="nats", variants=variants, about=about)
+    return target_ranking(model, target, found, method="integrated", unit="nats", about=about)
 
 
 def direction(scale: float) -> int:
@@ -158,77 +157,57 @@ def direction(scale: float) -> int:
     return 1 if scale > 1 else -1
 
 
-def resolved_for(model: HeadModel, concept: ConceptLike, *, multi_token: MultiToken, variants: bool) -> ResolvedConcept:
-    """A concept's tokens in a model's vocabulary."""
-    check_choice(get_args(MultiToken), multi_token=multi_token)
-    size = len(weight_of(model.module(model.anatomy.unembedding)))
-    return resolve(as_concept(concept), model.tokenizer, multi_token=multi_token, variants=variants, vocabulary_size=size)
-
-
-def edit_ranking(
+def measure_derivatives(
     model: HeadModel,
-    samples: Sequence[Sample],
-    resolved: ResolvedConcept,
-    scores: Float[np.ndarray, "l h"],
+    measure: Measure | OwnMetric,
     *,
-    method: str,
-    unit: str,
-    variants: bool,
-    about: Mapping[str, Any] | None = None,
-    values: Mapping[str, Float[np.ndarray, "l h"]] | None = None,
-) -> HeadRanking:
-    """Scores that say what scaling heads does, with what is needed to know and repeat them."""
-    return HeadRanking(
-        scores=scores,
-        concept=resolved.name,
-        method=method,
-        words=resolved.labels,
-        n=len(samples),
-        positions=POSITIONS,
-        model=model.identity,
-        about={
-            **(about or {}),
-            "multi_token": resolved.multi_token,
-            "variants": variants,
-            "data": fingerprint(samples),
-            "dtype": str(model.hf.dtype).removeprefix("torch."),
-            "versions": versions(),
-        },
-        unit=unit,
-        values=values or {},
-    )
+    at: Mapping[Head, float] | None = None,
+    batch_size: int = 8,
+    progress: bool = False,
+) -> Float[np.ndarray, "l h"]:
+    """Derivative of a measure with respect to the scale of every head; arguments as for :func:`scale_derivatives`.
+
+    Returns:
+        Shape ``(l, h)``, in nats a unit of scale.
+
+    Raises:
+        HeadPursuitError: a metric of one's own, which has no derivative; a model that cannot be differentiated.
+    """
+    if not isinstance(measure, Measure):
+        raise HeadPursuitError(f"{function_name(measure)} has no derivative: use method='knockout' for a metric of your own")
+    found = scale_derivatives(model, measure.samples, measure.read, at=at, batch_size=batch_size, progress=progress)
+    total: Float[np.ndarray, "l h"] = np.einsum("n,nlh->lh", measure.weights, found)
+    return total
 
 
 def scale_derivatives(
     model: HeadModel,
     samples: Sequence[Sample],
-    tokens: Sequence[int],
+    read: Reading,
     *,
     at: Mapping[Head, float] | None = None,
     batch_size: int = 8,
     progress: bool = False,
 ) -> Float[np.ndarray, "n l h"]:
-    """Derivative of each sample's log-odds of some tokens with respect to the scale of every head.
+    """Derivative of what is read of each sample with respect to the scale of every head.
 
     Every head's slice of ``z`` is multiplied by a factor of its own, sample by sample, and the derivatives are those of the
     factors: no parameter has to be put into the model.
 
     Args:
         model: the model, under whatever edit is applied; the factors are then on top of the edit's.
-        samples: each with a target.
-        tokens: the concept's token ids.
+        samples: the tokens of its target count; of a sample without one, all tokens of the text but the first.
+        read: what is read of a sample's logits, such as those of a :class:`headpursuit.activations.measures.Measure`.
         at: the factors of some heads at which the derivatives are taken, those of all heads; 1 for the others.
         batch_size: samples that run together.
         progress: show a progress bar.
 
     Returns:
-        Shape ``(n, l, h)``, in nats a unit of scale; NaN where a layer has no such head.
+        Shape ``(n, l, h)``, in the reading's unit a unit of scale; NaN where a layer has no such head.
 
     Raises:
-        HeadPursuitError: a sample without target, no token, a model that cannot be differentiated.
+        HeadPursuitError: a model that cannot be differentiated.
     """
-    wanted = concept_tokens(tokens)
-    require_targets(samples)
     if model.anatomy.part == "vision":
         batch_size = 1  # a tower sees images, several a sample or tiles of one, and no row of a batch is a sample's
     found = np.full((len(samples), model.anatomy.n_layers, model.anatomy.n_heads), np.nan)
@@ -248,7 +227,7 @@ def scale_derivatives(
     with bar, torch.enable_grad(), evaluating(model.hf), projection_inputs(model, enter):
         for rows, pieces in teacher_forced_logits(model, samples, batch_size=batch_size):
             # Rows of a batch do not see each other, so that the gradient of the sum holds every sample's own.
-            total = torch.stack([log_odds(*piece, wanted) for piece in pieces]).sum()
+            total = torch.stack([read(*piece) for piece in pieces]).sum()
             for layer, part in _derivatives(model, total, factors):
                 found[rows, layer.index, : layer.n_heads] = part.cpu().numpy()
             bar.update(len(rows))

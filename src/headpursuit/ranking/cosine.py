@@ -13,20 +13,20 @@ from torch import Tensor
 
 from headpursuit.activations.captured import Captured
 from headpursuit.activations.positions import Positions, position_mask
-from headpursuit.concepts import ConceptLike, MultiToken
+from headpursuit.concepts import ConceptLike, MultiToken, as_concept
 from headpursuit.errors import HeadPursuitError
 from headpursuit.hooks import Hooks
 from headpursuit.model.head_model import HeadModel, accepted, evaluating
 from headpursuit.model.samples import Samples, as_samples, fingerprint
 from headpursuit.model.tokenize import collate, make_prompt
-from headpursuit.ranking.attribution import resolved_for
 from headpursuit.ranking.capturing import captured
 from headpursuit.ranking.ranking import HeadRanking
+from headpursuit.ranking.target import own_samples, resolved_for
 
 
 def cosine(
     model: HeadModel,
-    samples: Samples,
+    samples: Samples | None,
     concept: ConceptLike,
     *,
     without: Samples | None = None,
@@ -42,7 +42,8 @@ def cosine(
 
     Args:
         model: the model.
-        samples: samples that speak of the concept, or call for it.
+        samples: samples that speak of the concept, or call for it; None for a concept that is made of texts, which then are
+            those with and without.
         concept: as for :func:`headpursuit.rank`.
         without: samples without the concept; the direction is then the difference of the mean residual stream in front of the
             unembedding's norm, in place of the mean of the concept's rows of the unembedding, each of length 1.
@@ -67,7 +68,11 @@ def cosine(
     """
     resolved = resolved_for(model, concept, multi_token=multi_token, variants=variants)
     options: dict[str, Any] = {"positions": positions, "batch_size": batch_size}
-    found = captured(model, samples, acts, limit=limit, progress=progress, **options)
+    texts = as_concept(concept).texts
+    if samples is None and without is None and texts is not None:
+        without = texts.without[:limit]
+    own = own_samples(samples, concept, limit=limit) if acts is None or without is not None else ()
+    found = captured(model, own, acts, progress=progress, **options)
     about = dict(found.about)
     if without is None:
         rows = torch.nn.functional.normalize(found.weights.unembedding()[list(resolved.token_ids)].float(), dim=1)
@@ -76,8 +81,8 @@ def cosine(
         if model.anatomy.part == "vision":
             raise HeadPursuitError("heads of a vision tower do not write into the text's residual stream: leave without out")
         options["positions"] = found.positions
-        direction = mean_residual(model, as_samples(samples, limit=limit), **options)
-        direction -= mean_residual(model, others := as_samples(without), **options)
+        direction = mean_residual(model, own, **options)
+        direction -= mean_residual(model, others := as_samples(without, limit=limit), **options)
         about["without"] = fingerprint(others)
     if not float(direction.norm()) > 0:
         raise HeadPursuitError("the concept's direction is zero: give samples that differ from those without the concept")

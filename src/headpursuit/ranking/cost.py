@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from headpursuit.model.head_model import HeadModel
 
 
+# Inputs of a model with a row for each text, the first that is there; logits are asked for at some tokens only.
+_ROWS = ("decoder_input_ids", "input_ids", "inputs_embeds")
+
+
 @dataclass(frozen=True)
 class Cost:
     """What a ranking cost.
@@ -65,9 +69,9 @@ def metered(model: HeadModel) -> Iterator[Meter]:
     """
     meter = Meter()
 
-    def count(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        logits = output.logits
-        rows = len(logits)
+    def count(module: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any], output: Any) -> None:
+        given = [inputs[name] for name in _ROWS if inputs.get(name) is not None] or args
+        logits, rows = output.logits, len(given[0])
         meter.forward += rows
         if logits.requires_grad:
             logits.register_hook(ran_backward(rows))
@@ -79,5 +83,5 @@ def metered(model: HeadModel) -> Iterator[Meter]:
         return hook
 
     with Hooks() as hooks:
-        hooks.after(model.hf, count)
+        hooks.after(model.hf, count, with_kwargs=True)
         yield meter

@@ -10,15 +10,16 @@ from headpursuit.model.head_model import HeadModel
 from headpursuit.model.samples import Samples, as_samples
 from headpursuit.ranking.attribution import attribution
 from headpursuit.ranking.capturing import captured
-from headpursuit.ranking.knockout import OwnMetric, check_order, knockout
+from headpursuit.ranking.knockout import check_order, knockout
 from headpursuit.ranking.methods import KnockoutOrder
 from headpursuit.ranking.rank import rank
 from headpursuit.ranking.ranking import HeadRanking
+from headpursuit.ranking.target import OwnMetric, own_samples
 
 
 def fusion(
     model: HeadModel,
-    samples: Samples,
+    samples: Samples | None,
     concept: ConceptLike,
     *,
     best: float = 0.1,
@@ -37,7 +38,7 @@ def fusion(
 
     Args:
         model: the model.
-        samples: samples with targets that speak of the concept.
+        samples: as for :func:`headpursuit.ranking.attribution.attribution`.
         concept: as for :func:`headpursuit.rank`.
         best: share of the heads that each of the cheap methods hands on: attribution, and the calibrated
             ranking of a capture.
@@ -63,15 +64,17 @@ def fusion(
         >>> ranking.unit, int((ranking.scores != 0).sum())
         ('nats', 8)
     """
-    heads = model.anatomy.heads()
+    heads, chosen = model.anatomy.heads(), None if samples is None else as_samples(samples, limit=limit)
     check_order(order, neutral)
     if not 0 < best <= 1:
         raise HeadPursuitError(f"best={best}: give the share of the heads that each method hands on, such as 0.1")
-    chosen, count = as_samples(samples, limit=limit), max(1, round(best * len(heads)))
+    count = max(1, round(best * len(heads)))
     options: dict[str, Any] = {"multi_token": multi_token, "variants": variants, "progress": progress}
-    acts = captured(model, chosen, None, positions=positions, batch_size=batch_size, progress=progress)
-    cheap = [rank(acts, concept, **options), attribution(model, chosen, concept, batch_size=batch_size, **options)]
+    told: dict[str, Any] = {"batch_size": batch_size, "limit": limit, **options}
+    read = own_samples(samples, concept, limit=limit)
+    acts = captured(model, read, None, positions=positions, batch_size=batch_size, progress=progress)
+    cheap = [rank(acts, concept, **options), attribution(model, chosen, concept, **told)]
     candidates = sorted({head for ranking in cheap for head in ranking.top(count)})
-    more: dict[str, Any] = {"metric": metric, "scale": scale, "neutral": neutral, "order": order, "batch_size": batch_size}
-    found = knockout(model, chosen, concept, heads=candidates, masks=len(candidates), **more, **options)
+    more: dict[str, Any] = {"metric": metric, "scale": scale, "neutral": neutral, "order": order}
+    found = knockout(model, chosen, concept, heads=candidates, masks=len(candidates), **more, **told)
     return replace(found, method="fusion", about={**found.about, "best": best, "captured": positions})

@@ -10,15 +10,16 @@ from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import check_counts
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import Head
-from headpursuit.model.samples import Samples, as_samples
-from headpursuit.ranking.attribution import direction, edit_ranking, resolved_for, scale_derivatives
+from headpursuit.model.samples import Samples
+from headpursuit.ranking.attribution import direction, measure_derivatives
 from headpursuit.ranking.ranking import HeadRanking, by_order
+from headpursuit.ranking.target import OwnMetric, target_of, target_ranking
 
 
 def greedy(
     model: HeadModel,
-    samples: Samples,
-    concept: ConceptLike,
+    samples: Samples | None,
+    concept: ConceptLike | OwnMetric,
     *,
     k: int = 16,
     scale: float = -1.0,
@@ -35,7 +36,7 @@ def greedy(
 
     Args:
         model: the model.
-        samples: samples with targets that speak of the concept.
+        samples: as for :func:`headpursuit.ranking.attribution.attribution`.
         concept: as for :func:`headpursuit.rank`.
         k: how many heads; all where the model has no more.
         scale: the edit's factor.
@@ -60,26 +61,23 @@ def greedy(
     check_counts(k=k)
     direction(scale)
     heads = model.anatomy.heads()
-    chosen = as_samples(samples, limit=limit)
-    resolved = resolved_for(model, concept, multi_token=multi_token, variants=variants)
+    target = target_of(model, samples, concept, multi_token=multi_token, variants=variants, limit=limit)
     taken: list[Head] = []
     values = np.full((model.anatomy.n_layers, model.anatomy.n_heads), np.nan)
     for _ in tqdm(range(min(k, len(heads))), desc="greedy heads", unit="head", disable=not progress, leave=False):
         with HeadEdit(taken, scale=scale).applied(model) if taken else nullcontext():
-            found = scale_derivatives(model, chosen, resolved.token_ids, batch_size=batch_size).mean(axis=0)
+            found = measure_derivatives(model, target.measure, batch_size=batch_size)
         left = [head for head in heads if head not in taken]
         for head in left:
             values[head.layer, head.head] = found[head.layer, head.head]
         taken.append(min(left, key=lambda head: (-found[head.layer, head.head], head)))
     rest = sorted(set(heads) - set(taken), key=lambda head: (-values[head.layer, head.head], head))
-    return edit_ranking(
+    return target_ranking(
         model,
-        chosen,
-        resolved,
+        target,
         by_order([*taken, *rest], values.shape),
         method="greedy",
         unit="heads",
-        variants=variants,
         values={"derivative": values},
         about={"k": len(taken), "scale": scale},
     )

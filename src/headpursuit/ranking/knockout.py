@@ -6,9 +6,10 @@ derivative this is the edit itself, at its own scale, and the measure may be any
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,7 @@ import numpy as np
 from jaxtyping import Float
 from tqdm.auto import tqdm
 
-from headpursuit.activations.measures import Divergence, concept_log_odds
-from headpursuit.activations.teacher_forcing import require_targets
+from headpursuit.activations.measures import Divergence, Measure
 from headpursuit.concepts import ConceptLike, MultiToken
 from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import HeadPursuitError, check_choice, shown
@@ -25,20 +25,21 @@ from headpursuit.files import digest, locked, read_kept, write_sealed
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import Head, HeadsLike, parse_heads
 from headpursuit.model.identity import weights_fingerprint
-from headpursuit.model.samples import Samples, as_samples, fingerprint
+from headpursuit.model.samples import Samples, fingerprint
 from headpursuit.model.tokenize import token_fingerprint
-from headpursuit.ranking.attribution import direction, edit_ranking, resolved_for
+from headpursuit.ranking.attribution import direction
 from headpursuit.ranking.cost import Cost, metered
 from headpursuit.ranking.masks import random_masks
 from headpursuit.ranking.methods import KNOCKOUT_ORDERS, KnockoutOrder
-from headpursuit.ranking.own_metrics import function_fingerprint, function_name
-from headpursuit.ranking.ranking import HeadRanking
+from headpursuit.ranking.own_metrics import function_fingerprint
+from headpursuit.ranking.ranking import STEP, HeadRanking
 from headpursuit.ranking.sparse_effects import sparse_effects
+from headpursuit.ranking.target import OwnMetric, Target, quiet_texts, target_of, target_ranking
 from headpursuit.versions import versions
 
-OwnMetric = Callable[[HeadModel], float]
-
-FORMAT = 1
+FORMAT = 2
+# What scores are divided by.
+_UNITS: Mapping[str, str] = {"effect": "", "effect_per_cost": " a neutral nat", "natural": " a root of a neutral nat"}
 _AGAIN = "delete it, and the next run measures it anew"
 # Of the mean head's neutral cost; a head that seems to cost less counts as costing so much, lest luck put it first.
 _LEAST = 0.25
@@ -46,8 +47,8 @@ _LEAST = 0.25
 
 def knockout(
     model: HeadModel,
-    samples: Samples,
-    concept: ConceptLike,
+    samples: Samples | None,
+    concept: ConceptLike | OwnMetric,
     *,
     metric: OwnMetric | None = None,
     heads: HeadsLike | None = None,
@@ -68,20 +69,22 @@ def knockout(
 
     Args:
         model: the model.
-        samples: samples with targets that speak of the concept, where the log-odds are the measure.
-        concept: as for :func:`headpursuit.rank`.
+        samples: as for :func:`headpursuit.ranking.attribution.attribution`; with a metric any, or None.
+        concept: as for :func:`headpursuit.rank`; or the metric itself.
         metric: given the model under an edit, a number, such as how many words of the concept it writes; when left out the mean
-            of the concept's log-odds, see :func:`headpursuit.activations.measures.concept_log_odds`.
+            of the concept's log-odds, or without samples the contrast of the texts that it is made of.
         heads: edit these alone, all when left out; the others then score 0, between those that say the concept and those that
             hold it down.
         scale: the edit's factor.
         masks: how many sets of heads are edited, each one evaluation of the measure.
         share: share of the heads in a set, at least one head. A larger one measures more heads at once, but they interact more.
             When left out every head is edited by itself, once, where ``masks`` allows it, and else 0.05 of them together.
-        neutral: texts that do not speak of the concept; what each head costs on them is then found likewise, as the divergence
+        neutral: texts, of which those with the concept's words do not count; what each head costs on them is then found
+            likewise, as the divergence
             from the unedited model, see :class:`headpursuit.activations.measures.Divergence`.
-        order: ``effect``, or ``effect_per_cost``: divided by the neutral cost, which counts as a quarter of the mean head's at
-            least.
+        order: ``effect``; ``effect_per_cost``: divided by the neutral cost, which counts as a quarter of the mean head's at
+            least; or ``natural``: divided by the root of the cost, and with a step for each head that is effect for cost, by
+            which edits scale it, see :mod:`headpursuit.ranking.natural`.
         out: a folder to keep each set's measurement in; a run that was cut off goes on where it stopped.
         multi_token: what becomes of words of several tokens, see :func:`headpursuit.concepts.resolve`.
         variants: also use case and plural forms of the words.
@@ -109,43 +112,25 @@ def knockout(
     asked = sorted(model.anatomy.heads() if heads is None else set(parse_heads(heads)))
     model.anatomy.require(asked)
     sets = random_masks(asked, masks=masks, share=share, seed=seed)
-    chosen = as_samples(samples, limit=limit)
-    resolved = resolved_for(model, concept, multi_token=multi_token, variants=variants)
-    texts = None if neutral is None else as_samples(neutral)
-    if metric is None:
-        require_targets(chosen)
-
-    def log_odds(model: HeadModel) -> float:
-        return float(concept_log_odds(model, chosen, tokens=resolved.token_ids, batch_size=batch_size).mean())
-
-    unit = "nats" if metric is None else function_name(metric)
-    about: dict[str, Any] = {
-        "scale": scale,
-        "share": share,
-        "masks": masks,
-        "seed": seed,
-        "order": order,
-        "metric": metric and unit,
-    }
+    target = target_of(model, samples, concept, metric=metric, multi_token=multi_token, variants=variants, limit=limit)
+    texts = None if neutral is None else quiet_texts(neutral, concept)
+    about: dict[str, Any] = {"scale": scale, "share": share, "masks": masks, "seed": seed, "order": order}
     if heads is not None:
         about["heads"] = [head.name for head in asked]
     about["neutral"] = None if texts is None else fingerprint(texts)
+    own, others = {}, {}
+    if out is not None:
+        alike = {"model": weights_fingerprint(model.hf), "dtype": str(model.hf.dtype), "versions": versions()}
+        own = {**alike, **_depends_on(model, target)}
+        others = {**alike, "neutral": about["neutral"], "tokens": texts and token_fingerprint(model, texts)}
     measure = Measurements(
         model,
-        metric or log_odds,
+        partial(target.measure, batch_size=batch_size) if isinstance(target.measure, Measure) else target.measure,
         None if texts is None else Divergence(model, texts, batch_size=batch_size),
         folder=None if out is None else Path(out),
+        about=own,
+        about_neutral=others,
     )
-    if out is not None:
-        measure.about |= {
-            "model": weights_fingerprint(model.hf),
-            "dtype": str(model.hf.dtype),
-            "versions": versions(),
-            "samples": fingerprint(chosen),
-            "tokens": token_fingerprint(model, chosen),
-            "metric": list(resolved.token_ids) if metric is None else function_fingerprint(metric),
-            "neutral": about["neutral"],
-        }
     with measure.held():
         unedited, _ = measure(None)
         distinct = tqdm(list(dict.fromkeys(sets)), desc="knock-outs", unit="mask", disable=not progress, leave=False)
@@ -163,25 +148,32 @@ def knockout(
         values["error"] = effects.errors
     if texts is not None:
         values["neutral"] = sparse_effects(design, measured[:, 1]).values
-    if order == "effect_per_cost":
+    if order != "effect":
         if not measured[:, 1].sum() > 0:
             raise HeadPursuitError(
                 "no edit costs anything on the neutral texts, so that nothing is the dearer: order by effect"
             )
         floor = _LEAST * measured[:, 1].sum() / design.sum()
-        scores = effects.values / np.maximum(values["neutral"], floor)
-    ranking = edit_ranking(
+        costs = np.maximum(values["neutral"], floor)
+        scores = effects.values / (costs if order == "effect_per_cost" else np.sqrt(costs))
+        if order == "natural":
+            values[STEP] = effects.values / costs
+    ranking = target_ranking(
         model,
-        chosen,
-        resolved,
+        target,
         _as_table(model, asked, scores, others=0.0),
         method="knockout",
-        unit=unit if order == "effect" else f"{unit} a neutral nat",
-        variants=variants,
+        unit=target.unit + _UNITS[order],
         about=about,
-        values={name: _as_table(model, asked, one) for name, one in values.items()},
+        values={name: _as_table(model, asked, one, others=0.0 if name == STEP else np.nan) for name, one in values.items()},
     )
     return replace(ranking, cost=measure.kept)
+
+
+def _depends_on(model: HeadModel, target: Target) -> dict[str, Any]:
+    """Everything that a target's measure depends on beside the model and the edit."""
+    metric = function_fingerprint(target.depends_on) if callable(target.depends_on) else target.depends_on
+    return {"samples": fingerprint(target.samples), "tokens": token_fingerprint(model, target.samples), "metric": metric}
 
 
 def check_order(order: str, neutral: Samples | None) -> None:
@@ -191,8 +183,8 @@ def check_order(order: str, neutral: Samples | None) -> None:
         HeadPursuitError: naming the order.
     """
     check_choice(KNOCKOUT_ORDERS, order=order)
-    if order == "effect_per_cost" and neutral is None:
-        raise HeadPursuitError("order='effect_per_cost': what heads cost is measured on neutral texts, give some (neutral=…)")
+    if order != "effect" and neutral is None:
+        raise HeadPursuitError(f"order={order!r}: what heads cost is measured on neutral texts, give some (neutral=…)")
 
 
 @dataclass
@@ -204,7 +196,8 @@ class Measurements:
         metric: given the model under an edit, a number.
         neutral: the same for neutral texts, or None.
         folder: where measurements are kept, or None.
-        about: everything that they depend on beside the edit, in plain values.
+        about: everything that the metric depends on beside the edit, in plain values.
+        about_neutral: the same for the neutral texts, which knock-outs for other metrics share.
         kept: what those cost that were found in the folder.
     """
 
@@ -212,7 +205,8 @@ class Measurements:
     metric: OwnMetric
     neutral: Divergence | None
     folder: Path | None = None
-    about: dict[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+    about_neutral: Mapping[str, Any] = field(default_factory=dict)
     kept: Cost = field(default_factory=Cost)
 
     def __call__(self, edit: HeadEdit | None) -> tuple[float, float]:
@@ -221,19 +215,23 @@ class Measurements:
         Raises:
             HeadPursuitError: the metric gives no finite number; a kept measurement is not as it was written.
         """
-        about = {**self.about, "edit": None if edit is None else edit.to_dict()}
+        found = self._kept(self.about, "the unedited model", edit, self.metric)
+        cost = 0.0 if self.neutral is None else self._kept(self.about_neutral, "neutral texts", edit, self.neutral)
+        return found, cost
+
+    def _kept(self, about: Mapping[str, Any], what: str, edit: HeadEdit | None, measure: OwnMetric) -> float:
+        about = {**about, "edit": None if edit is None else edit.to_dict()}
         path = None if self.folder is None else self.folder / f"{digest(about)}.json"
         if path is not None and path.is_file():
             stored = read_kept(path, format=FORMAT, what="measurement", remedy=_AGAIN)
             self.kept += Cost(**stored["cost"])
-            return stored["metric"], stored["neutral"]
+            return float(stored["value"])
         with metered(self.model) as meter, nullcontext() if edit is None else edit.applied(self.model):
-            found = _finite(self.metric(self.model), "the unedited model" if edit is None else str(edit))
-            cost = 0.0 if self.neutral is None else _finite(self.neutral(self.model), f"neutral texts under {edit}")
+            found = finite(measure(self.model), what if edit is None else str(edit))
         if path is not None:
-            content = {"format": FORMAT, "about": about, "metric": found, "neutral": cost, "cost": asdict(meter.cost)}
+            content = {"format": FORMAT, "about": about, "value": found, "cost": asdict(meter.cost)}
             write_sealed(path, content, indent=None)
-        return found, cost
+        return found
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -242,10 +240,15 @@ class Measurements:
             yield
 
 
-def _finite(value: Any, where: str) -> float:
+def finite(value: Any, where: str) -> float:
+    """What a metric gave, as a number.
+
+    Raises:
+        HeadPursuitError: it is none, or not finite.
+    """
     try:
         number = float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise HeadPursuitError(f"the metric gave {shown(value)} for {where}: it must give a number") from error
     if not math.isfinite(number):
         raise HeadPursuitError(f"the metric gave {number} for {where}: it must give a finite number under every edit")

@@ -10,6 +10,8 @@ LOGIT_LENS: Method = "logit_lens"
 # Both at once, measured by chance: what heads are ranked by where nothing else is asked for.
 CALIBRATED: Literal["calibrated"] = "calibrated"
 RankingMethod = Literal["calibrated", Method]
+# What heads are selected by where a model and answers are there and nothing else is asked for.
+CONTEST: Literal["contest"] = "contest"
 # What puts heads in order: the methods of a capture, and attribution, which runs the model.
 Order = Literal[RankingMethod, "attribution"]
 ORDERS: tuple[Order, ...] = ("calibrated", "somp", "logit_lens", "attribution")
@@ -25,6 +27,8 @@ MEASURES = {
     "logit_lens": "mean logit",
     "attribution": "derivative of the log-odds",
     "integrated": "integrated derivative of the log-odds",
+    "natural": "derivative over the root of the Fisher information",
+    "contest": "score of the method that won",
     "greedy": "heads behind it",
     "knockout": "effect of the edit",
     "cosine": "cosine with the concept",
@@ -32,7 +36,7 @@ MEASURES = {
 }
 SELECTORS = tuple(MEASURES)
 # What puts knock-outs in order.
-KnockoutOrder = Literal["effect", "effect_per_cost"]
+KnockoutOrder = Literal["effect", "effect_per_cost", "natural"]
 KNOCKOUT_ORDERS: tuple[KnockoutOrder, ...] = get_args(KnockoutOrder)
 # Units of those scores that a capture gives.
 UNITS = {CALIBRATED: "deviations", "somp": "share of variance", "logit_lens": "logits"}

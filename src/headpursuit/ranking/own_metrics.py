@@ -8,21 +8,22 @@ from typing import Any
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.files import digest
+from headpursuit.model.samples import Sample, fingerprint
 
 _PLAIN = (str, bytes, int, float, complex, EllipsisType, type(None))
 
 
 def function_name(function: Callable[..., Any]) -> str:
-    """The name of a function, or of the one that a ``functools.partial`` wraps.
+    """The name of a function, or of the one that a ``functools.partial`` wraps; an object with a ``name`` has that one.
 
     Raises:
         HeadPursuitError: it is another kind of object.
     """
-    return _innermost(function).__name__
+    return str(getattr(function, "name", None) or _innermost(function).__name__)
 
 
 def function_fingerprint(function: Callable[..., Any]) -> str:
-    """A function's name and a hash of what its values depend on.
+    """A function's name and a hash of what its values depend on; an object that is called may say that in ``fingerprint``.
 
     That is its code, defaults, and the values that it takes from around it; functions of its own module that it calls count
     likewise, those of other modules by their names.
@@ -30,6 +31,8 @@ def function_fingerprint(function: Callable[..., Any]) -> str:
     Raises:
         HeadPursuitError: it uses an object whose contents cannot be told.
     """
+    if hasattr(function, "fingerprint"):
+        return f"{function_name(function)} {digest({'fingerprint': function.fingerprint})}"
     inner = _innermost(function)
     try:
         content = _contents(function, inner.__module__, set())
@@ -57,6 +60,8 @@ def _contents(value: Any, module: str, seen: set[int]) -> Any:
         return repr(value)
     if isinstance(value, ModuleType):
         return value.__name__
+    if isinstance(value, Sample):
+        return fingerprint([value])
     if isinstance(value, FunctionType | BuiltinFunctionType | type) and (value.__module__ != module or id(value) in seen):
         return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, FunctionType):

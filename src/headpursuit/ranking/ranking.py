@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -13,13 +13,16 @@ import pandas as pd
 from jaxtyping import Float
 
 from headpursuit.drawing import Figure
-from headpursuit.errors import HeadPursuitError, check_counts, shown
+from headpursuit.editing.edit import HeadEdit
+from headpursuit.errors import HeadPursuitError, check_counts, check_finite, shown
 from headpursuit.files import read_sealed, write_sealed
 from headpursuit.model.heads import HEADS_FORMAT, Head, HeadLike, read_heads_content
 from headpursuit.ranking.chance import threshold
 from headpursuit.ranking.cost import Cost
 from headpursuit.ranking.methods import CALIBRATED, MEASURES, SHOWN
 
+# The value of a ranking by which its edits scale each head, relative to each other.
+STEP = "step"
 _WRITE_ONE = "write one with `headpursuit rank --out`"
 
 
@@ -120,11 +123,32 @@ class HeadRanking:
         """
         count = self._count()
         most = max(1, min(8, count // 50))
-        z = self.values.get("logit_z") if self.method == CALIBRATED else None
+        z = self.values.get("logit_z") if CALIBRATED in (self.method, self.about.get("won")) else None
         if z is None:
             return most
         beyond = [z[head.layer, head.head] > threshold(count) for head in self.top(most)]
         return max(1, beyond.index(False) if False in beyond else most)
+
+    def edit(self, k: int | None = None, *, scale: float = -1.0) -> HeadEdit:
+        """The edit of the best heads.
+
+        Args:
+            k: how many; :meth:`few` where left out.
+            scale: their factor. Where the ranking knows a step for each head, the one with the largest is scaled by so much and
+                the others in proportion, those that hold the concept down in the other direction (for −1 up to 3); the heads
+                are then those with the largest scores, whatever their signs.
+
+        Raises:
+            HeadPursuitError: ``k`` is not between 1 and the number of heads, or a scale that is not finite.
+        """
+        check_finite(scale=scale)
+        k = self.few() if k is None else k
+        if STEP not in self.values:
+            return HeadEdit(self.top(k), scale=scale)
+        heads = replace(self, scores=np.abs(self.scores)).top(k)
+        steps = np.array([self.values[STEP][head.layer, head.head] for head in heads])
+        largest = np.abs(steps).max()
+        return HeadEdit(heads, scale=1 + (scale - 1) * (steps / largest if largest > 0 else steps))
 
     def to_frame(self, *, beside: Sequence[Beside] = ()) -> pd.DataFrame:
         """A row a head, best first: rank (from one), name, layer, head, score, and the columns of what stands beside."""
@@ -270,7 +294,8 @@ class HeadRanking:
         return {**self.values, **{name: values for one in beside for name, values in one.columns().items()}}
 
     def _entry(self, head: Head, beside: Sequence[Beside]) -> dict[str, Any]:
-        more = {name: float(values[head.layer, head.head]) for name, values in self._columns(beside).items()}
+        found = {name: float(values[head.layer, head.head]) for name, values in self._columns(beside).items()}
+        more = {name: None if np.isnan(value) else value for name, value in found.items()}
         return {"layer": head.layer, "head": head.head, "name": head.name, "score": self.score(head), **more}
 
 

@@ -16,30 +16,34 @@ from headpursuit.model.load import ModelLike, as_model
 from headpursuit.model.samples import Samples
 from headpursuit.ranking.attribution import attribution, integrated
 from headpursuit.ranking.capturing import captured
+from headpursuit.ranking.contest import contest
 from headpursuit.ranking.cosine import cosine
 from headpursuit.ranking.cost import Cost, metered
 from headpursuit.ranking.fusion import fusion
 from headpursuit.ranking.greedy import greedy
 from headpursuit.ranking.knockout import knockout
-from headpursuit.ranking.methods import CALIBRATED, UNITS, as_selector
+from headpursuit.ranking.methods import CONTEST, UNITS, as_selector
+from headpursuit.ranking.natural import natural
 from headpursuit.ranking.rank import rank
 from headpursuit.ranking.ranking import HeadRanking
+from headpursuit.ranking.target import OwnMetric, own_samples
 
 # Methods that run the model under edits or backward; each is `f(model, samples, concept, **options)`.
 _BY_RUNNING: Mapping[str, Callable[..., HeadRanking]] = {
-    function.__name__: function for function in (attribution, integrated, greedy, knockout, cosine, fusion)
+    function.__name__: function for function in (attribution, integrated, natural, contest, greedy, knockout, cosine, fusion)
 }
 
-# Options that count something, whichever method takes them.
-_COUNTS = {"batch_size", "limit", "k", "steps", "groups", "masks", "n_atoms", "draws"}
+# Options that are numbers of any size, whichever method takes them, and those that count something.
+_NUMBERS = {"scale", "share", "best", "cost"}
+_COUNTS = {"batch_size", "limit", "k", "steps", "groups", "masks", "n_atoms", "passes"}
 
 
 def select(
     model: ModelLike,
-    samples: Samples,
-    concept: ConceptLike,
+    samples: Samples | None,
+    concept: ConceptLike | OwnMetric,
     *,
-    method: str = CALIBRATED,
+    method: str = CONTEST,
     acts: Captured | None = None,
     **options: Any,
 ) -> HeadRanking:
@@ -47,15 +51,20 @@ def select(
 
     Args:
         model: the model, or what :func:`headpursuit.load` takes.
-        samples: the samples; with targets that speak of the concept where a method reads log-odds.
-        concept: as for :func:`headpursuit.rank`.
-        method: one of those below, which docs/selection.md compares.
+        samples: the samples; with targets that speak of the concept where a method reads log-odds. None for a concept that is
+            made of texts (:meth:`headpursuit.Concept.from_texts`): its own are then read, and their contrast is what is moved.
+        concept: as for :func:`headpursuit.rank`; for knock-outs also a function from the edited model to a number.
+        method: one of those below, which docs/selection.md compares. The default is the one that is hardly ever surely behind
+            another there; ``calibrated`` needs no targets.
 
             - ``calibrated``, ``somp``, ``logit_lens``: what a head writes; see :func:`headpursuit.rank`. One pass forward.
             - ``cosine``: what it writes on average, beside the concept's direction; see :mod:`headpursuit.ranking.cosine`.
             - ``attribution``, ``integrated``: derivatives by its scale, at 1 or along the way to an edit's; see
               :mod:`headpursuit.ranking.attribution`.
-            - ``greedy``: the same, one head after the other; see :mod:`headpursuit.ranking.greedy`.
+            - ``natural``: the derivative beside what the scale does to neutral texts; see :mod:`headpursuit.ranking.natural`.
+            - ``contest``: whichever of ``calibrated``, ``attribution`` and ``natural`` has the edit that moves the target
+              furthest at equal cost, which is measured; see :mod:`headpursuit.ranking.contest`.
+            - ``greedy``: derivatives, one head after the other; see :mod:`headpursuit.ranking.greedy`.
             - ``knockout``: edits of random sets of heads, for any metric; see :mod:`headpursuit.ranking.knockout`.
             - ``fusion``: the best of the cheap methods, knocked out one by one; see :mod:`headpursuit.ranking.fusion`.
         acts: for methods that read a capture, one of this model, in place of one that is made of the samples.
@@ -82,7 +91,7 @@ def select(
             raise HeadPursuitError(f"method={key!r} takes no {name}: {hint}its options are {', '.join(sorted(known))}")
     check_counts(**{name: value for name, value in given.items() if name in _COUNTS})
     check_counts(*SEEDS, **{name: value for name, value in given.items() if name == "seed"})
-    check_finite(**{name: value for name, value in given.items() if name == "scale"})
+    check_finite(**{name: value for name, value in given.items() if name in _NUMBERS and value is not None})
     model = as_model(model)
     if run is _captured:
         given = {**given, "method": key}
@@ -93,7 +102,7 @@ def select(
 
 def _captured(
     model: HeadModel,
-    samples: Samples,
+    samples: Samples | None,
     concept: ConceptLike,
     *,
     method: str,
@@ -105,7 +114,8 @@ def _captured(
 ) -> HeadRanking:
     """Rank a capture, which is made first where none is given."""
     progress = options.get("progress", True)
-    found = captured(model, samples, acts, positions=positions, batch_size=batch_size, limit=limit, progress=progress)
+    own = own_samples(samples, concept, limit=limit) if acts is None else ()
+    found = captured(model, own, acts, positions=positions, batch_size=batch_size, progress=progress)
     return rank(found, concept, method=method, **options)
 
 

@@ -90,6 +90,8 @@ def _of_results(results: Results) -> dict[str, Figure]:
             found[f"{name}-map-{_file_name(method)}"] = ranking.plot(k=largest_k(results, concept))
         found |= {f"{name}-{key}": figure for key, figure in sweeps(results, concept).items()}
     found |= transfer_figures(results)
+    if results.curves:
+        found["at-equal-cost"] = results.plot()
     described = described_figure(results)
     return found if described is None else {**found, "described": described}
 

@@ -16,6 +16,7 @@ from PIL.Image import Image
 from headpursuit.drawing import Figure, effects, to_svg
 from headpursuit.drawing.style import SELECTION_NAMES, printable, readable, token
 from headpursuit.errors import HeadPursuitError
+from headpursuit.evaluation.curves import in_words
 from headpursuit.evaluation.results import ConceptResult, Results
 from headpursuit.files import csv_text, write_text
 from headpursuit.optional import optional_import
@@ -118,7 +119,10 @@ def _view(what: Reportable) -> dict[str, Any]:
     }
     return {
         "title": first.title or first.recipe if alone else f"What the heads of {models['id']} do",
-        "lead": [(one.sentence, one.state) for one in summaries],
+        "lead": [
+            *((one.sentence, one.state) for one in summaries),
+            *((sentence, None) for one in several for sentence in in_words(one.curves)),
+        ],
         "facts": _facts(models, first.versions, more),
         "links": links,
         "overview": {"svg": svg if suppressing else None, "table": overview(several)} if len(summaries) > 1 else None,
@@ -185,11 +189,15 @@ def _results_blocks(results: Results, *, alone: bool, with_tables: bool) -> Iter
     if matrices := transfer_figures(results):
         svgs = [_svg(figure, f"{key}{of}") for key, figure in matrices.items()]
         yield _block(f"Across concepts{of}", unfolded=True, charts=[("", svgs)])
+    if results.curves:
+        text = "What each way to choose heads reaches for what it costs: the furthest of its edits, on held-out samples."
+        charts = [("", [_svg(results.plot(), "Effect over cost")])]
+        yield _block(f"At equal cost{of}", unfolded=True, sentences=[text], charts=charts)
     if (figure := described_figure(results)) is not None:
         text = "A pursuit over the whole vocabulary: the share of each head's variance that its tokens explain."
         charts = [("", [_svg(figure, "Named heads")])]
         yield _block(f"Heads named by their tokens{of}", unfolded=True, sentences=[text], charts=charts)
-    frames = {"rows": results.to_frame(), "comparisons": results.comparisons_frame()}
+    frames = {"rows": results.to_frame(), "comparisons": results.comparisons_frame(), "points": results.curves_frame()}
     yield _block(
         f"{_TABLES}{of}",
         sentences=[

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from headpursuit.concepts.counting import count_words
 from headpursuit.drawing import Figure, effects, heat_map, new_figure, save_figure
 from headpursuit.drawing.style import COLOURS, INK, MARK, QUIET, printable, readable, token
 from headpursuit.errors import HeadPursuitError
-from headpursuit.evaluation.metrics import count_words
 from headpursuit.evaluation.results import ConceptResult, Example, Results
 from headpursuit.ranking.methods import MEASURES
 from headpursuit.report.summary import edits

@@ -7,6 +7,7 @@ import pandas as pd
 
 from headpursuit.drawing.style import SELECTION_NAMES, readable, signed, token
 from headpursuit.editing.where import ALL
+from headpursuit.evaluation.curves import Curve, standings
 from headpursuit.evaluation.published import Published, published_for
 from headpursuit.evaluation.results import ConceptResult, Results, Row
 from headpursuit.files import csv_text
@@ -187,6 +188,8 @@ def _of_results(results: Results, *, effects: bool = True) -> Iterator[Table]:
         ]
         who = "The tuned edit" if "tuned" in results.selections else "SOMP's heads"
         yield as_table(f"{who} beside others: difference of the effects, paired over samples", lines)
+    if results.curves:
+        yield from _curves(results.curves)
     if results.descriptions:
         yield _descriptions(results)
 
@@ -222,6 +225,38 @@ def _effects(results: Results, rows: Sequence[Row], scale: float) -> Table:
         lines,
         f"Published numbers: {sources}." if sources else "",
     )
+
+
+def _curves(curves: Sequence[Curve]) -> Iterator[Table]:
+    first = curves[0].method
+    lines = [
+        {key: number(value) if isinstance(value, float) else str(value) for key, value in line.items()}
+        for line in standings(curves)
+    ]
+    note = (
+        "At a cost in nats a token of neutral text: the mean share of what the furthest way reaches. Ahead and behind: cases "
+        f"in which it surely moves the target further than {readable(first)}, or less far, at the largest cost."
+    )
+    yield as_table("Ways to choose heads, over all concepts", lines, note)
+    for concept, kind in dict.fromkeys((one.concept, one.kind) for one in curves):
+        own = [one for one in curves if (one.concept, one.kind) == (concept, kind)]
+        lines = [
+            {
+                "method": readable(one.method),
+                **{f"at {at.cost:g} [95 %]": number(at.effect, (at.low, at.high)) for at in one.at_costs},
+                f"beyond {readable(first)} [95 %]": ""
+                if one.method == first
+                else number(one.at_costs[-1].ahead, (one.at_costs[-1].ahead_low, one.at_costs[-1].ahead_high)),
+                "area": number(one.area[0], one.area[1:]),
+                "passes": "" if not one.forward else f"{one.forward:.0f} + {one.backward:.0f}",
+                "seconds": "" if not one.forward else f"{one.seconds:.0f}",
+                "halves agree": percent(one.stability),
+                "heads": ", ".join(one.heads),
+            }
+            for one in own
+        ]
+        note = f"Of {own[0].n} test samples; passes forward and backward, over the selection samples."
+        yield as_table(f"{kind.capitalize()} {readable(concept)}: {own[0].unit} at equal cost", lines, note)
 
 
 def _heading(selection: str) -> str:

@@ -6,8 +6,9 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+from headpursuit.concepts.counting import word_pattern
 from headpursuit.drawing.style import printable
-from headpursuit.evaluation.metrics import exact_match, word_pattern
+from headpursuit.evaluation.metrics import exact_match
 from headpursuit.evaluation.results import Example, Row
 
 # A longer reference, such as a caption, is one of many right answers.

@@ -1,5 +1,8 @@
 """The search for an edit: which heads, how many, how far; by optuna's tree-structured Parzen estimator over cells.
 
+The first half of the trials are edits that rankings give, ``ranking.edit(k, scale=…)``; the second gives each head of the best
+of them a scale of its own.
+
 Every number comes from cells, which are kept. The sampler is seeded and trials run one after the other, so that a
 search which was cut off takes the same way again and meets its own cells: it goes on where it stopped, and ends as one that
 was never cut off.
@@ -9,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice, product
 from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
@@ -21,9 +25,15 @@ from headpursuit.evaluation.cells import Cells
 from headpursuit.evaluation.goals import Goal, Trial, choose, tried
 from headpursuit.model.heads import Head
 from headpursuit.optional import optional_import
+from headpursuit.ranking.ranking import HeadRanking
 
 if TYPE_CHECKING:
     import optuna
+
+FIXED = "fixed"
+# So often is the stretch of scales halved in which a path meets a limit.
+_HALVINGS = 5
+_DECIMALS = 2
 
 
 @dataclass(frozen=True)
@@ -31,40 +41,47 @@ class Space:
     """The edits that may be chosen.
 
     Attributes:
-        orders: heads, best first, by the method that put them in order.
+        rankings: heads in order, by the method that put them in it; an edit of theirs may scale some up and others down.
         k: numbers of heads, at most this.
-        low: smallest scale.
-        high: largest scale.
-        step: scales are multiples of it above ``low``, so that trials meet in the same cells.
+        low: smallest scale. Heads that hold the concept down may be scaled as far on the other side of 1.
+        high: largest scale, likewise.
         where: tokens at which the edit may hold.
-        per_head: whether each head is given a scale of its own in the second half of the trials; 1 leaves it out.
+        per_head: whether each head is given a scale of its own in the second half of the trials.
     """
 
-    orders: Mapping[str, Sequence[Head]]
+    rankings: Mapping[str, HeadRanking]
     k: int
     low: float
     high: float
-    step: float = 0.25
     where: tuple[Where, ...] = (ALL,)
     per_head: bool = True
 
     def __post_init__(self) -> None:
-        shortest = min((len(order) for order in self.orders.values()), default=0)
+        shortest = min((len(ranking.order()) for ranking in self.rankings.values()), default=0)
         if not 1 <= self.k <= shortest:
             raise HeadPursuitError(f"k={self.k}: choose between 1 and the {shortest} heads that were ordered")
-        if not self.low < self.high or not self.step > 0:
-            raise HeadPursuitError(f"scales from {self.low} to {self.high} by {self.step}: give a range and a step above 0")
+        if not self.low < self.high:
+            raise HeadPursuitError(f"scales from {self.low} to {self.high}: give a smaller one and a larger one")
         if not self.where:
             raise HeadPursuitError("where: give the tokens that may be edited, such as 'all'")
 
-    def order_of(self, heads: Sequence[Head]) -> Sequence[Head]:
-        """The best heads of the first order that has all of some heads among them; empty where none has."""
-        return next((order[: self.k] for order in self.orders.values() if set(heads) <= set(order[: self.k])), ())
+    @property
+    def range(self) -> tuple[float, float]:
+        """The smallest and the largest scale of any head."""
+        return min(self.low, 2 - self.high), max(self.high, 2 - self.low)
+
+    def edit(self, scales: Mapping[Head, float], where: Where) -> HeadEdit:
+        """The edit of some heads, scales rounded, so that trials meet in the same cells; a scale of 1 leaves a head out."""
+        low, high = self.range
+        rounded = {head: min(max(round(scale, _DECIMALS), low), high) for head, scale in scales.items()}
+        edited = {head: scale for head, scale in rounded.items() if scale != 1} or rounded
+        return HeadEdit.of(Factor(head, scale, where) for head, scale in edited.items())
 
     def holds(self, edit: HeadEdit) -> bool:
-        """Whether an edit is one of those that may be chosen, scales between the steps included."""
-        within = all(self.low <= factor.scale <= self.high and factor.where in self.where for factor in edit.factors)
-        return within and bool(self.order_of(edit.heads))
+        """Whether an edit's number of heads, its scales and its tokens are allowed, whoever chose the heads."""
+        low, high = self.range
+        within = all(low <= factor.scale <= high and factor.where in self.where for factor in edit.factors)
+        return within and len(edit.heads) <= self.k
 
 
 def search(
@@ -92,22 +109,24 @@ def search(
 
     def attempt(edit: HeadEdit, method: str) -> Trial:
         bar.set_postfix_str(str(edit)[:60], refresh=False)
-        if edit not in found:
-            found[edit] = tried(goal, cells, edit, number=len(found), method=method)
-        bar.update()
+        known = found.get(edit)
+        # A fixed edit that a ranking gives, too, is the ranking's.
+        if known is None or (known.method == FIXED and method in space.rankings):
+            found[edit] = tried(goal, cells, edit, number=len(found) if known is None else known.number, method=method)
         return found[edit]
 
-    with bar:
-        for edit in first:
-            attempt(edit, "fixed")
+    def walk(ways: Iterator[Trial], count: int) -> None:
+        for _ in islice(ways, count):
+            bar.update()
+
+    with bar, _quiet_optuna() as optuna:
+        walk((attempt(edit, FIXED) for edit in first), len(first))
         shared = trials - trials // 2 if space.per_head else trials
-        _minimise(goal, _shared_scale(space, attempt), count=shared, seed=seed)
-        inside = [trial for trial in found.values() if space.holds(trial.edit)]
-        if space.per_head and inside:
-            best = choose(goal, inside)
-            _minimise(
-                goal, _scale_each(space, best, attempt), count=trials - shared, seed=seed + 1, start=_as_start(space, best)
-            )
+        walk(_along_rankings(goal, space, _asking(optuna, goal, _shared_scale(space, attempt), seed=seed)), shared)
+        best = choose(goal, [trial for trial in found.values() if trial.method in space.rankings])
+        around = _around(space, best)
+        each = _asking(optuna, goal, _scale_each(around, best, attempt), seed=seed + 1)
+        walk(_head_by_head(around, best, list(found.values()), each), trials - shared)
     return list(found.values())
 
 
@@ -121,15 +140,68 @@ def front(goal: Goal, trials: Sequence[Trial]) -> list[Trial]:
 
 
 Attempt = Callable[[HeadEdit, str], Trial]
+# The trial of some parameters, or of those that the sampler proposes.
+Ask = Callable[[Mapping[str, Any] | None], Trial]
+
+
+def _along_rankings(goal: Goal, space: Space, ask: Ask) -> Iterator[Trial]:
+    """Trials without end: each ranking's largest edit, weakened until it keeps the limits; then what the sampler proposes."""
+    near, far = (space.low, space.high) if goal.rises else (space.high, space.low)
+    for method, where in product(space.rankings, space.where):
+        scale, weaker, stronger = far, near, far
+        for _ in range(_HALVINGS):
+            trial = ask({"method": method, "k": space.k, "scale": scale, "where": where})
+            yield trial
+            # A limit is broken, or what was wished is reached: a weaker edit is next.
+            if (_standing(goal, trial)[1] > 0) == (goal.reach is None):
+                stronger = scale
+            elif scale == far:
+                break
+            else:
+                weaker = scale
+            scale = (weaker + stronger) / 2
+    while True:
+        yield ask(None)
+
+
+def _standing(goal: Goal, trial: Trial) -> tuple[float, float]:
+    """What should be small, and what should be at most 0: weakness and cost, or with a reach the other way round."""
+    if goal.reach is None:
+        return trial.weakness_bound, trial.cost_bound - 1
+    return trial.cost_bound, trial.weakness_bound - goal.weakness(goal.reach)
+
+
+def _head_by_head(space: Space, best: Trial, known: Sequence[Trial], ask: Ask) -> Iterator[Trial]:
+    """Trials without end, after the sampler was told of the known ones that differ from the best in scales alone."""
+    heads, where = _candidates(space, best), best.edit.token_groups
+    for trial in known:
+        if space.holds(trial.edit) and trial.edit.token_groups == where and set(trial.edit.heads) <= set(heads):
+            scales = {factor.head: factor.scale for factor in trial.edit.factors}
+            ask({head.name: scales.get(head, 1.0) for head in heads})
+    while True:
+        yield ask(None)
+
+
+def _around(space: Space, best: Trial) -> Space:
+    """The part of a space in which scales are up to twice as far from 1 as the best edit's: what costs too much is left out."""
+    most = space.range[1] - 1
+    far = min(2 * max(abs(factor.scale - 1) for factor in best.edit.factors) or most, most)
+    return replace(space, low=1 - far, high=1 + far)
+
+
+def _candidates(space: Space, best: Trial) -> Sequence[Head]:
+    """The best edit's heads, and those that its method put next."""
+    return space.rankings[best.method].edit(space.k, scale=space.low).heads
 
 
 def _shared_scale(space: Space, attempt: Attempt) -> Callable[[optuna.Trial], Trial]:
     def run(asked: optuna.Trial) -> Trial:
-        method = asked.suggest_categorical("method", list(space.orders))
+        method = asked.suggest_categorical("method", list(space.rankings))
         k = asked.suggest_int("k", 1, space.k)
-        scale = asked.suggest_float("scale", space.low, space.high, step=space.step)
+        scale = asked.suggest_float("scale", space.low, space.high)
         where = asked.suggest_categorical("where", list(space.where))  # type: ignore[arg-type]
-        return attempt(HeadEdit(space.orders[method][:k], scale=scale, where=as_where(where)), method)
+        own = space.rankings[method].edit(k, scale=scale)
+        return attempt(space.edit({factor.head: factor.scale for factor in own.factors}, as_where(where)), method)
 
     return run
 
@@ -138,42 +210,26 @@ def _scale_each(space: Space, best: Trial, attempt: Attempt) -> Callable[[optuna
     heads, where = _candidates(space, best), best.edit.token_groups[0]
 
     def run(asked: optuna.Trial) -> Trial:
-        low, high = min(space.low, 1.0), max(space.high, 1.0)
-        scales = {head: asked.suggest_float(head.name, low, high, step=space.step) for head in heads}
-        edited = [Factor(head, scale, where) for head, scale in scales.items() if scale != 1]
-        return attempt(HeadEdit.of(edited), "per head") if edited else best
+        return attempt(space.edit({head: asked.suggest_float(head.name, *space.range) for head in heads}, where), "per head")
 
     return run
 
 
-def _candidates(space: Space, best: Trial) -> list[Head]:
-    """The best edit's heads, and those that its method put next."""
-    order = space.orders.get(best.method) or space.order_of(best.edit.heads)
-    return list(dict.fromkeys((*best.edit.heads, *order[: space.k])))
+def _asking(optuna: Any, goal: Goal, run: Callable[[optuna.Trial], Trial], *, seed: int) -> Ask:
+    """A way to ask a sampler for trials, which tells it what came of them."""
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True))
 
+    def ask(given: Mapping[str, Any] | None) -> Trial:
+        if given is not None:
+            study.enqueue_trial(dict(given))
+        asked = study.ask()
+        trial = run(asked)
+        value, beyond = _standing(goal, trial)
+        asked.set_constraint("beyond", beyond)
+        study.tell(asked, value)
+        return trial
 
-def _as_start(space: Space, best: Trial) -> dict[str, float]:
-    scales = {factor.head: factor.scale for factor in best.edit.factors}
-    return {head.name: scales.get(head, 1.0) for head in _candidates(space, best)}
-
-
-def _minimise(
-    goal: Goal, run: Callable[[optuna.Trial], Trial], *, count: int, seed: int, start: Mapping[str, Any] | None = None
-) -> None:
-    """Ask the sampler for trials and tell it what came of them."""
-    with _quiet_optuna() as optuna:
-        study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True))
-        if start is not None:
-            study.enqueue_trial(dict(start))
-        for _ in range(count):
-            asked = study.ask()
-            trial = run(asked)
-            if goal.reach is None:
-                value, beyond = trial.weakness_bound, trial.cost_bound - 1
-            else:
-                value, beyond = trial.cost_bound, trial.weakness_bound - goal.weakness(goal.reach)
-            asked.set_constraint("beyond", beyond)
-            study.tell(asked, value)
+    return ask
 
 
 @contextmanager

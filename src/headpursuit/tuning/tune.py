@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 from tqdm.auto import tqdm
@@ -23,6 +24,8 @@ from headpursuit.evaluation.cells import Cells
 from headpursuit.evaluation.effects import Wanted, comparison, row
 from headpursuit.evaluation.evaluate import check_folder
 from headpursuit.evaluation.goals import Goal, Trial, choose, tried
+from headpursuit.evaluation.intervals import interval, resampled_means
+from headpursuit.evaluation.metrics import DIVERGENCE, Metric
 from headpursuit.evaluation.plan import task_seconds
 from headpursuit.evaluation.rankings import stored_rankings
 from headpursuit.evaluation.recipe import plain
@@ -30,19 +33,20 @@ from headpursuit.evaluation.results import Comparison, ConceptResult, DataUsed, 
 from headpursuit.evaluation.verdicts import judge
 from headpursuit.files import checked, csv_text, locked, read_sealed, write_sealed, write_text
 from headpursuit.model.head_model import HeadModel
-from headpursuit.model.heads import Head
 from headpursuit.model.load import ModelLike, as_model
 from headpursuit.model.samples import Samples
 from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.ranking.controls import random_controls
-from headpursuit.ranking.methods import ORDERS, Order, Selection, method_key
-from headpursuit.tuning.search import Space, front, search
+from headpursuit.ranking.methods import CALIBRATED, SELECTORS, Selection, method_key
+from headpursuit.tuning.search import FIXED, Space, front, search
 from headpursuit.tuning.splits import TuningData, check_limits, demo_data, sample_data
 from headpursuit.versions import versions
 
-TUNED = "tuned.json"
-FORMAT = 1
+TUNED, EDIT = "tuned.json", "edit.json"
+FORMAT = 2
 _AGAIN = "tune again"
+# What a head writes, what the model makes of it, that beside what it costs, and the order of the fixed edit.
+METHODS: tuple[str, ...] = (CALIBRATED, "attribution", "natural", "somp")
 _SCALES = {False: (-2.0, 0.75), True: (1.25, 8.0)}
 
 
@@ -73,6 +77,7 @@ class Tuned:
         front: the trade-off among those that may be chosen, cheapest first, with what each does on the test split.
         results: rows and comparisons of the test split.
         misses: what the edit did not reach or keep on the test split, in words.
+        change: by how much the edit changes the target on the test split, in its unit, and the ends of its 95 % interval.
         computed: cells that were run now; others were there from before.
     """
 
@@ -83,7 +88,29 @@ class Tuned:
     front: tuple[Point, ...] = field(repr=False)
     results: Results = field(repr=False)
     misses: tuple[str, ...]
+    change: tuple[float, float, float]
     computed: int = field(default=0, compare=False)
+
+    @property
+    def moved(self) -> bool:
+        """Whether the target is lower on the test split than without the edit (to enhance: higher), by its whole interval."""
+        _, low, high = self.change
+        return low > 0 if self.goal.rises else high < 0
+
+    def check_moved(self) -> None:
+        """Refuse an edit whose target did not move.
+
+        Raises:
+            HeadPursuitError: it did not; with the change, its interval, and what may help.
+        """
+        if not self.moved:
+            change, low, high = self.change
+            target, n = self.goal.target, self.results.target_rows()[0].n
+            by = f"{change:.3g} [{low:.3g}, {high:.3g}] {target.unit}".rstrip()
+            raise HeadPursuitError(
+                f"no edit is written: on {n} test samples {target} changes by {by}, no sure "
+                f"{'rise' if self.goal.rises else 'fall'}; try more samples, larger limits, other methods, more heads or trials"
+            )
 
     def to_frame(self) -> pd.DataFrame:
         """One line a trial; those of the trade-off with their numbers on the test split, too."""
@@ -134,12 +161,15 @@ class Tuned:
     def save(self, folder: str | Path) -> Path:
         """Write ``edit.json``, ``results.json``, ``results.csv``, ``comparisons.csv``, ``trials.csv`` and ``tuned.json``.
 
+        An edit whose target did not move (:attr:`moved`) is left out, and an ``edit.json`` of an earlier run left alone.
+
         Returns:
             The path of ``tuned.json``, which is written last.
         """
         folder = Path(folder)
         self.results.save(folder)
-        write_edit(folder / "edit.json", self.edit, model=self.results.model)
+        if self.moved:
+            write_edit(folder / EDIT, self.edit, model=self.results.model)
         write_text(folder / "trials.csv", csv_text(self.to_frame(), index=False))
         content = {
             "format": FORMAT,
@@ -149,6 +179,7 @@ class Tuned:
             "trials": [{**vars(one), "edit": one.edit.to_dict()} for one in self.trials],
             "front": [{"number": one.trial.number, "effect": one.effect, "cost": one.cost} for one in self.front],
             "misses": list(self.misses),
+            "change": list(self.change),
         }
         return write_sealed(folder / TUNED, content)
 
@@ -176,6 +207,7 @@ class Tuned:
             front=tuple(Point(trials[point.number], point.effect, point.cost) for point in stored.front),
             results=results,
             misses=stored.misses,
+            change=stored.change,
         )
 
 
@@ -212,6 +244,7 @@ class _Stored(BaseModel):
     trials: tuple[_StoredTrial, ...]
     front: tuple[_StoredPoint, ...]
     misses: tuple[str, ...]
+    change: tuple[float, float, float]
     sha256: str
 
 
@@ -222,10 +255,11 @@ class Options:
     Attributes:
         trials: edits to try, at least 1.
         k: most heads.
-        scales: smallest and largest scale; by default −2 to 0.75, or 1.25 to 8 for enhancing.
+        scales: smallest and largest scale; by default −2 to 0.75, or 1.25 to 8 for enhancing. Heads that hold the concept down
+            may be scaled as far on the other side of 1.
         where: tokens at which the edit may hold.
-        methods: how heads are put in order: ``calibrated``, ``somp``, ``logit_lens``, ``attribution``; a hyphen is as good.
-        per_head: whether heads may have scales of their own.
+        methods: how heads are put in order: any of :func:`headpursuit.select`, by its name.
+        per_head: whether each head may have a scale of its own, whatever its ranking gives it.
         fixed_ks: numbers of heads of the fixed edit, of which the tuning split chooses one.
         fixed_scale: its scale; by default −1, or 4 for enhancing.
         draws: random head sets.
@@ -238,7 +272,7 @@ class Options:
     k: int = 8
     scales: tuple[float, float] | None = None
     where: tuple[Where, ...] = (ALL,)
-    methods: tuple[Order, ...] = ("somp",)
+    methods: tuple[str, ...] = METHODS
     per_head: bool = True
     fixed_ks: tuple[int, ...] = (1, 2, 3)
     fixed_scale: float | None = None
@@ -249,12 +283,12 @@ class Options:
         for name, alone in (("methods", str), ("where", str | TokenMask), ("fixed_ks", int)):
             given = getattr(self, name)
             object.__setattr__(self, name, (given,) if isinstance(given, alone) else tuple(given))
-        object.__setattr__(self, "methods", tuple(map(method_key, self.methods)))
         for name in ("methods", "where", "fixed_ks"):
             if not getattr(self, name):
                 raise HeadPursuitError(f"{name}: give at least one")
         for method in self.methods:
-            check_choice(ORDERS, methods=method)
+            check_choice(SELECTORS, methods=method_key(method))
+        object.__setattr__(self, "methods", tuple(dict.fromkeys(map(method_key, self.methods))))
         for where in self.where:
             as_where(where)
         for k in self.fixed_ks:
@@ -290,8 +324,9 @@ def tune(
         enhance: the concept should be spoken of more, not less.
         reach: a share of the unedited model's value that the target should come to, at the least loss; ``"fixed"`` is what the
             fixed edit reaches. Left out, the strongest edit within the limits is looked for.
-        limits: largest losses: of the ``answers``' quality, as a share of the unedited model's, and of ``neutral`` text, in
-            nats a token; 0.05 each when left out.
+        limits: largest losses: of the ``answers``' quality where all samples have targets, as a share of the unedited model's
+            (0.05 when left out), and the divergence from the unedited model on ``neutral`` text, in nats a token (0.1). On the
+            demo's own data, of what its recipes keep (0.05 each).
         neutral: neutral texts beside own samples; by default packaged sentences.
         positions: which tokens of own samples heads are ranked on, see :func:`headpursuit.capture`; ``mean`` when left out.
         limit: samples a task and split at most.
@@ -299,8 +334,13 @@ def tune(
         progress: show progress bars.
         **options: see :class:`Options`.
 
+    Returns:
+        The edit that was chosen, beside what else was tried. Whether its target moved at all on the test split says
+        :attr:`Tuned.moved`; where it did not, no ``edit.json`` is written.
+
     Raises:
-        HeadPursuitError: no concept word is ever said, limits or ranges that make no sense, too few samples.
+        HeadPursuitError: no concept word is ever said, limits or ranges that make no sense, too few samples, what a method of
+            ranking refuses, or tokens at which no limit sees what an edit costs.
         MissingExtraError: optuna is not installed.
     """
     chosen = Options(**options)
@@ -374,6 +414,11 @@ def run_tuning(
     progress: bool = True,
 ) -> Tuned:
     """Search on one split and report on the other; arguments as for :func:`tune`."""
+    if all(limit.metric == DIVERGENCE for limit in data.goal.limits) and (unseen := {"image", "generated"} & {*options.where}):
+        raise HeadPursuitError(
+            f"where={unseen.pop()!r}: neutral texts have no such tokens, so that nothing would say what the edit costs: give "
+            "samples with targets, or other tokens"
+        )
     ran: list[str] = []
     tuning, test = (Cells(model, tasks, seed=seed, folder=out / "cells", tick=ran.append) for tasks in (data.tuning, data.test))
     # A goal that cannot be judged is told before anything is searched for.
@@ -381,21 +426,24 @@ def run_tuning(
         data.goal.effect(cells, None)
         data.goal.cost(cells, None)
     rises = data.goal.rises
+    scale = (4.0 if rises else -1.0) if options.fixed_scale is None else options.fixed_scale
     rankings = stored_rankings(
         model,
         data.concept,
         data.ranked_on,
         positions=data.positions,
         methods=tuple(dict.fromkeys(("somp", *options.methods))),
+        neutral=data.quiet,
+        k=options.k,
+        scale=scale,
         seed=seed,
         folder=out,
         progress=progress,
     )
-    orders: dict[str, Sequence[Head]] = {method: rankings[method].order() for method in options.methods}
-    most = min(options.k, *map(len, orders.values()))
+    most = min(options.k, len(rankings["somp"].order()))
     low, high = options.scales or _SCALES[rises]
-    space = Space(orders, most, low, high, where=options.where, per_head=options.per_head)
-    scale = (4.0 if rises else -1.0) if options.fixed_scale is None else options.fixed_scale
+    searched = {method: rankings[method] for method in options.methods}
+    space = Space(searched, most, low, high, where=options.where, per_head=options.per_head)
     ks = [k for k in options.fixed_ks if k <= most] or [most]
     fixed_edits = [HeadEdit(rankings["somp"].top(k), scale=scale) for k in ks]
     fixed = _fixed(data.goal, tuning, fixed_edits)
@@ -436,9 +484,10 @@ def run_tuning(
         ),
         draws=options.draws,
     )
-    judged = replace(goal, reach=wanted, scale=_mean_scale(edit))
+    judged = replace(goal, reach=wanted, scale=_furthest(edit, goal))
     misses = judge(judged, rows, k=len(edit.heads), selection="tuned").misses
-    return Tuned(edit, fixed, goal, tuple(trials), tuple(points), results, misses, computed=len(ran))
+    change = _change(test, goal.target, edit, seed=seed)
+    return Tuned(edit, fixed, goal, tuple(trials), tuple(points), results, misses, change, computed=len(ran))
 
 
 def count_cells(data: TuningData, options: Options) -> dict[str, int]:
@@ -481,7 +530,7 @@ def _data_used(data: TuningData, model: HeadModel) -> tuple[DataUsed, ...]:
 
 def _fixed(goal: Goal, cells: Cells, edits: Sequence[HeadEdit]) -> HeadEdit:
     """The fixed edit that a sweep over k would settle on: the strongest within the limits, or else the cheapest."""
-    trials = [tried(goal, cells, edit, number=number, method="fixed") for number, edit in enumerate(edits)]
+    trials = [tried(goal, cells, edit, number=number, method=FIXED) for number, edit in enumerate(edits)]
     return choose(replace(goal, reach=None), trials).edit
 
 
@@ -512,18 +561,27 @@ def _table(
         named: dict[str, Any] = {"concept": goal.concept, "seed": seed}
         rows.append(row(test, metric, [None], selection="none", **named))
         rows.append(row(test, metric, [fixed], selection="somp", scale=fixed.scale, **named))
-        rows.append(row(test, metric, [edit], selection="tuned", scale=_mean_scale(edit), **named))
+        rows.append(row(test, metric, [edit], selection="tuned", scale=_furthest(edit, goal), **named))
         others: dict[Selection, Sequence[HeadEdit | None]] = {"none": [None], "somp": [fixed]}
         if metric.task == goal.target.task:  # every other task would be as many runs again
-            rows.append(row(test, metric, controls, selection="random", scale=_mean_scale(edit), **named))
+            rows.append(row(test, metric, controls, selection="random", scale=_furthest(edit, goal), **named))
             others["random"] = controls
         wanted: Wanted = "same" if metric != goal.target else "more" if goal.rises else "less"
         comparisons += [
-            comparison(test, metric, edit, edits, against=other, scale=_mean_scale(edit), wanted=wanted, **named)
+            comparison(test, metric, edit, edits, against=other, scale=_furthest(edit, goal), wanted=wanted, **named)
             for other, edits in others.items()
         ]
     return rows, comparisons
 
 
-def _mean_scale(edit: HeadEdit) -> float:
-    return sum(factor.scale for factor in edit.factors) / len(edit.factors)
+def _change(cells: Cells, metric: Metric, edit: HeadEdit, *, seed: int) -> tuple[float, float, float]:
+    """A metric's change with its interval, which there is where the unedited model scores 0 on some resample, too."""
+    changes = cells.scores(metric, edit) - cells.scores(metric, None)
+    low, high = interval(resampled_means(changes[None], seed=seed)[:, 0]) or (np.nan, np.nan)
+    return float(changes.mean()), low, high
+
+
+def _furthest(edit: HeadEdit, goal: Goal) -> float:
+    """The scale that is furthest from 1, counted on the side where a head that says the concept is scaled."""
+    far = max(abs(factor.scale - 1) for factor in edit.factors)
+    return 1 + far if goal.rises else 1 - far

@@ -1,15 +1,16 @@
 """Measure on a real model and write docs/real-models.md from it: ``python -m tools.real MODEL --data FOLDER`` (``make real``).
 
-MODEL is a checkpoint's folder or a GGUF file. FOLDER holds TinyStories as JSON lines (``tinystories*.jsonl``, field ``text``)
-and TriviaQA in its official layout (``triviaqa*.json``). Stories give contexts in which a word of a concept comes next, one
-half of them to choose heads and the other to try the choice; questions are the neutral text. Every number is of this run.
+MODEL is a checkpoint's folder or a GGUF file. FOLDER holds TinyStories as JSON lines (``tinystories*.jsonl``, field ``text``),
+TriviaQA (``triviaqa*.json``) and RealToxicityPrompts (``realtoxicityprompts*.jsonl``), both in their official layout. Stories
+give contexts in which a word of a concept comes next, one half of them to choose heads and the other to try the choice;
+questions are the neutral text. The page has parts, each written from measurements that are kept. Every number is of this run.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,18 +19,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
+from tools.parts import table as _table
+from tools.parts import write_part
+from tools.real import gguf, recipes, selection
+from tools.real.data import read_questions, read_stories
+from tools.selection import write_selection
 from tqdm.auto import tqdm
 
 import headpursuit as hp
 from headpursuit.activations.measures import concept_log_odds, negative_log_likelihood
 from headpursuit.concepts import resolve
 from headpursuit.evaluation.intervals import interval, resampled_means
-from headpursuit.files import digest, read_sealed, write_sealed, write_text
+from headpursuit.exporting.llama_cpp import llama_cpp
+from headpursuit.files import digest, read_sealed, write_sealed
 from headpursuit.model.heads import Head
 from headpursuit.model.identity import weights_fingerprint
 from headpursuit.ranking.ranking import HeadRanking
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "real-models.md"
+PARTS = ("heads", "gguf", "recipes")
+SELECTION = "selection"  # which has a page of its own
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "real-models.md"
 WORDS = {
     "colours": "red green blue yellow orange purple pink brown black white grey gold",
     "animals": "dog cat bird fish rabbit bear lion mouse frog duck horse cow pig fox monkey elephant tiger bunny puppy kitten",
@@ -107,17 +116,40 @@ def main() -> None:
     """Measure what has not been measured yet, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a checkpoint's folder, a GGUF file, or a name on the Hub")
-    parser.add_argument("--data", type=Path, required=True, help="folder with tinystories*.jsonl and triviaqa*.json")
+    parser.add_argument("--data", type=Path, required=True, help="folder with the texts")
     parser.add_argument("--out", type=Path, default=Path("headpursuit-real"), help="where measurements are kept")
     parser.add_argument("--name", help="what the page calls the model")
     parser.add_argument("--contexts", type=int, default=24, help="test contexts of a concept; as many to choose heads by")
     parser.add_argument("--draws", type=int, default=200, help="random turns, and random token sets")
     parser.add_argument("--fusion", action="store_true", help="order heads by fusion, too (minutes a concept)")
     parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--parts", nargs="+", choices=(*PARTS, SELECTION), default=(*PARTS, SELECTION), help="these alone")
+    parser.add_argument("--gguf", type=Path, help="a GGUF file of the model, where MODEL is none")
+    parser.add_argument("--llama-cpp", type=Path, help="folder of packages that llama_cpp is in, if not installed here")
     options = parser.parse_args()
     began = time.perf_counter()
+    name, images = options.name or Path(options.model).name, options.page.parent / "images" / "real"
+    if "gguf" in options.parts:
+        sys.path += [] if options.llama_cpp is None else [str(options.llama_cpp)]  # behind this environment's own packages
+        source = options.gguf or (Path(options.model) if Path(options.model).is_file() else None)
+        if source is None or llama_cpp() is None:
+            print("GGUF is left out: " + ("no --gguf FILE" if source is None else "llama_cpp cannot be imported (--llama-cpp)"))
+        else:
+            found = gguf.measured(source, options.data, options.out)
+            write_part(options.page, "gguf", gguf.section(*found, images, name=name), parts=PARTS)
+    if SELECTION in options.parts:
+        compared = selection.measured(options.model, options.data, options.out / SELECTION, count=options.contexts)
+        write_selection(compared, "real", head=selection.head(name, compared))
+    if not {"heads", "recipes"} & {*options.parts}:
+        return
+    loading = time.perf_counter()
     model = hp.load(options.model, device="cpu", dtype="float32")
-    loaded = time.perf_counter() - began
+    loaded = time.perf_counter() - loading
+    if "recipes" in options.parts:
+        results = recipes.measured(model, options.data, options.out / "recipes")
+        write_part(options.page, "recipes", recipes.section(results, images), parts=PARTS)
+    if "heads" not in options.parts:
+        return
     texts = read_texts(options.data, count=options.contexts)
     bench = Bench(model, texts, options.out)
     acts = hp.capture(model, texts.captured, positions="mean", out=options.out / "capture")
@@ -125,24 +157,23 @@ def main() -> None:
     singles = {head: hp.HeadEdit([head], scale=SUPPRESS) for head in model.anatomy.heads()}
     for edit in tqdm([None, *singles.values()], desc="single heads", unit="edit"):
         bench.neutral(edit)
-        for name in ALONE:
-            bench.log_odds(name, edit)
+        for concept in ALONE:
+            bench.log_odds(concept, edit)
     methods = (*METHODS, "fusion") if options.fusion else METHODS
     rankings = {concept.name: rank(bench, acts, concept, methods, draws=options.draws, out=options.out) for concept in CONCEPTS}
     parts = [
-        head(options.name or Path(options.model).name, model, texts, loaded),
+        head(name, model, texts, loaded),
         correlations(bench, rankings, singles),
         *(trade_off(bench, rankings, scale) for scale in (SUPPRESS, ENHANCE)),
         of_names(names),
     ]
-    write_text(options.page, "\n\n".join(parts) + "\n")
+    write_part(options.page, "heads", "\n\n".join(parts), parts=PARTS)
     print(f"wrote {options.page} after {(time.perf_counter() - began) / 60:.0f} minutes")
 
 
 def read_texts(folder: Path, *, count: int) -> Texts:
     """Contexts from stories, and questions, the first half to choose heads by and the second to try them."""
-    stories = [json.loads(line)["text"] for line in _one(folder, "tinystories*.jsonl").read_text(encoding="utf-8").splitlines()]
-    questions = [one["Question"] for one in json.loads(_one(folder, "triviaqa*.json").read_text(encoding="utf-8"))["Data"]]
+    stories, questions = read_stories(folder), read_questions(folder)
     half = len(stories) // 2
     found = [{one.name: contexts(part, one, count=count) for one in CONCEPTS} for part in (stories[:half], stories[half:])]
     plain = [hp.Sample(text=text, chat=False) for text in questions]
@@ -152,13 +183,6 @@ def read_texts(folder: Path, *, count: int) -> Texts:
         test=found[1],
         neutral=(plain[:count], plain[count : 2 * count]),
     )
-
-
-def _one(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern))
-    if not found:
-        raise SystemExit(f"{folder} holds no {pattern}: see the head of tools/real.py for what is needed")
-    return found[0]
 
 
 def contexts(stories: Sequence[str], concept: hp.Concept, *, count: int) -> list[hp.Sample]:
@@ -206,7 +230,7 @@ def head(name: str, model: hp.HeadModel, texts: Texts, loaded: float) -> str:
     return "\n\n".join(
         [
             "# A real model",
-            f"Written by `make real` (tools/real.py) from the run itself; do not edit. The model is {name}: "
+            f"Written by `make real` (tools/real) from the run itself; do not edit. The model is {name}: "
             f"{len(anatomy.heads())} heads "
             f"in {anatomy.n_layers} layers, loaded in {loaded:.0f} s, float32 on a CPU.",
             f"Heads are captured on the beginnings of {len(texts.captured)} stories (mean of the tokens). A concept "
@@ -319,11 +343,6 @@ def of_names(names) -> str:
         "Latin letters); the others are said to have none."
     )
     return f"{text}\n\n{_table(pd.DataFrame(rows), None)}"
-
-
-def _table(frame: pd.DataFrame, index: str | None) -> str:
-    shown = frame if index is None else frame.rename_axis(index).reset_index()
-    return shown.to_markdown(index=False, disable_numparse=True)
 
 
 if __name__ == "__main__":

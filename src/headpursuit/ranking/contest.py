@@ -1,0 +1,148 @@
+"""A contest: the edits of the cheap methods, each measured, and the ranking of the one that moves the target furthest.
+
+None of the cheap methods is the best for all concepts: what heads write finds those that say a word, derivatives find those
+that it is made from. A few edits of each, tried on the selection samples at equal cost on neutral texts, tell which it is.
+"""
+
+import warnings
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import Any, get_args
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from headpursuit.activations.measures import Divergence, Measure
+from headpursuit.activations.positions import Positions, check_positions
+from headpursuit.concepts import ConceptLike, MultiToken
+from headpursuit.editing.edit import HeadEdit
+from headpursuit.errors import HeadPursuitError, check_choice, check_counts, check_finite
+from headpursuit.model.head_model import HeadModel
+from headpursuit.model.samples import Samples, as_samples, fingerprint
+from headpursuit.ranking.attribution import attribution, direction
+from headpursuit.ranking.capturing import captured
+from headpursuit.ranking.equal_cost import effect_at
+from headpursuit.ranking.knockout import finite
+from headpursuit.ranking.methods import UNITS
+from headpursuit.ranking.natural import natural
+from headpursuit.ranking.rank import ChanceWarning, rank
+from headpursuit.ranking.ranking import HeadRanking
+from headpursuit.ranking.target import OwnMetric, own_samples, quiet_texts, target_of
+
+# Parts of the way from the unedited model to an edit's scale at which its effect and its cost are measured.
+_WAY = (0.25, 0.5, 1.0)
+
+
+def contest(
+    model: HeadModel,
+    samples: Samples | None,
+    concept: ConceptLike,
+    *,
+    neutral: Samples | None = None,
+    cost: float = 0.1,
+    k: int | None = None,
+    metric: OwnMetric | None = None,
+    scale: float = -1.0,
+    positions: Positions = "mean",
+    multi_token: MultiToken = "skip",
+    variants: bool = True,
+    batch_size: int = 8,
+    limit: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> HeadRanking:
+    """Order all heads by whichever of three cheap methods has the edit that moves the target furthest for what it costs.
+
+    The methods are the calibrated ranking of a capture, attribution and the natural gradient. Of each the best head's edit and
+    that of the best ``k`` are measured on the way to the scale.
+
+    Args:
+        model: the model.
+        samples: as for :func:`headpursuit.ranking.attribution.attribution`.
+        concept: as for :func:`headpursuit.rank`.
+        neutral: texts on which the model should stay as it is, packaged ones when left out; those with the concept's words do
+            not count.
+        cost: the divergence on them at which effects are compared, in nats a token.
+        k: number of heads; 2 % of all, at most 8, at least 1 when left out.
+        metric: measure this in place of the log-odds, as for :func:`headpursuit.ranking.knockout.knockout`.
+        scale: the edit's factor.
+        positions: tokens whose mean is captured.
+        multi_token: what becomes of words of several tokens, see :func:`headpursuit.concepts.resolve`.
+        variants: also use case and plural forms of the words.
+        batch_size: samples that run together; a backward pass keeps all that the forward pass computed.
+        limit: only the first so many samples.
+        seed: seed of the drawn tokens.
+        progress: show progress bars.
+
+    Returns:
+        The ranking of the winner, with what each method reached in ``about["reached"]``.
+
+    Raises:
+        HeadPursuitError: as for attribution; a cost that is not above 0.
+
+    Examples:
+        >>> ranking = hp.select(model, samples, "colours", method="contest", k=2, positions="last", progress=False)
+        >>> ranking.about["won"], ranking.edit(2)
+        ('attribution', HeadEdit(L0.H4, L2.H14 × -1))
+    """
+    if callable(concept):
+        raise HeadPursuitError("the contest ranks heads by words or texts: give a concept, and the metric as metric=…")
+    check_counts(k=k)
+    check_positions(positions, part=model.anatomy.part)
+    check_choice(get_args(MultiToken), multi_token=multi_token)
+    check_finite(cost=cost)
+    if not cost > 0:
+        raise HeadPursuitError(f"cost={cost}: give a divergence above 0 at which edits are compared, such as 0.1")
+    sign = direction(scale)
+    chosen = None if samples is None else as_samples(samples, limit=limit)
+    options: dict[str, Any] = {"multi_token": multi_token, "variants": variants}
+    told: dict[str, Any] = {"batch_size": batch_size, "limit": limit, "progress": progress, **options}
+    for sample in chosen or ():
+        if not sample.target:
+            raise HeadPursuitError(
+                f"{sample.where or 'sample'}: no target that could speak of the concept; give one, or choose method=calibrated"
+            )
+    target = target_of(model, chosen, concept, metric=metric, limit=limit, **options)
+    texts = quiet_texts(neutral, concept)
+    acts = captured(
+        model, own_samples(chosen, concept, limit=limit), None, positions=positions, batch_size=batch_size, progress=progress
+    )
+    rankings = [
+        rank(acts, concept, seed=seed, progress=progress, **options),
+        attribution(model, chosen, concept, **told),
+        natural(model, chosen, concept, neutral=texts, seed=seed, **told),
+    ]
+    count = len(model.anatomy.heads())
+    ks = sorted({1, min(count, max(1, min(8, count // 50)) if k is None else k)})
+    divergence = Divergence(model, texts, batch_size=batch_size)
+    measure = partial(target.measure, batch_size=batch_size) if isinstance(target.measure, Measure) else target.measure
+    ways = [[_way(ranking, k, scale) for k in ks] for ranking in rankings]
+    found: dict[HeadEdit | None, tuple[float, float]] = {}
+    edits = dict.fromkeys([None, *(edit for way in ways for edits in way for edit in edits)])
+    for edit in tqdm(edits, desc="contest", unit="edit", disable=not progress, leave=False):
+        with nullcontext() if edit is None else edit.applied(model):
+            found[edit] = finite(measure(model), "the unedited model" if edit is None else str(edit)), divergence(model)
+    before = found[None][0]
+    reached = {}
+    for ranking, way in zip(rankings, ways, strict=True):
+        moved = np.array([[sign * (found[edit][0] - before) for edit in edits] for edits in way])
+        reached[ranking.method] = float(effect_at(moved, np.array([[found[edit][1] for edit in edits] for edits in way]), cost))
+    if not any(reached.values()):
+        tried = ", ".join(reached)
+        warnings.warn(
+            f"no edit of {tried} moves {target.name} at {cost:g} nats a token, so that their order is of little use: allow a "
+            "higher cost, or give other or more samples",
+            ChanceWarning,
+            stacklevel=3,
+        )
+    winner = max(rankings, key=lambda ranking: reached[ranking.method])
+    about = {"won": winner.method, "reached": reached, "at": cost, "neutral": fingerprint(texts), "scale": scale}
+    unit = winner.unit or UNITS[winner.method]
+    return replace(winner, method="contest", unit=unit, about={**winner.about, **about})
+
+
+def _way(ranking: HeadRanking, k: int, scale: float) -> Sequence[HeadEdit]:
+    """A ranking's edit of its best heads, on the way to a scale."""
+    return [ranking.edit(k, scale=1 + part * (scale - 1)) for part in _WAY]

@@ -1,0 +1,79 @@
+"""The contest of cheap methods: its winner is the one whose edits, measured directly, move the target furthest."""
+
+import numpy as np
+import pytest
+
+import headpursuit as hp
+import tiny
+from headpursuit.activations.measures import Divergence, log_odds_measure
+from headpursuit.concepts import resolve
+from headpursuit.ranking.equal_cost import effect_at
+
+COLOURS = hp.Concept("colours", ("red", "white", "blue", "black", "pink", "grey"))
+SAMPLES = [
+    hp.Sample(text="the flag of France", target="is red white and blue"),
+    hp.Sample(text="one sad clown drinks seven cups of cold", target="black tea"),
+    hp.Sample(text="the sun is over the hills and the sky is", target="blue"),
+]
+NEUTRAL = ["a dog runs over three green hills in May", "two happy cats sleep", "the sun is over the hills and far"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny.tiny("llama")
+
+
+@pytest.mark.parametrize("scale", [-1.0, 3.0])
+@pytest.mark.parametrize("cost", [1e-3, 0.5])
+def test_the_winner_reaches_most_at_the_cost(model, scale, cost):
+    ranking = hp.select(model, SAMPLES, COLOURS, neutral=NEUTRAL, k=2, cost=cost, scale=scale, progress=False)
+    assert ranking.method == "contest"
+    measure = log_odds_measure(SAMPLES, resolve(COLOURS, model.tokenizer).token_ids)
+    divergence, before = Divergence(model, [hp.Sample(text=text, chat=False) for text in NEUTRAL]), measure(model)
+    options = {"attribution": {}, "natural": {"neutral": NEUTRAL}, "calibrated": {}}
+    expected = {}
+    for method, more in options.items():
+        own = hp.select(model, SAMPLES, COLOURS, method=method, progress=False, **more)
+        moved, spent = np.zeros((2, 3)), np.zeros((2, 3))
+        for row, k in enumerate((1, 2)):
+            for column, part in enumerate((0.25, 0.5, 1.0)):
+                with own.edit(k, scale=1 + part * (scale - 1)).applied(model):
+                    moved[row, column] = (measure(model) - before) * (1 if scale > 1 else -1)
+                    spent[row, column] = divergence(model)
+        expected[method] = float(effect_at(moved, spent, cost))
+        if method == ranking.about["won"]:
+            assert ranking.edit(2) == own.edit(2)
+            assert ranking.unit == own.unit
+    assert ranking.about["reached"] == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    assert expected[ranking.about["won"]] == max(expected.values())
+
+
+def test_a_metric_of_one_s_own_and_texts_decide(model):
+    def reds(model):
+        return float(log_odds_measure(SAMPLES[:1], resolve(COLOURS, model.tokenizer).token_ids)(model))
+
+    ranking = hp.select(model, SAMPLES, COLOURS, metric=reds, neutral=NEUTRAL, progress=False)
+    assert set(ranking.about["reached"]) == {"calibrated", "attribution", "natural"}
+    concept = hp.Concept.from_texts(
+        ["the blue dog sleeps", "a blue cat", "the blue sun", "tea and blue cups"],
+        ["the dog sleeps", "a cat", "the sun", "tea and cups"],
+    )
+    ranking = hp.select(model, None, concept, neutral=["two happy cats run", "one sad clown drinks"], progress=False)
+    assert ranking.n in (4, 8)  # texts with it for a capture, both sets for what runs the model
+
+
+@pytest.mark.parametrize(
+    ("samples", "options", "message"),
+    [
+        (["the flag"], {}, "no target that could speak of the concept; give one, or choose method=calibrated"),
+        (SAMPLES, {"cost": 0.0}, "cost=0.0: give a divergence above 0"),
+        (SAMPLES, {"cost": float("nan")}, "cost=nan"),
+        (SAMPLES, {"neutral": ["a red dog"]}, "every text speaks of the concept"),
+        (SAMPLES, {"scale": 1.0}, "other than 1"),
+    ],
+)
+def test_what_cannot_be_is_one_line(model, samples, options, message):
+    with pytest.raises(hp.HeadPursuitError) as caught:
+        hp.select(model, samples, COLOURS, progress=False, **{"neutral": NEUTRAL, **options})
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
