@@ -69,7 +69,7 @@ def recipe(tmp_path):
         ("[edit]", "[goal]\nat_least = 1.3\n[edit]", r"goal.at_least: no scale of the edit is above 1 on digits"),
         ("[edit]", "[goal]\n[edit]", r"goal: give at_most (suppress), at_least (enhance), or both"),
         ("[edit]", "[goal]\nat_most = 0.5\nkeep = [{at_least = 0.9, how = 1}]\n[edit]", r"goal.keep[0].how is no key"),
-        ("[edit]", "[describe]\ntask = 'digits'\n[edit]", r"describe: stands beside [[concepts]] or [edit]"),
+        ("[edit]", "[describe]\ntask = 'digits'\n[edit]", r"describe: stands beside [[concepts]], [edit] or [select]"),
     ],
 )
 def test_a_wrong_recipe_is_one_line_before_anything_is_loaded(recipe, before, after, message, monkeypatch, capsys):

@@ -118,7 +118,7 @@ def test_select_writes_heads(tmp_path, capsys):
     assert call(*words, *known, "--order", "effect_per_cost", "--measured", tmp_path / "masks") == 0
     told = capsys.readouterr()
     assert "score in nats a neutral nat" in " ".join(told.out.split())
-    assert "cost: 170 rows forward, 0 backward" in told.err  # two of the texts speak of no colour
+    assert "cost: 170 rows forward, 0 backward" in told.err  # the targets of two speak of no colour
     assert len(list((tmp_path / "masks").glob("*.json"))) == 2 * 21  # on the samples, and on the neutral texts
     assert call(*words, "--method", "cosine", "--masks", 20) == 1
     assert "--method cosine takes no --masks" in capsys.readouterr().err

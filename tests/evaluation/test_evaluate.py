@@ -397,7 +397,9 @@ def test_given_answers_speak_of_the_concept(model):
 def test_every_recipe_of_the_demo_runs_to_its_end(name, model, tmp_path):
     recipe = small(name)
     results = evaluate(recipe, model, out=tmp_path, limit=3, progress=False)
-    if recipe.describe is None:
+    if recipe.select is not None:
+        assert {one.method for one in results.curves} == {"random", *(one.label for one in recipe.select.methods)}
+    elif recipe.describe is None:
         assert {row.selection for row in results.rows} == {"none", "random", *recipe.edit.methods}
         assert {(row.task, row.metric) for row in results.rows} == {(one.task, one.name) for one in results.metrics}
     else:

@@ -35,7 +35,10 @@ def word_pattern(words: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def neutral_texts(texts: Samples | None, words: Sequence[str], *, limit: int | None = None) -> list[Sample]:
-    """Texts that have none of the words, as plain text without a chat template; the packaged ones when left out."""
+    """Texts that have none of the words, as plain text without a chat template; the packaged ones when left out.
+
+    Of a sample with a target the target counts alone, since that is what is read.
+    """
     found = as_samples(_PACKAGED_TEXT if texts is None else texts)
-    quiet = [replace(one, chat=False) for one in found if not words or not count_words(f"{one.text} {one.target or ''}", words)]
+    quiet = [replace(one, chat=False) for one in found if not words or not count_words(one.target or one.text, words)]
     return quiet[:limit]
