@@ -8,13 +8,12 @@ import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import Any, get_args
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from headpursuit.activations.measures import Divergence, Measure
+from headpursuit.activations.measures import Divergence
 from headpursuit.activations.positions import Positions, check_positions
 from headpursuit.concepts import ConceptLike, MultiToken
 from headpursuit.editing.edit import HeadEdit
@@ -28,7 +27,7 @@ from headpursuit.ranking.knockout import finite
 from headpursuit.ranking.methods import UNITS
 from headpursuit.ranking.natural import natural
 from headpursuit.ranking.rank import ChanceWarning, rank
-from headpursuit.ranking.ranking import HeadRanking
+from headpursuit.ranking.ranking import HeadRanking, few_of
 from headpursuit.ranking.target import OwnMetric, own_samples, quiet_texts, target_of
 
 # Parts of the way from the unedited model to an edit's scale at which its effect and its cost are measured.
@@ -115,9 +114,9 @@ def contest(
         natural(model, chosen, concept, neutral=texts, seed=seed, **told),
     ]
     count = len(model.anatomy.heads())
-    ks = sorted({1, min(count, max(1, min(8, count // 50)) if k is None else k)})
+    ks = sorted({1, min(count, few_of(count) if k is None else k)})
     divergence = Divergence(model, texts, batch_size=batch_size)
-    measure = partial(target.measure, batch_size=batch_size) if isinstance(target.measure, Measure) else target.measure
+    measure = target.metric(batch_size=batch_size)
     ways = [[_way(ranking, k, scale) for k in ks] for ranking in rankings]
     found: dict[HeadEdit | None, tuple[float, float]] = {}
     edits = dict.fromkeys([None, *(edit for way in ways for edits in way for edit in edits)])

@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 from tqdm.auto import tqdm
 
-from headpursuit.activations.measures import Divergence, Measure
+from headpursuit.activations.measures import Divergence
 from headpursuit.concepts import ConceptLike, MultiToken
 from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import HeadPursuitError, check_choice, shown
@@ -125,7 +124,7 @@ def knockout(
         others = {**alike, "neutral": about["neutral"], "tokens": texts and token_fingerprint(model, texts)}
     measure = Measurements(
         model,
-        partial(target.measure, batch_size=batch_size) if isinstance(target.measure, Measure) else target.measure,
+        target.metric(batch_size=batch_size),
         None if texts is None else Divergence(model, texts, batch_size=batch_size),
         folder=None if out is None else Path(out),
         about=own,

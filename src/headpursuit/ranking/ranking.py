@@ -122,7 +122,7 @@ class HeadRanking:
         They end before the first that does not stand out from chance, where the ranking knows that.
         """
         count = self._count()
-        most = max(1, min(8, count // 50))
+        most = few_of(count)
         z = self.values.get("logit_z") if CALIBRATED in (self.method, self.about.get("won")) else None
         if z is None:
             return most
@@ -297,6 +297,11 @@ class HeadRanking:
         found = {name: float(values[head.layer, head.head]) for name, values in self._columns(beside).items()}
         more = {name: None if np.isnan(value) else value for name, value in found.items()}
         return {"layer": head.layer, "head": head.head, "name": head.name, "score": self.score(head), **more}
+
+
+def few_of(count: int) -> int:
+    """How many of so many heads are edited where nothing else is asked for: 2 %, at most 8, at least 1."""
+    return max(1, min(8, count // 50))
 
 
 def by_order(heads: Sequence[Head], shape: tuple[int, ...]) -> Float[np.ndarray, "l h"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -45,6 +46,10 @@ class Target:
     unit: str
     about: Mapping[str, Any]
     depends_on: Any
+
+    def metric(self, *, batch_size: int) -> OwnMetric:
+        """The measure as a function of the model alone."""
+        return partial(self.measure, batch_size=batch_size) if isinstance(self.measure, Measure) else self.measure
 
 
 def target_of(
