@@ -6,7 +6,6 @@ that it is made from. A few edits of each, tried on the selection samples at equ
 
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -23,7 +22,7 @@ from headpursuit.model.samples import Samples, as_samples, fingerprint
 from headpursuit.ranking.attribution import attribution, direction
 from headpursuit.ranking.capturing import captured
 from headpursuit.ranking.equal_cost import effect_at
-from headpursuit.ranking.knockout import finite
+from headpursuit.ranking.knockout import Measurements
 from headpursuit.ranking.methods import UNITS
 from headpursuit.ranking.natural import natural
 from headpursuit.ranking.rank import ChanceWarning, rank
@@ -115,14 +114,10 @@ def contest(
     ]
     count = len(model.anatomy.heads())
     ks = sorted({1, min(count, few_of(count) if k is None else k)})
-    divergence = Divergence(model, texts, batch_size=batch_size)
-    measure = target.metric(batch_size=batch_size)
+    measure = Measurements(model, target.metric(batch_size=batch_size), Divergence(model, texts, batch_size=batch_size))
     ways = [[_way(ranking, k, scale) for k in ks] for ranking in rankings]
-    found: dict[HeadEdit | None, tuple[float, float]] = {}
     edits = dict.fromkeys([None, *(edit for way in ways for edits in way for edit in edits)])
-    for edit in tqdm(edits, desc="contest", unit="edit", disable=not progress, leave=False):
-        with nullcontext() if edit is None else edit.applied(model):
-            found[edit] = finite(measure(model), "the unedited model" if edit is None else str(edit)), divergence(model)
+    found = {edit: measure(edit) for edit in tqdm(edits, desc="contest", unit="edit", disable=not progress, leave=False)}
     before = found[None][0]
     reached = {}
     for ranking, way in zip(rankings, ways, strict=True):

@@ -226,7 +226,7 @@ class Measurements:
             self.kept += Cost(**stored["cost"])
             return float(stored["value"])
         with metered(self.model) as meter, nullcontext() if edit is None else edit.applied(self.model):
-            found = finite(measure(self.model), what if edit is None else str(edit))
+            found = _finite(measure(self.model), what if edit is None else str(edit))
         if path is not None:
             content = {"format": FORMAT, "about": about, "value": found, "cost": asdict(meter.cost)}
             write_sealed(path, content, indent=None)
@@ -239,12 +239,7 @@ class Measurements:
             yield
 
 
-def finite(value: Any, where: str) -> float:
-    """What a metric gave, as a number.
-
-    Raises:
-        HeadPursuitError: it is none, or not finite.
-    """
+def _finite(value: Any, where: str) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError) as error:
