@@ -1,5 +1,7 @@
 """The contest of cheap methods: its winner is the one whose edits, measured directly, move the target furthest."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ import headpursuit as hp
 import tiny
 from headpursuit.activations.measures import Divergence, log_odds_measure
 from headpursuit.concepts import resolve
+from headpursuit.ranking.contest import _measured
 from headpursuit.ranking.equal_cost import effect_at
 
 COLOURS = hp.Concept("colours", ("red", "white", "blue", "black", "pink", "grey"))
@@ -30,22 +33,48 @@ def test_the_winner_reaches_most_at_the_cost(model, scale, cost):
     assert ranking.method == "contest"
     measure = log_odds_measure(SAMPLES, resolve(COLOURS, model.tokenizer).token_ids)
     divergence, before = Divergence(model, [hp.Sample(text=text, chat=False) for text in NEUTRAL]), measure(model)
-    options = {"attribution": {}, "natural": {"neutral": NEUTRAL}, "calibrated": {}}
-    expected = {}
-    for method, more in options.items():
-        own = hp.select(model, SAMPLES, COLOURS, method=method, progress=False, **more)
-        moved, spent = np.zeros((2, 3)), np.zeros((2, 3))
-        for row, k in enumerate((1, 2)):
+    integrated = {"scale": scale, "steps": 4}
+    options = {"attribution": {}, "natural": {"neutral": NEUTRAL}, "calibrated": {}, "integrated": integrated}
+
+    def reach(*ways):
+        moved, spent = np.zeros((len(ways), 3)), np.zeros((len(ways), 3))
+        for row, edit in enumerate(ways):
             for column, part in enumerate((0.25, 0.5, 1.0)):
-                with own.edit(k, scale=1 + part * (scale - 1)).applied(model):
+                with edit(scale=1 + part * (scale - 1)).applied(model):
                     moved[row, column] = (measure(model) - before) * (1 if scale > 1 else -1)
                     spent[row, column] = divergence(model)
-        expected[method] = float(effect_at(moved, spent, cost))
-        if method == ranking.about["won"]:
-            assert ranking.edit(2) == own.edit(2)
-            assert ranking.unit == own.unit
+        return float(effect_at(moved, spent, cost))
+
+    rankings = {
+        method: hp.select(model, SAMPLES, COLOURS, method=method, progress=False, **more) for method, more in options.items()
+    }
+    expected = {method: reach(*(partial(own.edit, k) for k in (1, 2))) for method, own in rankings.items()}
+    candidates = {head for own in rankings.values() for head in own.top(4)}
+    alone = {head: reach(partial(hp.HeadEdit, [head])) for head in candidates}
+    best = sorted((head for head in alone if alone[head] > 0), key=lambda head: (-alone[head], head))
+    best += [head for head in rankings["attribution"].order() if head not in best]
+    expected["measured"] = reach(*(partial(hp.HeadEdit, best[:k]) for k in (1, 2)))
     assert ranking.about["reached"] == pytest.approx(expected, rel=1e-3, abs=1e-5)
-    assert expected[ranking.about["won"]] == max(expected.values())
+    won = ranking.about["won"]
+    if won == "attribution":
+        assert max(expected.values()) <= 1.1 * expected[won] * (1 + 1e-6)
+    else:
+        assert expected[won] == max(expected.values()) > 1.1 * expected["attribution"]
+    if won == "measured":
+        assert list(ranking.top(2)) == best[:2]
+        assert ranking.values["effect"][best[0].layer, best[0].head] == pytest.approx(alone[best[0]], rel=1e-3)
+    else:
+        assert ranking.edit(2) == rankings[won].edit(2)
+        assert ranking.unit == rankings[won].unit
+
+
+def test_measured_heads_stand_before_the_others():
+    shared = {"words": (), "n": 1, "positions": "answer", "model": {}, "about": {}}
+    attributed = hp.HeadRanking(np.array([[3.0, 2.0, 1.0, 0.5]]), concept="", method="attribution", **shared)
+    heads = attributed.order()
+    found = _measured(attributed, {heads[2]: 0.5, heads[1]: 0.0, heads[3]: 0.7})
+    assert [head.name for head in found.order()] == ["L0.H3", "L0.H2", "L0.H0", "L0.H1"]  # one that reaches nothing is no best
+    np.testing.assert_array_equal(found.values["effect"], [[np.nan, 0.0, 0.5, 0.7]])
 
 
 def test_a_metric_of_one_s_own_and_texts_decide(model):
@@ -53,7 +82,7 @@ def test_a_metric_of_one_s_own_and_texts_decide(model):
         return float(log_odds_measure(SAMPLES[:1], resolve(COLOURS, model.tokenizer).token_ids)(model))
 
     ranking = hp.select(model, SAMPLES, COLOURS, metric=reds, neutral=NEUTRAL, progress=False)
-    assert set(ranking.about["reached"]) == {"calibrated", "attribution", "natural"}
+    assert set(ranking.about["reached"]) == {"calibrated", "attribution", "natural", "integrated", "measured"}
     concept = hp.Concept.from_texts(
         ["the blue dog sleeps", "a blue cat", "the blue sun", "tea and blue cups"],
         ["the dog sleeps", "a cat", "the sun", "tea and cups"],

@@ -44,7 +44,7 @@ _PASSES: dict[str, int] = {
     "cosine": 3,
     "attribution": 2,
     "fusion": 6,
-    "contest": 48,
+    "contest": 84,
 }
 # Options of methods that the comparison gives them all.
 _GIVEN = {"acts", "batch_size", "limit", "metric", "neutral", "out", "progress", "seed", "without"}

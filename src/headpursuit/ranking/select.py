@@ -62,8 +62,9 @@ def select(
             - ``attribution``, ``integrated``: derivatives by its scale, at 1 or along the way to an edit's; see
               :mod:`headpursuit.ranking.attribution`.
             - ``natural``: the derivative beside what the scale does to neutral texts; see :mod:`headpursuit.ranking.natural`.
-            - ``contest``: whichever of ``calibrated``, ``attribution`` and ``natural`` has the edit that moves the target
-              furthest at equal cost, which is measured; see :mod:`headpursuit.ranking.contest`.
+            - ``contest``: whichever of ``calibrated``, ``attribution``, ``natural``, ``integrated`` and the single edits of
+              their best heads has the edit that moves the target furthest at equal cost, which is measured; see
+              :mod:`headpursuit.ranking.contest`.
             - ``greedy``: derivatives, one head after the other; see :mod:`headpursuit.ranking.greedy`.
             - ``knockout``: edits of random sets of heads, for any metric; see :mod:`headpursuit.ranking.knockout`.
             - ``fusion``: the best of the cheap methods, knocked out one by one; see :mod:`headpursuit.ranking.fusion`.
