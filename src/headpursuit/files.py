@@ -7,9 +7,11 @@ import json
 import os
 import re
 import sys
+import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -18,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.optional import optional_import
+from headpursuit.stores import address, put, reachable, sent, tried
 
 LONGEST_LINE = 64 * 2**20  # bytes
 DEEPEST_JSON = 100  # lists and objects inside one another
@@ -34,10 +37,13 @@ def read_text(path: Path) -> str:
     Raises:
         HeadPursuitError: the file cannot be read, or is not UTF-8 (names the line).
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise HeadPursuitError(f"cannot read {path}: {error.strerror or error}") from error
+    if address(path):
+        data = tried(str(path), reachable(path).read_bytes)
+    else:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise HeadPursuitError(f"cannot read {path}: {error.strerror or error}") from error
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -149,15 +155,23 @@ def open_packed(path: Path) -> Iterator[BinaryIO]:
             yield file
     except (OSError, EOFError, zlib.error) as error:
         raise HeadPursuitError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    except HeadPursuitError:
+        raise
+    except Exception as error:
+        if address(path) is None:
+            raise
+        raise HeadPursuitError(f"cannot read {path}: the store does not answer any more ({error}); run again") from error
 
 
 def _unpacking(path: Path) -> Any:
+    # A store's file is opened by its own library, whatever that raises.
+    whole: Any = tried(str(path), partial(path.open, "rb")) if address(path) else path.open("rb")
     if path.suffix.lower() == ".gz":
-        return gzip.open(path)
+        return gzip.open(whole)
     if path.suffix.lower() == ".zst":
         arrow = optional_import("pyarrow", extra="data", purpose="reading .zst files")
-        return io.BufferedReader(arrow.input_stream(str(path), compression="zstd"))
-    return path.open("rb")
+        return io.BufferedReader(arrow.CompressedInputStream(whole, "zstd"))
+    return whole
 
 
 @contextmanager
@@ -169,6 +183,11 @@ def drafted(path: str | Path) -> Iterator[Path]:
     Raises:
         HeadPursuitError: the disk is full, or the file cannot be written.
     """
+    if where := address(path):
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / Path(path).name
+            put(Path(folder) / Path(path).name, where)
+        return
     path = Path(path)
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -177,6 +196,7 @@ def drafted(path: str | Path) -> Iterator[Path]:
         with draft.open("rb") as file:
             os.fsync(file.fileno())
         draft.replace(path)
+        sent(path)
     except OSError as error:
         raise HeadPursuitError(
             f"{path} could not be written ({error.strerror or error}): an older one is as it was; make room, or choose another "
@@ -362,7 +382,9 @@ def digest(about: Mapping[str, Any]) -> str:
 
 
 def expanded(path: str | Path) -> Path:
-    """A path with its user's home folder for ``~``; as it is where there is no such user."""
+    """A path with its user's home folder for ``~``, as it is where there is no such user; in a store one that reaches there."""
+    if address(path):
+        return reachable(path)
     try:
         return Path(path).expanduser()
     except RuntimeError:

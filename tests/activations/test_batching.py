@@ -18,19 +18,10 @@ import tiny
 from architectures.shrink import CAUSAL, small_model
 from headpursuit.activations import batching
 from headpursuit.activations import capture as capture_module
-from headpursuit.activations.batching import batches, windows
+from headpursuit.activations.batching import batches
 
 WORDS = tiny.WORDS.split()
 PASS = 64  # tokens that one more pass costs on a CPU
-
-
-@given(st.integers(1, 500), st.integers(1, 20), st.data())
-def test_windows_end_where_they_would_have_ended(n, batch_size, data):
-    start = data.draw(st.integers(0, n - 1))
-    whole, rest = (list(windows(n, batch_size=batch_size, start=first)) for first in (0, start))
-    assert [row for window in rest for row in window] == list(range(start, n))
-    assert [window.stop for window in rest] == [window.stop for window in whole if window.stop > start]
-    assert all(len(window) <= batching.WINDOW * batch_size for window in whole)
 
 
 def cost(found, lengths):
@@ -86,7 +77,7 @@ def drawn_samples(generator, *, images):
 @pytest.mark.parametrize("seed", range(12))
 def test_a_capture_is_that_of_its_samples_one_by_one(seed, monkeypatch):
     generator = random.Random(seed)
-    monkeypatch.setattr(batching, "WINDOW", generator.choice([1, 2, 3, 16]))
+    monkeypatch.setattr(capture_module, "BLOCK", generator.choice([1, 4, 9, 256]))
     monkeypatch.setattr(batching, "_PASS_ON_CPU", generator.choice([0, 5, 64, 1000]))
     family = ("llama", "llava", "gemma2")[seed % 3]
     model = gemma() if family == "gemma2" else tiny.tiny(family)
@@ -125,7 +116,7 @@ def test_moments_are_those_of_one_by_one(seed, llama):
 @pytest.mark.parametrize("seed", range(6))
 def test_cut_off_anywhere_it_goes_on_to_the_same_bits(seed, positions, llama, tmp_path, monkeypatch):
     generator = random.Random(seed)
-    monkeypatch.setattr(batching, "WINDOW", 2)
+    monkeypatch.setattr(capture_module, "BLOCK", 8)
     monkeypatch.setattr("headpursuit.activations.store.KEPT_EVERY", 0.0)
     samples = drawn_samples(generator, images=False)
     options = {"positions": positions, "batch_size": generator.randint(1, 4), "skip_bad": True, "progress": False}
@@ -142,7 +133,7 @@ def test_cut_off_anywhere_it_goes_on_to_the_same_bits(seed, positions, llama, tm
     monkeypatch.setattr(capture_module, "read_batch", dying)
     cuts = 0
     while True:
-        left = generator.randint(3, 12)  # a window of one by one has eight at most
+        left = generator.randint(8, 20)  # a block has eight samples
         try:
             found = hp.capture(llama, samples, out=tmp_path / "cut", **options)
             break
@@ -159,8 +150,7 @@ def test_cut_off_anywhere_it_goes_on_to_the_same_bits(seed, positions, llama, tm
 
 def test_a_folder_begun_with_other_batches_goes_on(llama, tmp_path, monkeypatch):
     samples = drawn_samples(random.Random(3), images=False) + list(map(hp.Sample, tiny.TEXTS))
-    monkeypatch.setattr(batching, "WINDOW", 2)
-    monkeypatch.setattr("headpursuit.activations.store.KEPT_EVERY", 0.0)
+    monkeypatch.setattr(capture_module, "BLOCK", 6)
     real, left = capture_module.read_batch, 4
 
     def dying(*args, **given):

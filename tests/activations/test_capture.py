@@ -10,7 +10,6 @@ import torch
 
 import headpursuit as hp
 import tiny
-from headpursuit.activations import batching
 from headpursuit.activations import capture as capture_module
 from headpursuit.files import write_sealed
 from headpursuit.model.samples import as_samples
@@ -120,8 +119,7 @@ def cut_off(monkeypatch, *, at_batch):
 
 def test_a_capture_that_was_cut_off_goes_on(llama, tmp_path, monkeypatch):
     samples = [f"{text} {number}" for number in range(5) for text in tiny.TEXTS]
-    monkeypatch.setattr("headpursuit.activations.store.SHARD_ROWS", 4)
-    monkeypatch.setattr(batching, "WINDOW", 2)
+    monkeypatch.setattr(capture_module, "BLOCK", 8)
     calls = cut_off(monkeypatch, at_batch=4)
     with pytest.raises(KeyboardInterrupt):
         hp.capture(llama, samples, out=tmp_path / "acts", batch_size=4, progress=False)
@@ -129,7 +127,7 @@ def test_a_capture_that_was_cut_off_goes_on(llama, tmp_path, monkeypatch):
         hp.open_capture(tmp_path / "acts")
     calls[:] = [0] * 10
     acts = hp.capture(llama, samples, out=tmp_path / "acts", batch_size=4, progress=False)
-    assert len(calls) == 13  # the first window's two batches did not run again
+    assert len(calls) == 13  # the first block's two batches did not run again
     whole = hp.capture(llama, samples, batch_size=4, progress=False)
     assert all(acts.z[layer].equal(whole.z[layer]) for layer in whole.layers)
 

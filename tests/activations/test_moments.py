@@ -41,8 +41,8 @@ def test_four_parts_are_one_pass(llama):
 
 
 def test_on_disk_and_after_a_cut(llama, tmp_path, monkeypatch):
-    monkeypatch.setattr("headpursuit.activations.store.SHARD_ROWS", 4)
-    monkeypatch.setattr("headpursuit.activations.batching.WINDOW", 2)
+    monkeypatch.setattr("headpursuit.activations.store.KEPT_EVERY", 0.0)
+    monkeypatch.setattr("headpursuit.activations.capture.BLOCK", 8)
     whole = hp.capture(llama, TEXTS, positions="all", batch_size=4, progress=False)
     calls = cut_off(monkeypatch, at_batch=3)
     with pytest.raises(KeyboardInterrupt):

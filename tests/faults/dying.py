@@ -36,7 +36,7 @@ from command import call
 from faults.figures import heading, put
 from faults.replies import server
 from faults.world import CONCEPT, World, make_world, quietly
-from headpursuit.activations import batching, store
+from headpursuit.activations import capture as capture_module
 
 EVENTS = {
     "os.rename": "renames",
@@ -225,7 +225,7 @@ LONG = {"killed": 1, "full": 1, "pairs": 100}
 def play(how: str, names: list[str], root: Path, world: World, count: int) -> dict[str, Any]:
     """What was seen of some commands, all if none is named."""
     # Small parts, so that there are some to be lost.
-    store.SHARD_ROWS, batching.WINDOW = 2, 1
+    capture_module.BLOCK = 2
     found, made = {}, commands(world, root / "out")
     for name in names or made:
         found[name] = PLAYS[how](name, made[name], root / "out", count)

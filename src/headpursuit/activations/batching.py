@@ -1,26 +1,10 @@
-"""Which samples of a capture run together: those of like lengths, so that little of what runs is padding."""
+"""Which samples of a block run together: those of like lengths, so that little of what runs is padding."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-# Batches that are put together at a time. More of them pad less, and fewer lose less where a run is cut off.
-WINDOW = 16
 # What one more pass through a model costs, in tokens of a batch: weights are read again, kernels started again. On a CPU
 # measured, elsewhere assumed.
 _PASS_ON_CPU, _PASS = 64, 512
-
-
-def windows(n: int, *, batch_size: int, start: int = 0) -> Iterator[range]:
-    """The samples that are put into batches together, :data:`WINDOW` full batches at a time.
-
-    Args:
-        n: number of samples.
-        batch_size: the most samples of a batch.
-        start: the first sample that is wanted. Windows end where they would have ended without it, so that a run that was cut
-            off behind one goes on with the batches that it would have had.
-    """
-    size = WINDOW * batch_size
-    for first in range(start - start % size, n, size):
-        yield range(max(first, start), min(first + size, n))
 
 
 def batches(rows: Sequence[int], lengths: Sequence[int], *, batch_size: int, device: str) -> list[list[int]]:

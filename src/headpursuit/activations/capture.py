@@ -4,28 +4,31 @@ Activations are read by a forward pre-hook on the output projection. Its input h
 kernel filled it; behind the projection they are already mixed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
-from headpursuit.activations.batching import batches, windows
+from headpursuit.activations.batching import batches
+from headpursuit.activations.blocks import BLOCK, Block, blocks, survey
 from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
 from headpursuit.activations.positions import ALL, Positions, check_positions
 from headpursuit.activations.recording import read_batch, read_tower
 from headpursuit.activations.reducers import Reading, gathered, in_order, joined, mean_rows, token_moments
-from headpursuit.activations.store import CaptureFolder, as_captured
+from headpursuit.activations.store import CaptureFolder, as_captured, open_capture
 from headpursuit.activations.tokens import tokenize
+from headpursuit.engines import Engine, EngineName, LostPartError, as_engine, mapped
 from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
 from headpursuit.files import locked
 from headpursuit.model.head_model import HeadModel
-from headpursuit.model.load import ModelLike, as_model
-from headpursuit.model.samples import Sample, Samples, as_samples, fingerprint
-from headpursuit.model.tokenize import count_tokens, make_prompt
+from headpursuit.model.load import ModelLike, as_model, sendable
+from headpursuit.model.samples import Sample, Samples, as_source
+from headpursuit.model.tokenize import make_prompt
 from headpursuit.model.weights import LiveWeights
+from headpursuit.stores import address, staged
 from headpursuit.versions import versions
 
 
@@ -41,26 +44,37 @@ def capture(
     sample: int | None = None,
     seed: int = 0,
     skip_bad: bool = False,
+    engine: EngineName | Engine = "local",
+    workers: int | None = None,
+    cpus_per_worker: float | None = None,
+    gpus_per_worker: float | None = None,
     progress: bool = True,
 ) -> HeadActivations | HeadMoments:
     """Read what every head writes for every sample (Head Pursuit, section 3).
 
     Args:
         model: the model, or what :func:`headpursuit.load` takes.
-        samples: texts, samples, records, a DataFrame, or the path of a file or an image folder, see
-            :func:`headpursuit.model.samples.as_samples`.
+        samples: texts, samples, records, a DataFrame, or the path of a file, of several (``part-*.jsonl``) or of an image
+            folder, here or in a store, see :func:`headpursuit.model.samples.as_samples`. Files are read block by block.
         positions: which tokens become a sample's row, see :func:`headpursuit.activations.positions.position_mask`; ``all``
             makes every token a row of its own and keeps only moments, in memory that does not grow with the samples. In a
             vision tower a sample's tokens are all that the tower reads of its image: every tile's patches, and a class token
             where there is one (``mean``, ``image`` or ``all``).
         through_norm: where a norm stands between output projection and residual stream (Gemma 2 and 3, OLMo 2, …), read what
             each head writes behind it: ``z`` times the norm's true scale of each token, and the norm's gain in the projection.
-        out: a folder to keep the result in, part by part; a capture that was cut off goes on where it stopped.
+        out: a folder to keep the result in, block by block, on this machine or in a store (``s3://…``); a capture that was cut
+            off goes on where it stopped, and one of files goes on with those that were added to them.
         batch_size: samples run together, padded on the right, at most; those of like lengths do, out of 16 batches at a time.
         limit: only the first so many samples.
         sample: of these, only a random draw of so many without replacement, in their order.
         seed: seed of the draw.
-        skip_bad: go on past samples that cannot be used, and count them, instead of stopping at the first.
+        skip_bad: go on past samples that cannot be used, and count them, instead of stopping at the first; past blocks of
+            which one worker after the other died, too.
+        engine: ``local``, this process; or ``ray``, workers that load the model once each and read block by block, on the
+            cluster at ``RAY_ADDRESS`` or on this machine. The result is the same. Or an :class:`headpursuit.engines.Engine`.
+        workers: how many workers; as many as fit when left out.
+        cpus_per_worker: CPUs that each takes, 1 when left out.
+        gpus_per_worker: GPUs that each takes, none when left out.
         progress: show a progress bar.
 
     Returns:
@@ -84,77 +98,111 @@ def capture(
         raise HeadPursuitError(
             f"{model.source.architecture} has no norm between output projections and residual stream: leave through_norm out"
         )
-    chosen = as_samples(samples, limit=limit, sample=sample, seed=seed)
-    counts = count_tokens(model, chosen)
-    about = {
+    source = as_source(samples, limit=limit, sample=sample, seed=seed)
+    where = as_engine(engine, workers=workers, cpus_per_worker=cpus_per_worker, gpus_per_worker=gpus_per_worker)
+    size = max(BLOCK, batch_size)
+    alike = {
         "positions": positions,
-        "n_samples": len(chosen),
-        "data": fingerprint(chosen),
-        "tokens": counts.fingerprint,
-        "chat_template": bool(model.has_chat_template and any(sample.chat for sample in chosen)),
         "dtype": str(model.hf.dtype).removeprefix("torch."),
         "versions": versions(),
         **({"through_norm": True} if through_norm else {}),
     }
-    lengths = counts.whole if positions == "answer" else counts.before
-    read = partial(_read_windows, model, chosen, lengths, positions=positions, through_norm=through_norm, batch_size=batch_size)
-    options: dict[str, Any] = {"skip_bad": skip_bad, "progress": progress}
-    if out is not None:
-        with locked(Path(out)):
-            folder = CaptureFolder.create(Path(out), model=model, about=about)
-            if not folder.index.complete:
-                for part, bad, done in read(start=folder.samples_done, **options):
-                    folder.append(part, skipped=bad, samples_done=done)
-            return folder.finish(model.tokenizer)
-    readings: list[Reading] = []
-    skipped: list[str] = []
-    for part, bad, _ in read(start=0, **options):
-        readings = gathered(readings, part, add=positions == ALL)
-        skipped.extend(bad)
-    if not readings:
-        raise HeadPursuitError(f"every sample was skipped: {skipped[0]}")
+    identity = {**model.identity, "id": None}
+    found = survey(model, source, size=size, with_target=positions == "answer", about={**alike, "model": identity})
+    about = {
+        **alike,
+        "n_samples": found.n,
+        "data": found.data,
+        "tokens": found.tokens,
+        "chat_template": bool(model.has_chat_template and found.chat),
+    }
+    bar = tqdm(total=found.n, desc="capture", unit="sample", disable=not progress, leave=False)
+    read = partial(_read_block, positions=positions, through_norm=through_norm, batch_size=batch_size, skip_bad=skip_bad)
+
+    def readings(done: Collection[str]) -> Iterator[tuple[Block, Reading, list[str]]]:
+        """What is read of each block that is not done yet."""
+        if before := sum(count for key, count in zip(found.keys, found.sizes, strict=True) if key in done):
+            bar.update(before)
+        if where.name == "local":
+            setup, bar_of_parts = partial(partial, read, model, bar=bar), None
+        else:
+            setup, bar_of_parts = partial(_reader, sendable(model), read), bar
+        todo = blocks(source, found, size=size, without=done)
+        for block, given in mapped(todo, setup, engine=where, name=_name_of):
+            if isinstance(given, LostPartError):
+                if not skip_bad:
+                    raise given
+                given = {}, [str(given)] * len(block.samples)
+            if bar_of_parts is not None:
+                bar_of_parts.update(len(block.samples))
+            yield block, *given
+
+    with bar:
+        if out is not None:
+            with staged(out) as folder, locked(folder):
+                kept = CaptureFolder.create(folder, model=model, about=about, keys=found.keys)
+                if not kept.index.complete:
+                    for block, reading, skipped in readings(kept.done):
+                        kept.append(block.key, reading, n=len(block.samples), skipped=skipped)
+                acts = kept.finish(model.tokenizer)
+            return acts if address(out) is None else open_capture(out)
+        whole: list[Reading] = []
+        bad: list[str] = []
+        for _, reading, skipped in readings(()):
+            whole = gathered(whole, [reading] if reading else [], add=positions == ALL)
+            bad.extend(skipped)
+    if not whole:
+        raise HeadPursuitError(f"every sample was skipped: {bad[0]}")
     acts = as_captured(
-        joined(readings, add=positions == ALL),
+        joined(whole, add=positions == ALL),
         positions=positions,
         weights=LiveWeights(model, through_norm=through_norm),
         tokenizer=model.tokenizer,
         model=model.identity,
-        about={**about, "skipped": skipped},
+        about={**about, "skipped": bad},
     )
     acts.check()
     return acts
 
 
-def _read_windows(
+def _reader(make_model: Callable[[], HeadModel], read: Callable[..., tuple[Reading, list[str]]]) -> Any:
+    return partial(read, make_model())
+
+
+def _name_of(block: Block) -> str:
+    return f"samples {block.start} to {block.start + len(block.samples) - 1}"
+
+
+def _read_block(
     model: HeadModel,
-    samples: Sequence[Sample],
-    lengths: Sequence[int],
+    block: Block,
     *,
     positions: Positions,
     through_norm: bool,
     batch_size: int,
-    start: int,
     skip_bad: bool,
-    progress: bool,
-) -> Iterator[tuple[list[Reading], list[str], int]]:
-    """What each window of samples gives, those in it that were skipped, and how many samples are done with it."""
-    add = positions == ALL
-    read = partial(_read_rows, model, samples, positions=positions, through_norm=through_norm)
-    bar = tqdm(total=len(samples), initial=start, desc="capture", unit="sample", disable=not progress, leave=False)
-    with bar:
-        for window in windows(len(samples), batch_size=batch_size, start=start):
-            readings: list[Reading] = []
-            bad: dict[int, str] = {}
-            order: list[int] = []
-            with_image = [row for row in window if samples[row].image is not None]
-            without = [row for row in window if samples[row].image is None]
-            for alike in (with_image, without):  # an image has more tokens than are counted here, its patches
-                for rows in batches(alike, lengths, batch_size=batch_size, device=model.device.type):
-                    readings = gathered(readings, read(rows, bad=bad if skip_bad else None), add=add)
-                    order.extend(row for row in rows if row not in bad)
-                    bar.update(len(rows))
-            whole = readings if add or not order else [in_order(readings, order)]
-            yield whole, [bad[row] for row in sorted(bad)], window.stop
+    bar: Any = None,
+) -> tuple[Reading, list[str]]:
+    """What the samples of a block give, and messages of those that were skipped; an empty reading where all were."""
+    add, samples = positions == ALL, block.samples
+    readings: list[Reading] = []
+    bad: dict[int, str] = {}
+    order: list[int] = []
+    with_image = [row for row, sample in enumerate(samples) if sample.image is not None]
+    without = [row for row, sample in enumerate(samples) if sample.image is None]
+    for alike in (with_image, without):  # an image has more tokens than are counted here, its patches
+        for rows in batches(alike, block.lengths, batch_size=batch_size, device=model.device.type):
+            new = _read_rows(
+                model, samples, rows, positions=positions, through_norm=through_norm, bad=bad if skip_bad else None
+            )
+            readings = gathered(readings, new, add=add)
+            order.extend(row for row in rows if row not in bad)
+            if bar is not None:
+                bar.update(len(rows))
+    skipped = [bad[row] for row in sorted(bad)]
+    if not readings:
+        return {}, skipped
+    return readings[0] if add else in_order(readings, order), skipped
 
 
 def _read_rows(

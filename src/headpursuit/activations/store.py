@@ -1,8 +1,11 @@
-"""A capture on disk: safetensors shards, an ``index.json`` that is written last, the tokenizer, and where the weights are.
+"""A capture on disk: a safetensors shard for each block of samples, ``index.json``, the tokenizer, and where the weights are.
 
-Whatever is read back is what was written: the index is sealed, and holds a hash of every other file and tensor.
+A shard is named after its block and says itself what it holds, so that the index is put together at the end from the shards
+that lie there, whoever wrote them and however often. Whatever is read back is what was written: the index is sealed, and holds
+a hash of every other file and tensor.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -11,31 +14,33 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
 from headpursuit.activations.positions import ALL
-from headpursuit.activations.reducers import COUNT, SECOND, TOTAL, Reading, gathered, joined
+from headpursuit.activations.reducers import COUNT, SECOND, TOTAL, Reading, joined
 from headpursuit.errors import HeadPursuitError, shown
-from headpursuit.files import checked, file_hash, inside, read_sealed, write_sealed
-from headpursuit.model.checkpoint_files import write_tensors
+from headpursuit.files import checked, digest, file_hash, inside, read_sealed, write_sealed
+from headpursuit.model.checkpoint_files import tensor_hash, write_tensors
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.load import load_tokenizer
 from headpursuit.model.weights import FileWeights, locate_weights
+from headpursuit.stores import fetched
 
 # What is taken for a capture.
 ActsLike = HeadActivations | HeadMoments | str | Path
 
 INDEX = "index.json"
-FORMAT = 2
-# Small batches would make thousands of files; rows gather until a shard is worth a file.
-SHARD_ROWS = 512
-# What is read is written where a window of batches ends, this long after the last time, in seconds: no more is lost.
+FORMAT = 3
+# A sum of moments is written so long after the last time, in seconds: no more is lost. Rows are written block by block.
 KEPT_EVERY = 30.0
-_LEFT_BEHIND = ("activations-*.safetensors", ".activations-*.part", ".weights.safetensors.*.part", f".{INDEX}.*.part")
+# Under which a shard tells of itself in its header.
+_TOLD = "headpursuit"
+_SHARDS = "activations-*.safetensors"
+_LEFT_BEHIND = (".activations-*.part", ".weights.safetensors.*.part", f".{INDEX}.*.part")
 _AGAIN = "delete the folder and capture again"
 
 
@@ -47,11 +52,19 @@ class _Entry(BaseModel):
     sha256: str
 
 
+class _Block(BaseModel):
+    """What became of a block: how many samples it has, and which were skipped, as messages."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    n: int
+    skipped: list[str] = []
+
+
 class _Shard(_Entry):
-    """A shard: its rows (tokens for moments), and how many samples had been read when it ended."""
+    """A shard: its rows (tokens for moments), and its blocks by their keys; a sum of moments is of several."""
 
     rows: int
-    until: int
+    blocks: dict[str, _Block]
 
 
 class _Weight(_Entry):
@@ -72,8 +85,7 @@ class _Index(BaseModel):
     about: dict[str, Any]
     complete: bool
     layers: list[int]
-    samples_done: int
-    skipped: list[str]
+    blocks: list[str]
     shards: list[_Shard]
     weights: dict[str, _Weight]
     tokenizer: list[_Entry]
@@ -84,6 +96,12 @@ class _Index(BaseModel):
         """Whether shards are added up, as moments are, or follow one another, as rows do."""
         return bool(self.about.get("positions") == ALL)
 
+    @property
+    def skipped(self) -> list[str]:
+        """The messages of the samples that were skipped, in the samples' order."""
+        kept = {key: block for shard in self.shards for key, block in shard.blocks.items()}
+        return [line for key in self.blocks for line in kept[key].skipped]
+
 
 @dataclass
 class CaptureFolder:
@@ -91,22 +109,23 @@ class CaptureFolder:
 
     Attributes:
         path: the folder.
-        index: what ``index.json`` holds; rewritten after each shard, so that a capture that is cut off can go on.
+        index: what ``index.json`` holds.
+        keys: the blocks that the whole capture is made of, in their order.
+        held: for each shard that lies in the folder its blocks.
     """
 
     path: Path
     index: _Index
-    # What belongs to the shard that is still growing, all of it: it is written whole each time, so that a capture has the same
-    # shards however often it was kept or cut off.
-    _open: list[Reading] = field(default_factory=list, repr=False)
-    _open_from: int = 0
-    _skipped: list[str] = field(default_factory=list, repr=False)
-    _done: int = 0
+    keys: Sequence[str]
+    held: dict[str, dict[str, _Block]] = field(default_factory=dict)
+    # Moments are summed up, and the sum is written again each time in place of its last version.
+    _sum: Reading | None = field(default=None, repr=False)
+    _summed: dict[str, _Block] = field(default_factory=dict, repr=False)
     _kept_at: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def create(cls, path: Path, *, model: HeadModel, about: Mapping[str, Any]) -> "CaptureFolder":
-        """Start a capture, or go on with the same one where it was cut off; the folder is this process's alone.
+    def create(cls, path: Path, *, model: HeadModel, about: Mapping[str, Any], keys: Sequence[str]) -> "CaptureFolder":
+        """Start a capture, or go on with one of the same blocks or of some of them; the folder is this process's alone.
 
         Raises:
             HeadPursuitError: the folder holds something else.
@@ -114,72 +133,85 @@ class CaptureFolder:
         if path.exists() and not path.is_dir():
             raise HeadPursuitError(f"{path} is not empty: choose a new folder, or delete this one")
         index = _read_index(path) if (path / INDEX).exists() else None
-        if index is not None and not index.complete and not index.samples_done and not index.skipped:
-            index = None  # it holds no sample, and what was asked of it may have been a mistake
-        elif index is None and path.exists() and any(not one.name.startswith(".") for one in path.iterdir()):
+        shards = sorted(path.glob(_SHARDS)) if path.exists() else []
+        if index is not None and index.complete and not _differs(index, model, about):
+            return cls(path, index, keys)
+        held = {shard.name: _blocks_in(shard) for shard in shards}
+        begun = index is not None and not index.complete and not index.shards  # by us, whatever else lies there
+        if not held and not begun and path.exists() and any(not one.name.startswith(".") for one in path.iterdir()):
             raise HeadPursuitError(f"{path} is not empty: choose a new folder, or delete this one")
-        if index is not None:
-            # Where a model lies may change; what it is, is told by the rest.
-            if {**index.model, "id": None} != {**model.identity, "id": None} or index.about != json.loads(json.dumps(about)):
-                raise HeadPursuitError(
-                    f"{path} is not empty: it holds a capture of another model, or of other samples, options or versions; "
-                    "choose a new folder, or delete this one"
-                )
-        else:
-            index = _Index(
+        wanted = set(keys)
+        if any(not blocks.keys() <= wanted for blocks in held.values()):
+            raise HeadPursuitError(
+                f"{path} is not empty: it holds a capture of another model, or of other samples, options or versions; "
+                "choose a new folder, or delete this one"
+            )
+        written = index is not None and held and index.tokenizer
+        folder = cls(
+            path,
+            _Index(
                 format=FORMAT,
                 model=model.identity,
                 about=dict(about),
                 complete=False,
                 layers=[layer.index for layer in model.anatomy.layers],
-                samples_done=0,
-                skipped=[],
+                blocks=[],
                 shards=[],
-                weights={},
-                tokenizer=[],
-            )
-        folder = cls(path, index, _done=index.samples_done)
-        if index.complete:
-            return folder
+                weights=index.weights if index and written else {},
+                tokenizer=index.tokenizer if index and written else [],
+            ),
+            keys,
+            held,
+        )
         folder._sweep()
-        if not index.tokenizer:  # written first, so that whatever lies beside it is known to be ours
+        if not written:  # the index first, so that whatever lies beside it is known to be ours
             folder._write_index()
             weights = locate_weights(model, path, through_norm=bool(about.get("through_norm")))
-            index.weights = {name: _Weight(**entry) for name, entry in weights.items()}
+            folder.index.weights = {name: _Weight(**entry) for name, entry in weights.items()}
             model.tokenizer.save_pretrained(path / "tokenizer")
-            written = sorted(one for one in (path / "tokenizer").rglob("*") if one.is_file())
-            index.tokenizer = [_Entry(file=str(one.relative_to(path)), sha256=file_hash(one)) for one in written]
-            folder._write_index()
-        folder._reopen()
+            files = sorted(one for one in (path / "tokenizer").rglob("*") if one.is_file())
+            folder.index.tokenizer = [_Entry(file=str(one.relative_to(path)), sha256=file_hash(one)) for one in files]
+        folder._write_index()
+        if folder.index.adds_up and held:
+            folder._sum = joined([_load(path / name) for name in folder.held], add=True)
+            folder._summed = {key: block for blocks in folder.held.values() for key, block in blocks.items()}
         return folder
 
     @property
-    def samples_done(self) -> int:
-        """Number of samples that lie safely on disk."""
-        return self.index.samples_done
+    def done(self) -> set[str]:
+        """The blocks that need not be read again."""
+        return {key for blocks in self.held.values() for key in blocks} | self._summed.keys()
 
-    def append(self, readings: Sequence[Reading], *, skipped: Sequence[str], samples_done: int) -> None:
-        """Add what was read of some samples."""
-        self._open = gathered(self._open, readings, add=self.index.adds_up)
-        self._skipped.extend(skipped)
-        self._done = samples_done
-        full = samples_done - self._open_from >= SHARD_ROWS and bool(self._open)
-        if full or time.monotonic() - self._kept_at >= KEPT_EVERY:
-            self._keep()
-        if full:
-            self._open_from = samples_done
-            self._open = self._open if self.index.adds_up else []
+    def append(self, key: str, reading: Reading, *, n: int, skipped: Sequence[str]) -> None:
+        """Add what was read of a block of ``n`` samples; an empty reading where all of them were skipped."""
+        block = _Block(n=n, skipped=list(skipped))
+        if not self.index.adds_up:
+            self._write(reading, {key: block})
+            return
+        if reading:
+            self._sum = joined([self._sum, reading], add=True) if self._sum else reading
+        self._summed[key] = block
+        if time.monotonic() - self._kept_at >= KEPT_EVERY:
+            self._write(self._sum or {}, self._summed)
+            self._kept_at = time.monotonic()
 
     def finish(self, tokenizer: Any) -> HeadActivations | HeadMoments:
-        """Write what is pending, check the whole, and mark the capture as complete; one that is complete is read.
+        """Write what is pending, put the index together, check the whole, and mark the capture as complete.
+
+        One that is complete is read.
 
         Raises:
-            HeadPursuitError: all samples were skipped, values are not finite or do not vary.
+            HeadPursuitError: all samples were skipped, values are not finite or do not vary, a block is missing.
         """
         if self.index.complete:
             return _read(self.path, self.index, tokenizer)
-        self._keep()
-        if not self.index.shards:
+        if self.index.adds_up and self._summed.keys() - {key for blocks in self.held.values() for key in blocks}:
+            self._write(self._sum or {}, self._summed)
+        shards = {name: _shard_of(self.path / name) for name in self.held}
+        order = {key: place for place, key in enumerate(self.keys)}
+        named = sorted(shards.values(), key=lambda shard: min(order[key] for key in shard.blocks))
+        self.index.shards, self.index.blocks = named, list(self.keys)
+        if not any(shard.rows for shard in named):
             raise HeadPursuitError(f"every sample was skipped: {self.index.skipped[0]}")
         found = _read(self.path, self.index, tokenizer)
         found.check()
@@ -187,40 +219,73 @@ class CaptureFolder:
         self._write_index()
         return found
 
-    def _keep(self) -> None:
-        """Write the growing shard in place of its last version."""
-        earlier = self.index.shards
-        closed = [shard for shard in earlier if not self.index.adds_up and shard.until <= self._open_from]
-        if self._open and self._done > self.index.samples_done:
-            file = self.path / f"activations-{self._done:09d}.safetensors"
-            whole = joined(self._open, add=self.index.adds_up)
-            write_tensors(file, whole)
-            new = _Shard(file=file.name, sha256=file_hash(file), rows=_rows(whole), until=self._done)
-            self.index.shards = [*closed, new]
-        self.index.skipped.extend(self._skipped)
-        self.index.samples_done = self._done
-        self._write_index()
-        self._skipped, self._kept_at = [], time.monotonic()
+    def _write(self, reading: Reading, blocks: Mapping[str, _Block]) -> None:
+        keys = list(blocks)
+        file = self.path / f"activations-{keys[0] if len(keys) == 1 else digest({'blocks': keys})}.safetensors"
+        told = {key: block.model_dump() for key, block in blocks.items()}
+        # One entry: of several the order in the file would be another each time.
+        write_tensors(file, reading, metadata={_TOLD: json.dumps({"blocks": told, "sha256": _seal(told, reading)})})
+        self.held[file.name] = dict(blocks)
         self._sweep()
 
-    def _reopen(self) -> None:
-        """Take up the growing shard where it was cut off."""
-        shards = self.index.shards
-        before = max((shard.until for shard in shards[:-1]), default=0)
-        if shards and (self.index.adds_up or shards[-1].until - before < SHARD_ROWS):
-            self._open, self._open_from = [_load(self.path, shards[-1])], before
-        elif shards:
-            self._open_from = shards[-1].until
-
     def _sweep(self) -> None:
-        """Delete shards and drafts that the index does not name, which only a process that was cut off leaves behind."""
-        named = {shard.file for shard in self.index.shards}
+        """Delete drafts, and sums of moments that a later one holds, which only a process that was cut off leaves behind."""
         for old in (old for pattern in _LEFT_BEHIND for old in self.path.glob(pattern)):
-            if old.name not in named:
-                old.unlink()
+            old.unlink()
+        taken: set[str] = set()
+        for name, blocks in sorted(self.held.items(), key=lambda item: -len(item[1])):
+            if taken & blocks.keys():
+                (self.path / name).unlink(missing_ok=True)
+                del self.held[name]
+            taken |= blocks.keys()
 
     def _write_index(self) -> None:
         write_sealed(self.path / INDEX, self.index.model_dump(exclude={"sha256"}))
+
+
+def _differs(index: _Index, model: HeadModel, about: Mapping[str, Any]) -> bool:
+    # Where a model lies may change; what it is, is told by the rest.
+    return {**index.model, "id": None} != {**model.identity, "id": None} or index.about != json.loads(json.dumps(about))
+
+
+def _seal(told: Mapping[str, Any], reading: Reading) -> str:
+    """A hash of a shard's content, by which it is known to be whole before an index names it."""
+    found = hashlib.sha256(json.dumps(told).encode())
+    for name in sorted(reading):
+        found.update(f"{name} {tensor_hash(reading[name])}".encode())
+    return found.hexdigest()
+
+
+def _told(path: Path) -> dict[str, Any]:
+    """What a shard tells of itself in its header: its blocks, and the seal of it all.
+
+    Raises:
+        HeadPursuitError: it cannot be read.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            told: dict[str, Any] = json.loads((file.metadata() or {})[_TOLD])
+        return {"blocks": dict(told["blocks"]), "sha256": str(told["sha256"])}
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise HeadPursuitError(f"{path} cannot be read ({' '.join(str(error).split()):.200}): {_AGAIN}") from error
+
+
+def _blocks_in(path: Path) -> dict[str, _Block]:
+    """The blocks that a shard holds, from its header."""
+    told = _told(path)["blocks"]
+    return {key: checked(_Block, block, what=f"{path} is no shard", remedy=_AGAIN) for key, block in told.items()}
+
+
+def _shard_of(path: Path) -> _Shard:
+    """A shard's entry of the index, once it is known to be as it was written.
+
+    Raises:
+        HeadPursuitError: it is not.
+    """
+    reading, told = _load(path), _told(path)
+    if told["sha256"] != _seal(told["blocks"], reading):
+        raise HeadPursuitError(f"{path} is not as it was written, it was changed or damaged: {_AGAIN}")
+    return _Shard(file=path.name, sha256=file_hash(path), rows=_rows(reading), blocks=_blocks_in(path))
 
 
 def is_complete(path: Path) -> bool:
@@ -243,12 +308,13 @@ def open_capture(path: str | Path, *, trust_remote_code: bool = False) -> HeadAc
     >>> hp.open_capture(tmp_path / "acts") == acts
     True
     """
-    path = Path(path)
+    given, path = path, fetched(path)
     if not (path / INDEX).is_file():
-        raise HeadPursuitError(f"{path} is no capture: give a folder that `headpursuit capture --out` wrote")
+        raise HeadPursuitError(f"{given} is no capture: give a folder that `headpursuit capture --out` wrote")
     index = _read_index(path)
     if not index.complete:
-        raise HeadPursuitError(f"{path} was cut off after {index.samples_done} samples: run the same capture again to go on")
+        done = sum(block.n for shard in path.glob(_SHARDS) for block in _blocks_in(shard).values())
+        raise HeadPursuitError(f"{path} was cut off after {done} samples: run the same capture again to go on")
     for entry in index.tokenizer:
         _check(path, entry)
     return _read(path, index, load_tokenizer(path / "tokenizer", trust_remote_code=trust_remote_code))
@@ -292,17 +358,27 @@ def _read_index(path: Path) -> _Index:
         inside(path, shard.file, what="shard", where=str(file))
     for entry in index.tokenizer:
         inside(path, entry.file, what="tokenizer's file", where=str(file))
-    ends = [shard.until for shard in index.shards]
-    if ends != sorted(set(ends)) or any(end > index.samples_done for end in ends):
+    if index.blocks != _in_order(index):
         raise HeadPursuitError(f"{file} names its shards in another order than they were written: {_AGAIN}")
-    counted = sum(shard.rows for shard in index.shards) + len(index.skipped)
-    if not index.adds_up and counted != index.samples_done:
-        raise HeadPursuitError(f"{file} counts {index.samples_done} samples, its shards have {counted}: {_AGAIN}")
+    for shard in index.shards:
+        samples = sum(block.n - len(block.skipped) for block in shard.blocks.values())
+        if not index.adds_up and samples != shard.rows:
+            raise HeadPursuitError(f"{file} counts {samples} samples, its shard {shard.file} has {shard.rows}: {_AGAIN}")
+    if index.complete and sum(block.n for shard in index.shards for block in shard.blocks.values()) != index.about.get(
+        "n_samples"
+    ):
+        raise HeadPursuitError(f"{file} counts {index.about.get('n_samples')} samples, its shards have others: {_AGAIN}")
     return index
 
 
+def _in_order(index: _Index) -> list[str]:
+    """The blocks as the shards name them; those of sums in the order of the index, where the same ones are named."""
+    named = [key for shard in index.shards for key in shard.blocks]
+    return index.blocks if index.adds_up and sorted(named) == sorted(index.blocks) else named
+
+
 def _read(path: Path, index: _Index, tokenizer: Any) -> HeadActivations | HeadMoments:
-    whole = joined([_load(path, shard) for shard in index.shards], add=index.adds_up)
+    whole = joined([reading for shard in index.shards if (reading := _checked(path, shard))], add=index.adds_up)
     weights = {
         name: {**entry.model_dump(exclude_none=True), "file": _weights_file(path, entry.file)}
         for name, entry in index.weights.items()
@@ -319,15 +395,20 @@ def _read(path: Path, index: _Index, tokenizer: Any) -> HeadActivations | HeadMo
     )
 
 
-def _load(path: Path, shard: _Shard) -> Reading:
+def _checked(path: Path, shard: _Shard) -> Reading:
+    """A shard's content, which is what the index says."""
     _check(path, shard)
-    try:
-        reading = load_file(path / shard.file)
-    except (OSError, SafetensorError) as error:
-        raise HeadPursuitError(f"{path / shard.file} cannot be read ({error}): {_AGAIN}") from error
-    if not reading or _rows(reading) != shard.rows:
+    reading = _load(path / shard.file)
+    if _rows(reading) != shard.rows:
         raise HeadPursuitError(f"{path / shard.file} has other rows than {INDEX} says: {_AGAIN}")
     return reading
+
+
+def _load(path: Path) -> Reading:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise HeadPursuitError(f"{path} cannot be read ({error}): {_AGAIN}") from error
 
 
 def _check(path: Path, entry: _Entry) -> None:
@@ -336,6 +417,8 @@ def _check(path: Path, entry: _Entry) -> None:
 
 
 def _rows(reading: Reading) -> int:
+    if not reading:
+        return 0
     return int(reading[COUNT]) if COUNT in reading else len(next(iter(reading.values())))
 
 

@@ -13,8 +13,13 @@ from headpursuit.cli.output import check_out, note, print_json
 @options.reads_samples
 def capture(
     model: options.Model,
-    samples: Annotated[str, typer.Option(help="A .txt, .csv, .json, .jsonl or .parquet file, or a folder of images.")],
-    out: Annotated[Path, typer.Option(help="New folder for the capture; one that was cut off goes on.")],
+    samples: Annotated[
+        str,
+        typer.Option(
+            help="A .txt, .csv, .json, .jsonl or .parquet file, several ('part-*.jsonl'), or a folder of images; also s3://…"
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the capture, also s3://…; one that was cut off goes on.")],
     positions: Annotated[str, typer.Option(help="Tokens that make a sample's row: mean, last, image, answer or all.")] = "mean",
     part: Annotated[
         str, typer.Option(help="Which heads: text (the decoder's), cross (beside its self-attention) or vision.")
@@ -26,6 +31,10 @@ def capture(
     sample: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only N samples, drawn at random with --seed.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples run together.")] = 16,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on past samples that cannot be used.")] = False,
+    engine: options.EngineOption = "local",
+    workers: options.Workers = None,
+    cpus_per_worker: options.CpusPerWorker = None,
+    gpus_per_worker: options.GpusPerWorker = None,
     *,
     columns: dict[str, Any],
     load_options: dict[str, Any],
@@ -34,18 +43,26 @@ def capture(
 ) -> None:
     """Read what every head writes for every sample, into a folder that `describe` and `rank` take."""
     from headpursuit.activations.positions import check_positions
-    from headpursuit.model.samples import as_samples
+    from headpursuit.engines import as_engine
+    from headpursuit.model.samples import as_source
 
     check_out(out, folder=True)
     check_positions(positions, part=part)  # type: ignore[arg-type]
-    given = as_samples(samples, **columns, limit=limit, sample=sample, seed=seed)
+    where = as_engine(
+        engine,  # type: ignore[arg-type]
+        workers=workers,
+        cpus_per_worker=cpus_per_worker,
+        gpus_per_worker=gpus_per_worker,
+    )
+    given = as_source(samples, **columns, limit=limit, sample=sample, seed=seed)
 
     from headpursuit.activations.capture import capture as capture_heads
     from headpursuit.activations.store import is_complete
     from headpursuit.model.load import load
+    from headpursuit.stores import address
 
     loaded = load(model, part=part, **load_options)  # type: ignore[arg-type]
-    before = is_complete(out)
+    before = address(out) is None and is_complete(out)
     acts = capture_heads(
         loaded,
         given,
@@ -54,6 +71,7 @@ def capture(
         out=out,
         batch_size=batch_size,
         skip_bad=skip_bad,
+        engine=where,
     )
     if before:
         note(f"{out} is complete already")
@@ -63,7 +81,7 @@ def capture(
     if json:
         print_json(
             {
-                "out": str(out),
+                "out": address(out) or str(out),
                 "model": dict(acts.model),
                 "n": acts.n,
                 "heads": len(acts.heads()),
@@ -73,4 +91,4 @@ def capture(
             }
         )
     else:
-        typer.echo(f"{acts.n} samples × {len(acts.heads())} heads in {out} ({len(skipped)} skipped)")
+        typer.echo(f"{acts.n} samples × {len(acts.heads())} heads in {address(out) or out} ({len(skipped)} skipped)")

@@ -16,7 +16,9 @@ Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="Hub name, local folder in the Hub's format, .gguf file, or 'demo'.")
 ]
 Revision = Annotated[str | None, typer.Option(help="Commit, branch or tag on the Hub.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …; CUDA when there is one.")]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1, …, or auto: over all devices and the disk; CUDA when there is one.")
+]
 Dtype = Annotated[str, typer.Option(help="auto (the checkpoint's own), float32, bfloat16 or float16.")]
 Acts = Annotated[Path, typer.Argument(metavar="ACTS", help="A folder that `headpursuit capture` wrote.")]
 Concept = Annotated[
@@ -47,6 +49,11 @@ Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that 
 TextColumn = Annotated[str | None, typer.Option(metavar="FIELD", help="Field of the samples' text; a.b for b within a.")]
 ImageColumn = Annotated[str | None, typer.Option(metavar="FIELD", help="Field of the samples' image.")]
 TargetColumn = Annotated[str | None, typer.Option(metavar="FIELD", help="Field of the samples' target.")]
+
+EngineOption = Annotated[str, typer.Option("--engine", help="local, or ray: workers of the cluster at RAY_ADDRESS, or here.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Workers of --engine ray.", show_default="as many as fit")]
+CpusPerWorker = Annotated[float | None, typer.Option(help="CPUs that each worker takes.", show_default="1")]
+GpusPerWorker = Annotated[float | None, typer.Option(help="GPUs that each worker takes.", show_default="0")]
 
 # What every command that loads a model takes, with its default.
 _LOADING: dict[str, tuple[Any, Any]] = {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from headpursuit.errors import ChoiceError, HeadPursuitError
 from headpursuit.optional import optional_import
+from headpursuit.stores import address, reachable
 
 if TYPE_CHECKING:
     from headpursuit.report.tables import Table
@@ -29,6 +30,9 @@ def check_out(path: Path | None, *, folder: bool = False, suffixes: Sequence[str
         HeadPursuitError: naming the path that cannot be written, or has another ending.
     """
     if path is None:
+        return
+    if address(path):
+        reachable(path)
         return
     if suffixes and path.suffix.lower() not in suffixes:
         raise ChoiceError(f"{path}: choose a name that ends in {' or '.join(suffixes)}")
@@ -49,7 +53,7 @@ def check_capture(path: Path) -> None:
     Raises:
         HeadPursuitError: there is no such folder.
     """
-    if not path.is_dir():
+    if address(path) is None and not path.is_dir():
         raise HeadPursuitError(f"{path} is no capture, there is no such folder: `headpursuit capture --out` writes one")
 
 

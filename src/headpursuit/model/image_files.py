@@ -13,6 +13,7 @@ from PIL import ImageOps
 
 from headpursuit.errors import HeadPursuitError, shown
 from headpursuit.files import inside
+from headpursuit.stores import address, reachable, tried
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"}
@@ -76,10 +77,19 @@ def as_image(value: Any, *, folder: Path | None, where: str) -> PIL.Image.Image 
     if value is None or (isinstance(value, str) and not value):
         return None
     if isinstance(value, str | Path):
-        return value if folder is None else inside(folder, str(value), what="image", where=where)
+        found = value if folder is None else inside(folder, str(value), what="image", where=where)
+        return found if address(found) is None else _fetched(reachable(found), where=where)
     if isinstance(value, PIL.Image.Image):
         return value
     raise HeadPursuitError(f"{where}: the image {shown(value)} is neither a PIL image nor a path")
+
+
+def _fetched(path: Path, *, where: str) -> PIL.Image.Image:
+    data = tried(str(path), path.read_bytes)
+    try:
+        return PIL.Image.open(io.BytesIO(data))
+    except (OSError, ValueError) as error:
+        raise HeadPursuitError(f"{where}: the image {path} cannot be read (it is none that Pillow knows)") from error
 
 
 def open_image(image: Any, *, where: str) -> PIL.Image.Image:

@@ -2,9 +2,10 @@
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from headpursuit.model.heads import PARTS, Part
 from headpursuit.model.images import find_image_style
 from headpursuit.model.loaded import ModelSource
 from headpursuit.model.selfcheck import proven
+from headpursuit.optional import optional_import
 
 # What is taken for a model.
 ModelLike = HeadModel | str | Path
@@ -65,7 +67,8 @@ def load(
             dequantised, and its tokenizer is the one that it holds.
         gguf_file: a GGUF file in the folder or under the Hub name; the same as ``MODEL/FILE``.
         revision: commit, branch or tag on the Hub.
-        device: where to put it; CUDA when there is one, else the CPU. Ignored when ``device_map`` is given.
+        device: where to put it; CUDA when there is one, else the CPU; ``auto`` spreads it over all devices, the CPU's memory and
+            the disk (``device_map="auto"``, with accelerate). Ignored when ``device_map`` is given.
         dtype: ``auto`` keeps the checkpoint's own (float32 for most GGUF files); ``float32``, ``bfloat16`` (``bf16``),
             ``float16`` (``fp16``).
         attn_implementation: ``eager``, ``sdpa``, …; heads are read behind the kernel, so any is right.
@@ -91,6 +94,9 @@ def load(
     check_choice(PARTS, part=part)
     model = model if gguf_file is None else f"{model}/{gguf_file}"
     dtype = _dtype(dtype)
+    if device == "auto":
+        optional_import("accelerate", extra="devices", purpose="device='auto'")
+        device, options = None, {"device_map": "auto", **options}
     wanted, gguf = _device(device), find_gguf(model, revision=revision)
     with _as_files(model, gguf, revision=revision, trust_remote_code=trust_remote_code) as (path, common):
         config = AutoConfig.from_pretrained(path, **common)
@@ -162,6 +168,38 @@ def as_model(model: ModelLike) -> HeadModel:
     """
     check_model(model)
     return model if isinstance(model, HeadModel) else load(model)
+
+
+def sendable(model: HeadModel) -> Callable[[], HeadModel]:
+    """What gives the same model in another process: loaded from where it came from, or as it is where it came from nowhere.
+
+    There it lies on the process's own device.
+
+    Raises:
+        HeadPursuitError: called there, which finds another model under the name.
+    """
+    source = model.source
+    if source.path is None and source.revision is None:
+        return partial(_same, replace(model))
+    options = {
+        "revision": source.revision,
+        "dtype": str(model.hf.dtype).removeprefix("torch."),
+        "attn_implementation": getattr(model.hf.config, "_attn_implementation", None),
+        "trust_remote_code": hasattr(model.hf.config, "auto_map"),
+        "part": model.anatomy.part,
+    }
+    return partial(_loaded_again, source.id, model.identity, options)
+
+
+def _same(model: HeadModel) -> HeadModel:
+    return model
+
+
+def _loaded_again(name: str, identity: Mapping[str, Any], options: Mapping[str, Any]) -> HeadModel:
+    found = load(name, **options)
+    if found.identity["fingerprint"] != identity["fingerprint"]:
+        raise HeadPursuitError(f"{name} is another model in a worker than here: give all machines the same files")
+    return found
 
 
 def check_model(model: object) -> None:
@@ -379,7 +417,7 @@ def _device(device: str | torch.device | None) -> torch.device:
     try:
         found = torch.device("cuda" if device == "gpu" else device)
     except (RuntimeError, TypeError) as error:
-        raise ChoiceError(f"device {str(device)!r:.40}: give cpu, cuda, cuda:1, mps, …") from error
+        raise ChoiceError(f"device {str(device)!r:.40}: give cpu, cuda, cuda:1, mps, … or auto") from error
     if found.type == "cuda" and not torch.cuda.is_available():
         raise HeadPursuitError(f"device {str(device)!r}: this machine has no CUDA device that this torch can use; give cpu")
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from headpursuit.errors import HeadPursuitError, shown
 from headpursuit.files import AS_WRITTEN, LONGEST_LINE, check_depth, open_packed, parse_json, read_lines, too_deep
 from headpursuit.optional import optional_import
+from headpursuit.stores import address, tried
 
 FORMATS = ".txt, .csv, .tsv, .json, .jsonl (also as .gz or .zst) or .parquet"
 # Rows that are turned into Python's values together; they can hold images.
@@ -56,6 +57,8 @@ def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
 
 def exists(path: Path) -> bool:
     """Whether there is such a file or folder; a text that no file can be called is no error."""
+    if address(path):
+        return tried(str(path), path.exists)
     try:
         return path.exists()
     except (OSError, ValueError):  # too long for a file's name, or with a zero byte in it
@@ -181,7 +184,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
     parquet = optional_import("pyarrow.parquet", package="pyarrow", extra="data", purpose="reading Parquet")
     number = 0
     try:
-        with parquet.ParquetFile(path) as file:
+        with open_packed(path) as whole, parquet.ParquetFile(whole) as file:
             for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
                 for row in batch.to_pylist():
                     number += 1

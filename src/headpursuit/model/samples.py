@@ -1,5 +1,7 @@
 """Samples: what a user wants the model to see, in memory or in a file."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import random
@@ -16,6 +18,7 @@ from headpursuit.errors import SEEDS, HeadPursuitError, check_counts, shown
 from headpursuit.files import expanded
 from headpursuit.model.image_files import as_image, images_in, open_image
 from headpursuit.model.rows import as_text, exists, field_names, field_value, has_field, read_rows
+from headpursuit.stores import matching
 
 # A tokenizer takes a hundred bytes of memory a character and more; no context is as long.
 LONGEST_TEXT = 2_000_000
@@ -78,7 +81,7 @@ class Sample:
 
 
 # What a user may give for samples, a DataFrame besides; see `as_samples`.
-Samples: TypeAlias = str | Path | Iterable[str | Sample | Mapping[str, Any]]
+Samples: TypeAlias = "str | Path | Iterable[str | Sample | Mapping[str, Any]]"
 
 
 def as_samples(
@@ -99,8 +102,9 @@ def as_samples(
 
     Args:
         samples: texts, samples or records (mappings) in any iterable, such as a list, a ``datasets.Dataset`` or a column of
-            pandas; a DataFrame; or the path of a ``.txt``, ``.csv``, ``.tsv``, ``.json``, ``.jsonl`` or ``.parquet`` file or of
-            a folder of images. A lone string is a path. A file is read no further than is needed.
+            pandas; a DataFrame; or the path of a ``.txt``, ``.csv``, ``.tsv``, ``.json``, ``.jsonl`` or ``.parquet`` file, a
+            pattern for several (``part-*.jsonl``), or a folder of images; on this machine or in a store (``s3://``, ``gs://``,
+            ``hf://``, ``https://``). A lone string is a path. A file is read no further than is needed.
         text_column: the field that holds the text; a dot leads into a nested one (``prompt.text``).
         image_column: the field that holds the image.
         target_column: the field that holds the target.
@@ -119,10 +123,35 @@ def as_samples(
     >>> [one.text for one in as_samples(["a", "b", "c", "d", "e"], sample=3, seed=1)]
     ['a', 'c', 'd']
     """
+    columns = {"text_column": text_column, "image_column": image_column, "target_column": target_column}
+    return list(as_source(samples, **columns, limit=limit, sample=sample, seed=seed))
+
+
+def as_source(
+    samples: Samples,
+    *,
+    text_column: str | None = None,
+    image_column: str | None = None,
+    target_column: str | None = None,
+    limit: int | None = None,
+    sample: int | None = None,
+    seed: int = 0,
+) -> Sequence[Sample] | SampleFiles:
+    """What a user calls samples as something that can be gone through again and again: files are then read again, not held.
+
+    Arguments and errors are those of :func:`as_samples`.
+    """
     check_counts(limit=limit, sample=sample)
     check_counts(*SEEDS, seed=seed)
     named = {"text": text_column, "image": image_column, "target": target_column}
     columns = {name: column for name, column in named.items() if column}
+    if isinstance(samples, SampleFiles):
+        return samples
+    if isinstance(samples, str | Path) and sample is None:
+        files = SampleFiles(samples, columns=columns, limit=limit)
+        if next(iter(files), None) is None:
+            raise HeadPursuitError(f"{samples} holds no samples: give at least one text or image")
+        return files
     rows = islice(numbered_rows(samples), limit)
     found = [
         _as_sample(row, columns=columns, folder=folder_of(samples), where=where)
@@ -132,6 +161,45 @@ def as_samples(
         origin = str(samples) if isinstance(samples, str | Path) else "the list of samples"
         raise HeadPursuitError(f"{origin} holds no samples: give at least one text or image")
     return found
+
+
+@dataclass(frozen=True)
+class SampleFiles:
+    """Samples of files, which are read anew each time that they are gone through, row by row.
+
+    Attributes:
+        path: a file, a pattern for several, or a folder of images; on this machine or in a store.
+        columns: which fields hold text, image and target, where they were named.
+        limit: only the first so many samples.
+    """
+
+    path: str | Path
+    columns: Mapping[str, str] = field(default_factory=dict)
+    limit: int | None = None
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (one for part in self.parts() for one in part)
+
+    def parts(self) -> Iterator[Iterator[Sample]]:
+        """The samples of each file; they must be gone through in their order."""
+        left = self.limit
+        for file in _files(self.path):
+            if left == 0:
+                return
+            taken = 0
+
+            def counted(file: Path = file, left: int | None = left) -> Iterator[Sample]:
+                nonlocal taken
+                for where, row in islice(_rows_of(file), left):
+                    taken += 1
+                    yield _as_sample(row, columns=self.columns, folder=file.parent, where=where)
+
+            yield counted()
+            left = None if left is None else left - taken
+
+
+def _files(path: str | Path) -> list[Path]:
+    return matching(path) or [expanded(path)]
 
 
 def numbered_rows(samples: Any, *, noun: str = "sample", start: int = 0) -> Iterator[tuple[str, Any]]:
@@ -146,11 +214,14 @@ def numbered_rows(samples: Any, *, noun: str = "sample", start: int = 0) -> Iter
         HeadPursuitError: it is no list of anything, or a file that cannot be read.
     """
     if isinstance(samples, str | Path):
-        path = expanded(samples)
-        if exists(path) and path.is_dir():
-            return ((str(file), Sample(image=file, where=str(file))) for file in images_in(path))
-        return read_rows(path)
+        return (row for path in _files(samples) for row in _rows_of(path))
     return ((f"{noun} {number}", item) for number, item in enumerate(_items(samples), start=start))
+
+
+def _rows_of(path: Path) -> Iterator[tuple[str, Any]]:
+    if exists(path) and path.is_dir():
+        return ((str(file), Sample(image=file, where=str(file))) for file in images_in(path))
+    return read_rows(path)
 
 
 def folder_of(samples: Any) -> Path | None:
@@ -256,14 +327,24 @@ def fingerprint(samples: Sequence[Sample]) -> str:
     """SHA-256 of texts, targets and image bytes, so that a result names the data it came from."""
     digest = hashlib.sha256()
     for sample in samples:
-        digest.update(json.dumps([sample.text, sample.target, sample.chat]).encode())
-        if isinstance(sample.image, str | Path):
-            image = Path(sample.image)
-            digest.update(image.read_bytes() if image.is_file() else str(image).encode())
-        elif sample.image is not None:
-            digest.update(repr((sample.image.size, sample.image.mode)).encode())
-            try:
-                digest.update(sample.image.tobytes())
-            except (OSError, ValueError, SyntaxError) as error:  # one that was opened, and is decoded only now
-                raise HeadPursuitError(f"{sample.where or 'sample'}: the image cannot be read ({error})") from error
+        for piece in content_of(sample):
+            digest.update(piece)
     return digest.hexdigest()[:16]
+
+
+def content_of(sample: Sample) -> Iterator[bytes]:
+    """What is hashed of a sample, piece by piece.
+
+    Raises:
+        HeadPursuitError: its image cannot be read.
+    """
+    yield json.dumps([sample.text, sample.target, sample.chat]).encode()
+    if isinstance(sample.image, str | Path):
+        image = Path(sample.image)
+        yield image.read_bytes() if image.is_file() else str(image).encode()
+    elif sample.image is not None:
+        yield repr((sample.image.size, sample.image.mode)).encode()
+        try:
+            yield sample.image.tobytes()
+        except (OSError, ValueError, SyntaxError) as error:  # one that was opened, and is decoded only now
+            raise HeadPursuitError(f"{sample.where or 'sample'}: the image cannot be read ({error})") from error

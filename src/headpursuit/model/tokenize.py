@@ -156,12 +156,12 @@ def token_fingerprint(model: LoadedModel, samples: Sequence[Sample]) -> str:
     return count_tokens(model, samples).fingerprint
 
 
-def count_tokens(model: LoadedModel, samples: Sequence[Sample]) -> TokenCounts:
+def count_tokens(model: LoadedModel, samples: Sequence[Sample], *, whole_hash: Any = None) -> TokenCounts:
     """Tokenize samples with their targets, and keep how many tokens each has and a fingerprint of them all.
 
     Whatever decides the tokens (template, special tokens, a date in a template, where a target begins) is seen in it. Images
     are not opened: each counts as its placeholder, beside the settings of what cuts it into patches. A sample that cannot be
-    used has no tokens; who reads it will say so.
+    used has no tokens; who reads it will say so. A hash over more samples than these, where one is given, goes on with theirs.
     """
     found = hashlib.sha256()
     before: list[int] = []
@@ -170,7 +170,10 @@ def count_tokens(model: LoadedModel, samples: Sequence[Sample]) -> TokenCounts:
         found.update(model.processor.image_processor.to_json_string().encode())
     for first in range(0, len(samples), _AT_ONCE):
         for ids, n_before in _ids_with_targets(model, samples[first : first + _AT_ONCE]):
-            found.update(json.dumps([ids, n_before]).encode())
+            told = json.dumps([ids, n_before]).encode()
+            found.update(told)
+            if whole_hash is not None:
+                whole_hash.update(told)
             before.append(n_before)
             whole.append(len(ids))
     return TokenCounts(found.hexdigest()[:16], before=before, whole=whole)

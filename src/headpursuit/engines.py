@@ -1,0 +1,262 @@
+"""Engines: where work that falls into parts is done, in this process or by workers of Ray.
+
+A worker is set up once (a model is loaded, say) and then given one part after the other. What comes back is in the order of the
+parts, so that a result does not depend on who did what, or how often: a part whose worker died is given to another one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from headpursuit.errors import HeadPursuitError, check_choice, check_counts
+from headpursuit.optional import optional_import
+
+EngineName = Literal["local", "ray"]
+ENGINES: tuple[EngineName, ...] = ("local", "ray")
+# A part that workers die of so often is not given to a fourth.
+TRIES = 3
+# Parts that a worker has waiting for it: the next one is there when it is done with one, and no more are held.
+_AHEAD = 2
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where work is done.
+
+    Attributes:
+        name: ``local``, this process; ``ray``, workers of the cluster at ``RAY_ADDRESS``, or of this machine where that is
+            not set.
+        workers: how many; as many as there are GPUs where each takes one, else one for every two CPUs.
+        cpus_per_worker: of these so many belong to each worker.
+        gpus_per_worker: likewise; parts of one where workers share them.
+    """
+
+    name: EngineName = "local"
+    workers: int | None = None
+    cpus_per_worker: float = 1.0
+    gpus_per_worker: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_choice(ENGINES, engine=self.name)
+        check_counts(workers=self.workers)
+        if not self.cpus_per_worker > 0 or self.gpus_per_worker < 0:
+            raise HeadPursuitError(
+                f"cpus_per_worker={self.cpus_per_worker}, gpus_per_worker={self.gpus_per_worker}: give more than 0 CPUs, "
+                "and 0 GPUs or more"
+            )
+
+
+class LostPartError(HeadPursuitError):
+    """A part that was given to several workers, all of which died."""
+
+
+def as_engine(
+    engine: EngineName | Engine, *, workers: int | None, cpus_per_worker: float | None, gpus_per_worker: float | None
+) -> Engine:
+    """An engine from its name and the options that users give.
+
+    Raises:
+        HeadPursuitError: there is no such engine, or options of workers without any.
+    """
+    if isinstance(engine, Engine):
+        return engine
+    check_choice(ENGINES, engine=engine)
+    given = {"workers": workers, "cpus_per_worker": cpus_per_worker, "gpus_per_worker": gpus_per_worker}
+    told = {name: value for name, value in given.items() if value is not None}
+    if engine == "local" and told:
+        raise HeadPursuitError(
+            f"{next(iter(told))} speaks of workers, of which there are none: give engine='ray', or leave it out"
+        )
+    return Engine(engine, **told)  # type: ignore[arg-type]
+
+
+def mapped(
+    parts: Iterable[P], setup: Callable[[], Callable[[P], R]], *, engine: Engine, name: Callable[[P], str]
+) -> Iterator[tuple[P, R | LostPartError]]:
+    """Each part and what a worker makes of it, in the parts' order.
+
+    Args:
+        parts: taken one by one, no more than workers need.
+        setup: called once in every worker, gives what is done there with each part; both travel to the workers.
+        engine: where.
+        name: what a part is called in messages.
+
+    Yields:
+        Each part, and what was made of it, or a :class:`LostPartError` where one worker after the other died of it.
+
+    Raises:
+        HeadPursuitError: what the work itself raises; no cluster at the address, fewer CPUs or GPUs than a worker needs.
+        MissingExtraError: Ray is not installed.
+    """
+    if engine.name == "local":
+        work = setup()
+        for part in parts:
+            yield part, work(part)
+        return
+    ray = optional_import("ray", extra="ray", purpose="engine='ray'")
+    with _cluster(ray, engine) as workers:
+        yield from _by_workers(ray, parts, setup, engine=engine, workers=workers, name=name)
+
+
+@contextmanager
+def _cluster(ray: Any, engine: Engine) -> Iterator[int]:
+    """Connect to the cluster, or start one on this machine, and leave it again; gives the number of workers that fit."""
+    address = os.environ.get("RAY_ADDRESS")
+    ours = not ray.is_initialized()
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # workers without a GPU keep what they would see
+    if ours:
+        more: dict[str, Any] = {}
+        if not address:
+            wanted = (engine.workers or 1) * engine.cpus_per_worker
+            more = {"num_cpus": max(os.cpu_count() or 1, -int(-wanted // 1)), "include_dashboard": False}
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=True, **more)
+        except Exception as error:  # ConnectionError, RuntimeError, ValueError, by version and kind of address
+            raise HeadPursuitError(
+                f"no Ray cluster answers at RAY_ADDRESS={address!r} ({' '.join(str(error).split()):.160}): start one "
+                "(`ray start --head`), or unset RAY_ADDRESS for one on this machine"
+            ) from error
+    try:
+        there = ray.cluster_resources()
+        cpus, gpus = there.get("CPU", 0.0), there.get("GPU", 0.0)
+        fitting = int(cpus // engine.cpus_per_worker)
+        if engine.gpus_per_worker:
+            fitting = min(fitting, int(gpus / engine.gpus_per_worker + 1e-9))
+        if not fitting:
+            raise HeadPursuitError(
+                f"the cluster has {cpus:g} CPUs and {gpus:g} GPUs, a worker needs {engine.cpus_per_worker:g} and "
+                f"{engine.gpus_per_worker:g}: ask for fewer with cpus_per_worker=… and gpus_per_worker=…"
+            )
+        yield min(fitting, engine.workers or fitting)
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _by_workers(
+    ray: Any,
+    parts: Iterable[P],
+    setup: Callable[[], Callable[[P], R]],
+    *,
+    engine: Engine,
+    workers: int,
+    name: Callable[[P], str],
+) -> Iterator[tuple[P, R | LostPartError]]:
+    crew = _Crew(ray, setup, engine=engine, workers=workers)
+    todo = enumerate(parts)
+    again: deque[tuple[int, P]] = deque()
+    tries: Counter[int] = Counter()
+    done: dict[int, tuple[P, R | LostPartError]] = {}
+    following, ended = 0, False
+    try:
+        while not (ended and not again and not crew.busy):
+            # What is done ahead of a slow part is held, and not without end.
+            while crew.free and len(done) < 4 * _AHEAD * workers and not (ended and not again):
+                taken = again.popleft() if again else next(todo, None)
+                if taken is None:
+                    ended = True
+                else:
+                    crew.give(taken)
+            if crew.busy:
+                finished, unfinished, reason = crew.wait()
+                done.update(finished)
+                for number, part in unfinished:
+                    again.append((number, part))
+                if unfinished:  # a worker does one part after the other: it died of the first of those that it had left
+                    number, part = unfinished[0]
+                    tries[number] += 1
+                    if tries[number] == TRIES:
+                        again.remove((number, part))
+                        done[number] = part, LostPartError(f"{name(part)}: {TRIES} workers died of it ({reason})")
+            while following in done:
+                yield done.pop(following)
+                following += 1
+    finally:
+        crew.end()
+
+
+class _Crew:
+    """Workers of Ray, each with the parts that it was given, in their order; one that dies is replaced."""
+
+    def __init__(self, ray: Any, setup: Callable[[], Any], *, engine: Engine, workers: int) -> None:
+        threads = max(1, int(engine.cpus_per_worker))
+
+        @ray.remote(num_cpus=engine.cpus_per_worker, num_gpus=engine.gpus_per_worker, max_restarts=0)
+        class Worker:
+            def __init__(self, setup: Callable[[], Any]) -> None:
+                self.setup = setup
+                self.work: Callable[[Any], Any] | None = None
+
+            def do(self, part: Any) -> Any:
+                if self.work is None:  # here and not above, so that what it raises comes back as it is
+                    import torch
+
+                    torch.set_num_threads(threads)
+                    self.work = self.setup()
+                return self.work(part)
+
+        shared = ray.put(setup)
+        self.ray, self.hired = ray, lambda: Worker.remote(shared)  # type: ignore[attr-defined]
+        self.given: dict[Any, dict[Any, tuple[int, Any]]] = {self.hired(): {} for _ in range(workers)}
+
+    @property
+    def free(self) -> bool:
+        """Whether a worker can be given one more part."""
+        return any(len(given) < _AHEAD for given in self.given.values())
+
+    @property
+    def busy(self) -> bool:
+        """Whether a part is being done."""
+        return any(self.given.values())
+
+    def give(self, numbered: tuple[int, Any]) -> None:
+        """Give a part to the worker that has the fewest."""
+        worker = min(self.given, key=lambda one: len(self.given[one]))
+        self.given[worker][worker.do.remote(numbered[1])] = numbered
+
+    def wait(self) -> tuple[dict[int, Any], list[tuple[int, Any]], str]:
+        """Wait for a worker: what it has done, what is left of one that died, in the order of its work, and why it died."""
+        ready, _ = self.ray.wait([ref for given in self.given.values() for ref in given], num_returns=1)
+        worker, own = next((one, given) for one, given in self.given.items() if ready[0] in given)
+        try:
+            found = self._got(ready[0])
+            number, part = own.pop(ready[0])
+            return {number: (part, found)}, [], ""
+        except self.ray.exceptions.RayError as error:  # the worker died, or the machine that held what it gave
+            reason = " ".join(str(error).split())[:160]
+        del self.given[worker]
+        self.given[self.hired()] = {}
+        done, left = {}, []
+        for ref, (number, part) in own.items():
+            try:
+                done[number] = part, self._got(ref)
+            except self.ray.exceptions.RayError:
+                left.append((number, part))
+        return done, left, reason
+
+    def end(self) -> None:
+        """Let all workers go."""
+        for worker in self.given:
+            self.ray.kill(worker)
+
+    def _got(self, ref: Any) -> Any:
+        try:
+            return self.ray.get(ref)
+        except self.ray.exceptions.RayTaskError as error:
+            raise (error.cause if isinstance(error.cause, HeadPursuitError) else _WorkError(error)) from error
+
+
+class _WorkError(HeadPursuitError):
+    """What work raised that is no mistake of its reader's."""
+
+    def __init__(self, error: Exception) -> None:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        super().__init__(f"a worker failed: {lines[-1] if lines else type(error).__name__:.300}")

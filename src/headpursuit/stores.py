@@ -1,0 +1,263 @@
+"""Files beyond this machine: paths with a protocol (``s3://``, ``gs://``, ``hf://``, ``https://``), through fsspec.
+
+Stores have no renames and no locks. What is written there is written beside it on this machine first, and sent as soon as it is
+whole; a file that another run changed meanwhile is not written over.
+"""
+
+import atexit
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from headpursuit.errors import HeadPursuitError
+from headpursuit.optional import optional_import
+
+# `Path` makes one slash of two.
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}(?=[^/])", re.IGNORECASE)
+_MAGIC = re.compile(r"[*?\[]")
+# Waits between tries, in seconds: a store that restarts is there again by then.
+_WAITS = (1.0, 2.0, 4.0, 8.0)
+# What another try does not help with.
+_FINAL = (FileNotFoundError, PermissionError, FileExistsError, NotADirectoryError, ValueError, TypeError, ImportError)
+
+_T = TypeVar("_T")
+_staged: dict[Path, "_Stage"] = {}
+
+
+def address(path: str | Path) -> str | None:
+    """The address in a store that a path is, with both of its slashes; None for a path on this machine.
+
+    >>> address(Path("s3://bucket/acts")), address("acts")
+    ('s3://bucket/acts', None)
+    """
+    text = str(path)
+    found = _ADDRESS.match(text)
+    if found is None or found[1].lower() in ("file", "local"):
+        return None
+    return f"{found[1].lower()}://{text[found.end() :]}"
+
+
+def reachable(path: str | Path) -> Path:
+    """A path whose methods reach what lies there, in a store or on this machine.
+
+    Raises:
+        HeadPursuitError: there is no such store.
+        MissingExtraError: what reaches stores is not installed.
+    """
+    where = address(path)
+    if where is None:
+        return Path(path)
+    upath = optional_import("upath", package="universal-pathlib", extra="cloud", purpose=f"reading {where}")
+    with _reaching(where):
+        found: Path = upath.UPath(where)
+        getattr(found, "fs")  # noqa: B009 - the library that reaches this kind of store is imported here
+    return found
+
+
+def tried(what: str, action: Callable[[], _T]) -> _T:
+    """What an action on a store gives, tried again for some seconds where the store does not answer.
+
+    Raises:
+        HeadPursuitError: it failed, with what was done and why.
+    """
+    for wait in _WAITS:
+        try:
+            return action()
+        except _FINAL:
+            break
+        except Exception:  # libraries of stores raise anything at all
+            time.sleep(wait)
+    with _reaching(what):
+        return action()
+
+
+@contextmanager
+def _reaching(what: str) -> Iterator[None]:
+    """The one boundary around stores: whatever a library raises inside becomes one line."""
+    try:
+        yield
+    except HeadPursuitError:
+        raise
+    except FileNotFoundError as error:
+        raise HeadPursuitError(f"{what}: there is no such file, folder or bucket") from error
+    except PermissionError as error:
+        raise HeadPursuitError(f"{what}: no permission ({_said(error)}); check the credentials") from error
+    except ImportError as error:
+        raise HeadPursuitError(f"{what}: {_said(error)}; pip install 'headpursuit[cloud]' brings s3fs") from error
+    except Exception as error:
+        raise HeadPursuitError(
+            f"{what}: the store does not answer, or refuses ({_said(error)}): "
+            "check address, network and credentials, then run again"
+        ) from error
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def matching(pattern: str | Path) -> list[Path] | None:
+    """The files that a pattern with ``*``, ``?`` or ``[…]`` means, in the order of their names; None where it is no pattern.
+
+    Raises:
+        HeadPursuitError: nothing matches.
+    """
+    text = str(pattern)
+    where = address(text)
+    if not _MAGIC.search(text) or (where is None and Path(text).exists()):
+        return None
+    fsspec = optional_import("fsspec", extra="cloud", purpose="reading many files")
+    with _reaching(text):
+        fs, root = fsspec.core.url_to_fs(where or str(Path(text).expanduser()))
+    names = sorted(tried(text, lambda: [name for name in fs.glob(root) if not fs.isdir(name)]))
+    if not names:
+        raise HeadPursuitError(f"no file matches {text}: give the path of a file, or a pattern that matches some")
+    return [reachable(fs.unstrip_protocol(name) if where else name) for name in names]
+
+
+class _Stage:
+    """A folder on this machine whose files are sent to a store as soon as they are whole."""
+
+    def __init__(self, where: str, folder: Path) -> None:
+        fsspec = optional_import("fsspec", extra="cloud", purpose=f"writing {where}")
+        with _reaching(where):
+            self.fs, self.root = fsspec.core.url_to_fs(where)
+        self.where, self.folder = where, folder
+        self.seen: dict[str, Any] = {}
+
+    def fetch(self) -> None:
+        """Copy what lies in the store."""
+        for name, about in tried(self.where, self._list).items():
+            if name.startswith("/") or ".." in name.split("/"):
+                continue
+            target = self.folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            tried(f"{self.where}/{name}", partial(self.fs.get_file, self._at(name), str(target)))
+            self.seen[name] = _version(about)
+
+    def send(self, file: Path) -> None:
+        """Send one file; with one that names others (JSON at the top of the folder) whatever was not sent yet."""
+        if file.parent == self.folder and file.suffix == ".json":
+            self.send_all(but=file)
+        self._send(file)
+
+    def send_all(self, *, but: Path | None = None) -> None:
+        """Send every file that was not sent, and delete from the store what is gone here."""
+        here = {str(one.relative_to(self.folder)): one for one in sorted(self.folder.rglob("*")) if one.is_file()}
+        for name, file in here.items():
+            if name not in self.seen and file != but and not file.name.startswith("."):
+                self._send(file)
+        for name in [name for name in self.seen if name not in here]:
+            tried(f"{self.where}/{name}", partial(self._remove, name))
+            del self.seen[name]
+
+    def _send(self, file: Path) -> None:
+        name = str(file.relative_to(self.folder))
+        what = f"{self.where}/{name}"
+        there = tried(what, lambda: self._about(name))
+        if there and _version(there) != self.seen.get(name):
+            if tried(what, lambda: self.fs.cat_file(self._at(name))) != file.read_bytes():
+                raise HeadPursuitError(
+                    f"{what} was written by another run meanwhile, and is left as it is: wait until that is done, or choose "
+                    "another folder"
+                )
+        else:
+            tried(what, lambda: self.fs.put_file(str(file), self._at(name)))
+        self.seen[name] = _version(tried(what, lambda: self._about(name)))
+
+    def _remove(self, name: str) -> None:
+        if self._about(name):
+            self.fs.rm_file(self._at(name))
+
+    def _at(self, name: str) -> str:
+        return f"{self.root.rstrip('/')}/{name}"
+
+    def _about(self, name: str) -> Any:
+        self.fs.invalidate_cache()
+        try:
+            return self.fs.info(self._at(name))
+        except FileNotFoundError:
+            return None
+
+    def _list(self) -> dict[str, Any]:
+        self.fs.invalidate_cache()
+        try:
+            found = self.fs.find(self.root, detail=True)
+        except FileNotFoundError:
+            found = {}
+        if not found and self.fs.protocol in ("s3", ("s3", "s3a")) and not self.fs.exists(self.root.split("/")[0]):
+            raise FileNotFoundError(self.root)
+        return {name[len(self.root.rstrip("/")) + 1 :]: about for name, about in found.items()}
+
+
+def _version(about: Any) -> Any:
+    return (
+        None
+        if about is None
+        else about.get("ETag") or (about.get("size"), str(about.get("LastModified") or about.get("created")))
+    )
+
+
+@contextmanager
+def staged(out: str | Path) -> Iterator[Path]:
+    """The folder on this machine that stands for a folder in a store: what lies there is in it, what is written in it is sent.
+
+    A folder on this machine stands for itself.
+
+    Args:
+        out: the folder.
+
+    Raises:
+        HeadPursuitError: the store cannot be reached or written, or another run writes the same files.
+        MissingExtraError: what reaches this kind of store is not installed.
+    """
+    where = address(out)
+    if where is None:
+        yield Path(out)
+        return
+    folder = Path(tempfile.mkdtemp(prefix="headpursuit-")).resolve()
+    stage = _Stage(where, folder)
+    try:
+        stage.fetch()
+        _staged[folder] = stage
+        yield folder
+        stage.send_all()
+    finally:
+        _staged.pop(folder, None)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def fetched(path: str | Path) -> Path:
+    """A copy on this machine of a folder in a store, kept as long as this process runs; a folder on this machine itself.
+
+    Raises:
+        HeadPursuitError: the store cannot be reached.
+        MissingExtraError: what reaches this kind of store is not installed.
+    """
+    where = address(path)
+    if where is None:
+        return Path(path)
+    folder = Path(tempfile.mkdtemp(prefix="headpursuit-")).resolve()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _Stage(where, folder).fetch()
+    return folder
+
+
+def sent(file: Path) -> None:
+    """Send a file that is whole now, where its folder stands for one in a store."""
+    for folder, stage in list(_staged.items()):
+        if file.absolute().is_relative_to(folder):
+            stage.send(file.absolute())
+
+
+def put(file: Path, where: str) -> None:
+    """Send one file to an address."""
+    fsspec = optional_import("fsspec", extra="cloud", purpose=f"writing {where}")
+    with _reaching(where):
+        fs, root = fsspec.core.url_to_fs(where)
+    tried(where, lambda: fs.put_file(str(file), root))

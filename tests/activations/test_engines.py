@@ -1,0 +1,170 @@
+"""Captures by workers of Ray are those of one process, whatever dies on the way, and no sample is read twice into them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+import headpursuit as hp
+import tiny
+from headpursuit.activations import capture as capture_module
+from headpursuit.engines import Engine, LostPartError, mapped
+
+ray = pytest.importorskip("ray")
+
+TEXTS = [f"{text} {number}" for number in range(40) for text in tiny.TEXTS]
+TWO = {"engine": "ray", "workers": 2, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny.tiny("llama")
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(capture_module, "BLOCK", 16)
+
+
+@pytest.mark.parametrize("positions", ["mean", "all"])
+def test_workers_give_the_same_bits(cluster, model, tmp_path, positions):
+    alone = hp.capture(model, TEXTS, positions=positions, out=tmp_path / "alone", progress=False)
+    assert hp.capture(model, TEXTS, positions=positions, **TWO) == alone
+    assert hp.capture(model, TEXTS, positions=positions, out=tmp_path / "two", **TWO) == alone
+    for file in (tmp_path / "alone").glob("activations-*"):
+        assert (tmp_path / "two" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_worker_that_is_killed_changes_nothing(cluster, model):
+    alone = hp.capture(model, TEXTS, progress=False)
+    killed = []
+
+    def kill():
+        while not killed:
+            time.sleep(0.05)
+            listed = subprocess.run(["pgrep", "-f", "ray::Worker"], capture_output=True, text=True).stdout.split()
+            killed.extend(map(int, listed[:1]))
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    found = hp.capture(model, TEXTS, **TWO)
+    killer.join()
+    assert found == alone
+
+
+def doubled(part):
+    if part in (5, 11):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if part == -1:
+        raise hp.HeadPursuitError("there is no such part")
+    return 2 * part
+
+
+def working():
+    return doubled
+
+
+def test_a_part_that_workers_die_of_is_named_and_the_rest_goes_on(cluster):
+    found = list(mapped(range(14), working, engine=Engine("ray", workers=2), name=lambda part: f"part {part}"))
+    assert [part for part, _ in found] == list(range(14))
+    for part, given in found:
+        if part in (5, 11):
+            assert isinstance(given, LostPartError)
+            assert str(given).startswith(f"part {part}: 3 workers died of it (")
+            assert "\n" not in str(given)
+        else:
+            assert given == 2 * part
+
+
+def test_parts_are_taken_as_they_are_needed(cluster):
+    taken = []
+
+    def parts():
+        for part in range(100, 400):
+            taken.append(part)
+            yield part
+
+    results = mapped(parts(), working, engine=Engine("ray", workers=2), name=str)
+    for _ in range(3):
+        next(results)
+    assert len(taken) < 40
+    results.close()
+
+
+def test_what_work_says_comes_back_as_it_is(cluster):
+    with pytest.raises(hp.HeadPursuitError, match="^there is no such part$"):
+        list(mapped([1, -1], working, engine=Engine("ray", workers=1), name=str))
+
+
+def test_bad_samples_are_said_as_in_one_process(cluster, model):
+    texts = [*TEXTS[:20], "red " * 100, *TEXTS[20:40]]
+    alone = hp.capture(model, texts, skip_bad=True, progress=False)
+    assert len(alone.about["skipped"]) == 1
+    assert hp.capture(model, texts, skip_bad=True, **TWO) == alone
+    with pytest.raises(hp.HeadPursuitError) as caught:
+        hp.capture(model, texts, progress=False)
+    with pytest.raises(hp.HeadPursuitError) as again:
+        hp.capture(model, texts, **TWO)
+    assert str(again.value) == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "dask"}, "engine"),
+        ({"workers": 2}, "workers speaks of workers, of which there are none"),
+        ({"engine": "ray", "gpus_per_worker": 1}, "0 GPUs, a worker needs 1 and 1"),
+        ({"engine": "ray", "cpus_per_worker": 0}, "give more than 0 CPUs"),
+        ({"engine": "ray", "workers": 0}, "workers"),
+    ],
+)
+def test_wrong_options_are_one_line(cluster, model, options, message):
+    with pytest.raises(hp.HeadPursuitError, match=message) as caught:
+        hp.capture(model, TEXTS, progress=False, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_driver_may_be_killed_and_started_again(checkpoint, tmp_path):
+    """Without the other tests' cluster: the driver has one of its own, and takes it along."""
+    script = textwrap.dedent(
+        f"""
+        import headpursuit as hp
+        from headpursuit.activations import capture
+        capture.BLOCK = 16
+        texts = {TEXTS!r}
+        hp.capture({str(checkpoint)!r}, texts, out={str(tmp_path / "acts")!r}, engine="ray", workers=2, progress=False)
+        """
+    )
+    first = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    while len(list((tmp_path / "acts").glob("activations-*"))) < 2:
+        assert first.poll() is None
+        time.sleep(0.01)
+    first.kill()
+    first.wait()
+    kept = len(list((tmp_path / "acts").glob("activations-*")))
+    assert kept < len(TEXTS) / 16
+    found = hp.capture(hp.load(checkpoint, device="cpu"), TEXTS, out=tmp_path / "acts", progress=False)
+    assert found == hp.capture(hp.load(checkpoint, device="cpu"), TEXTS, progress=False)
+    assert found.n == len(TEXTS)
+
+
+def test_no_cluster_at_the_address_is_one_line(model, monkeypatch):
+    ray.shutdown()
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(hp.HeadPursuitError, match=r"no Ray cluster answers at RAY_ADDRESS='127.0.0.1:1'.*unset RAY_ADDRESS"):
+        hp.capture(model, TEXTS, **TWO)
