@@ -194,3 +194,20 @@ def test_the_command_line_takes_addresses(bucket, capsys):
     assert json.loads(capsys.readouterr().out)["out"] == "s3://bucket/by-command"
     assert call("rank", "s3://bucket/by-command", "--concept", "colours", "--json") == 0
     assert json.loads(capsys.readouterr().out)["n"] == 16
+
+
+def test_results_go_to_a_store_cell_by_cell_and_from_there_on(bucket, monkeypatch):
+    out = "s3://bucket/results"
+    options = {"limit": 4, "progress": False, "set": {"edit.k": [1], "draws": 1}}
+    first = hp.evaluate("demo-digits", out=out, **options)
+    assert first.to_dict()["rows"] == hp.evaluate("demo-digits", **options).to_dict()["rows"]
+    cells = bucket.glob("bucket/results/cells/*.json")
+    assert len(cells) > 2
+    assert hp.Results.load(stores.fetched(out)) == first
+    bucket.rm_file("bucket/results/results.json")
+    bucket.rm_file(cells[0])
+    real, run = hp.HeadModel.generate, []
+    monkeypatch.setattr(hp.HeadModel, "generate", lambda *given, **more: (run.append(1), real(*given, **more))[1])
+    again = hp.evaluate("demo-digits", out=out, **options)
+    assert len(run) == 1
+    assert again == first

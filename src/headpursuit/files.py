@@ -355,6 +355,8 @@ def locked(folder: Path, *, beside: bool = False) -> Iterator[None]:
     Raises:
         HeadPursuitError: another process holds it, or it cannot be written.
     """
+    if where := address(folder):
+        raise HeadPursuitError(f"{where}: captures and evaluations alone are written to a store; give a folder on this machine")
     lock = folder.with_name(f".{folder.name}{_LOCK}") if beside else folder / _LOCK
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)

@@ -107,7 +107,7 @@ def test_parts_are_taken_as_they_are_needed(cluster):
 
 
 def test_what_work_says_comes_back_as_it_is(cluster):
-    with pytest.raises(hp.HeadPursuitError, match="^there is no such part$"):
+    with pytest.raises(hp.HeadPursuitError, match=r"^there is no such part$"):
         list(mapped([1, -1], working, engine=Engine("ray", workers=1), name=str))
 
 

@@ -57,12 +57,15 @@ def evaluate(
 
     from headpursuit.evaluation.evaluate import evaluate as run
     from headpursuit.report import tables, write_report
+    from headpursuit.stores import address, staged
 
-    results = run(chosen, model, data=data, out=folder, limit=limit, seed=seed, **load_options)
-    write_report(results, folder)
-    note(f"wrote {folder}/report.html, tables.md, results.json, figures/")
+    with staged(folder) as here:
+        results = run(chosen, model, data=data, out=here, limit=limit, seed=seed, **load_options)
+        write_report(results, here)
+    where = address(folder) or str(folder)
+    note(f"wrote {where}/report.html, tables.md, results.json, figures/")
     if json:
-        print_json({**results.to_dict(), "out": str(folder)})
+        print_json({**results.to_dict(), "out": where})
         return
     print_tables(tables(results))
 

@@ -17,7 +17,7 @@ Model = Annotated[
 ]
 Revision = Annotated[str | None, typer.Option(help="Commit, branch or tag on the Hub.")]
 Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1, …, or auto: over all devices and the disk; CUDA when there is one.")
+    str | None, typer.Option(help="cpu, cuda, cuda:1, …, or auto (over all, and the disk); CUDA when there is one.")
 ]
 Dtype = Annotated[str, typer.Option(help="auto (the checkpoint's own), float32, bfloat16 or float16.")]
 Acts = Annotated[Path, typer.Argument(metavar="ACTS", help="A folder that `headpursuit capture` wrote.")]

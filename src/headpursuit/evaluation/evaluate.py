@@ -45,6 +45,7 @@ from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.ranking.controls import random_controls
 from headpursuit.ranking.methods import Selection
 from headpursuit.ranking.ranking import HeadRanking
+from headpursuit.stores import address, staged
 from headpursuit.versions import versions
 
 CONTROL: Selection = "random"
@@ -86,7 +87,8 @@ def evaluate(
         data: a file or folder in a data set's official format, in place of the Hub (for several data sets a folder with one of
             each name); or a mapping from the names that the recipe's tasks give as ``data`` to lists of samples, mappings or
             texts.
-        out: folder for captures, cells and results; a run that was cut off there goes on. Nothing is kept when left out.
+        out: folder for captures, cells and results, here or in a store (``s3://…``); a run that was cut off there goes on.
+            Nothing is kept when left out.
         set: keys of the recipe that are changed, by their path (``{"edit.k": [1, 2, 4]}``).
         limit: only the first so many samples of each task and split, in the order that the seed draws them in.
         seed: seed of sampling, draws and resampling.
@@ -108,6 +110,9 @@ def evaluate(
     if model is not None:
         check_model(model)
     chosen = load_recipe(recipe, set=set)
+    if out is not None and address(out):
+        with staged(out) as here:
+            return evaluate(chosen, model, data=data, out=here, limit=limit, seed=seed, progress=progress, **options)
     folder = None if out is None else Path(out)
     if folder is not None:
         check_folder(folder, chosen.name, settings=plain(chosen))

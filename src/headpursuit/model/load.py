@@ -67,8 +67,8 @@ def load(
             dequantised, and its tokenizer is the one that it holds.
         gguf_file: a GGUF file in the folder or under the Hub name; the same as ``MODEL/FILE``.
         revision: commit, branch or tag on the Hub.
-        device: where to put it; CUDA when there is one, else the CPU; ``auto`` spreads it over all devices, the CPU's memory and
-            the disk (``device_map="auto"``, with accelerate). Ignored when ``device_map`` is given.
+        device: where to put it; CUDA when there is one, else the CPU; ``auto`` spreads it over devices, memory and
+            disk (``device_map="auto"``, with accelerate). Ignored when ``device_map`` is given.
         dtype: ``auto`` keeps the checkpoint's own (float32 for most GGUF files); ``float32``, ``bfloat16`` (``bf16``),
             ``float16`` (``fp16``).
         attn_implementation: ``eager``, ``sdpa``, …; heads are read behind the kernel, so any is right.
