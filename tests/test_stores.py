@@ -178,13 +178,14 @@ def test_what_cannot_be_is_one_line(bucket, model, samples, out, message):
 
 
 def test_no_permission_is_one_line(server, bucket, model, monkeypatch):
-    def refused(*args, **options):
+    async def refused(*args, **options):
         raise PermissionError("Access Denied")
 
-    monkeypatch.setattr(s3fs.S3FileSystem, "put_file", refused)
     monkeypatch.setattr(s3fs.S3FileSystem, "_put_file", refused)
+    s3fs.S3FileSystem.clear_instance_cache()  # whose methods were made of the real one
     with pytest.raises(hp.HeadPursuitError, match="no permission \\(Access Denied\\); check the credentials"):
         hp.capture(model, TEXTS[:16], out="s3://bucket/refused", progress=False)
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def test_the_command_line_takes_addresses(bucket, capsys):
@@ -198,7 +199,7 @@ def test_the_command_line_takes_addresses(bucket, capsys):
 
 def test_results_go_to_a_store_cell_by_cell_and_from_there_on(bucket, monkeypatch):
     out = "s3://bucket/results"
-    options = {"limit": 4, "progress": False, "set": {"edit.k": [1], "draws": 1}}
+    options = {"limit": 4, "progress": False, "set": {"edit.k": [1], "edit.draws": 1}}
     first = hp.evaluate("demo-digits", out=out, **options)
     assert first.to_dict()["rows"] == hp.evaluate("demo-digits", **options).to_dict()["rows"]
     cells = bucket.glob("bucket/results/cells/*.json")

@@ -81,7 +81,7 @@ class Sample:
 
 
 # What a user may give for samples, a DataFrame besides; see `as_samples`.
-Samples: TypeAlias = "str | Path | Iterable[str | Sample | Mapping[str, Any]]"
+Samples: TypeAlias = str | Path | Iterable[str | Sample | Mapping[str, Any]]
 
 
 def as_samples(
