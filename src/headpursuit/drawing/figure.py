@@ -10,19 +10,13 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from headpursuit.drawing.style import COLOURS, INK, PAPER, QUIET, RULE, Figure, printable
+from headpursuit.drawing.style import COLOURS, INK, LIGHT, PAPER, QUIET, RULE, Figure, printable
 from headpursuit.files import drafted
 from headpursuit.optional import optional_import
 
 DPI = 160
 # A page sets these variables for light and dark; elsewhere the colours stand as they are.
-_VARIABLES = {
-    INK: "ink",
-    QUIET: "quiet",
-    RULE: "rule",
-    PAPER: "card",
-    **{colour: selection.replace("_", "-") for selection, colour in COLOURS.items()},
-}
+_VARIABLES = {colour: name for name, colour in LIGHT.items() if colour in (INK, QUIET, RULE, PAPER, *COLOURS.values())}
 _SVG = "http://www.w3.org/2000/svg"
 
 

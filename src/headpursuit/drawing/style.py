@@ -11,14 +11,47 @@ if TYPE_CHECKING:
 else:  # annotations can be read where matplotlib is not installed
     Axes = Figure = Any
 
-INK, QUIET, RULE, PAPER, MARK = "#1c1c1e", "#66645e", "#e3dfd5", "#ffffff", "#ffe9a8"
-COLOURS = {
+# The one style sheet of pages and figures, in the light and in the dark. The colours of ways to choose heads are told apart by
+# the colour-blind, and stand out from the paper (tests/test_drawing.py); every way has a mark of its own besides.
+LIGHT = {
+    "paper": "#fbfaf7",
+    "card": "#ffffff",
+    "ink": "#1c1c1e",
+    "quiet": "#66645e",
+    "rule": "#e3dfd5",
+    "cell": "#efece4",
     "somp": "#0b5f8f",
     "calibrated": "#a5294f",
-    "logit_lens": "#b0590f",
+    "logit-lens": "#b0590f",
     "attribution": "#3d7a3a",
     "tuned": "#7b3f8c",
     "random": "#77746d",
+    "good": "#1f7145",
+    "bad": "#ab2f27",
+    "open": "#8a6100",
+    "mark": "#ffe9a8",
+}
+DARK = {
+    "paper": "#16171a",
+    "card": "#1e2024",
+    "ink": "#ececea",
+    "quiet": "#a3a19b",
+    "rule": "#34363b",
+    "cell": "#26282d",
+    "somp": "#6db9ea",
+    "calibrated": "#f08ba6",
+    "logit-lens": "#eba45c",
+    "attribution": "#8fcb8a",
+    "tuned": "#cf9be0",
+    "random": "#9a9891",
+    "good": "#7ccb9c",
+    "bad": "#f2928a",
+    "open": "#e0b85a",
+    "mark": "#6a5410",
+}
+INK, QUIET, RULE, PAPER, MARK = (LIGHT[name] for name in ("ink", "quiet", "rule", "card", "mark"))
+COLOURS = {
+    name.replace("-", "_"): LIGHT[name] for name in ("somp", "calibrated", "logit-lens", "attribution", "tuned", "random")
 }
 MARKERS = {"tuned": "*", "calibrated": "s", "somp": "o", "logit_lens": "D", "attribution": "^", "random": "|"}
 SELECTION_NAMES = {

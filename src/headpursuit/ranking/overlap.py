@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Unpack
@@ -21,8 +21,8 @@ from headpursuit.ranking.scorer import ScoreOptions, Scorer
 from headpursuit.ranking.significance import significance
 
 
-def jaccard(left: Collection[Head], right: Collection[Head]) -> float:
-    """Shared heads over all heads of two sets; 1 for two empty sets."""
+def jaccard(left: Collection[Hashable], right: Collection[Hashable]) -> float:
+    """Shared members over all members of two sets, such as heads; 1 for two empty sets."""
     a, b = set(left), set(right)
     return len(a & b) / len(a | b) if a | b else 1.0
 

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL.Image import Image
 
 from headpursuit.drawing import Figure, effects, to_svg
-from headpursuit.drawing.style import SELECTION_NAMES, printable, readable, token
+from headpursuit.drawing.style import SELECTION_NAMES, readable, token
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.curves import in_words
 from headpursuit.evaluation.results import ConceptResult, Results
 from headpursuit.files import csv_text, write_text
-from headpursuit.optional import optional_import
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.report.figures import described_figure, sweeps, transfer_figures
 from headpursuit.report.summary import EditSummary, edits
 from headpursuit.report.tables import Reportable, as_table, largest_k, overview, tables
-from headpursuit.report.text import is_right, marked, percent
+from headpursuit.report.templating import environment
+from headpursuit.report.text import percent
 from headpursuit.tuning.tune import Tuned
 
-PAPER = "https://arxiv.org/abs/2510.21518"
-LICENCE = "https://www.apache.org/licenses/LICENSE-2.0"
-# Images up to this side are drawn pixel by pixel; larger ones are photographs, shrunk to the second number.
-PIXEL_ART, PHOTOGRAPH = 160, 480
 WORDS_SHOWN = 24
 # Of more concepts than this only the first is unfolded.
 _UNFOLDED = 2
@@ -54,7 +46,7 @@ def page(what: Reportable, path: str | Path) -> Path:
     >>> page(hp.rank(acts, hp.concept("colours")), tmp_path / "colours.html").name
     'colours.html'
     """
-    template = _environment().get_template("page.html")
+    template = environment().get_template("page.html")
     text = template.render(**_view(what))
     try:
         return write_text(path, text)
@@ -62,24 +54,7 @@ def page(what: Reportable, path: str | Path) -> Path:
         raise HeadPursuitError(f"cannot write the report to {path}: {error.strerror or error}") from error
 
 
-def _environment() -> Any:
-    jinja2 = optional_import("jinja2", extra="report", purpose="the HTML report")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("headpursuit.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        # Not for markup, which is a kind of string: it went through ``printable`` when it was made.
-        finalize=lambda value: printable(value) if type(value) is str else value,
-    )
-    environment.filters.update(csv=_csv, image=_data_uri, marked=marked, right=is_right)
-    environment.globals["PIXEL_ART"] = PIXEL_ART
-    return environment
-
-
 def _view(what: Reportable) -> dict[str, Any]:
-    links = {"paper": PAPER, "documentation": _documentation(), "licence": LICENCE}
     if isinstance(what, HeadRanking):
         (table,) = tables(what)
         best, name = what.order()[0], readable(what.concept)
@@ -88,7 +63,7 @@ def _view(what: Reportable) -> dict[str, Any]:
         lead = [(f"Of {len(what.order())} heads {best} writes most of {name}: {share}.", None)]
         facts = _facts(what.model, {}, {"heads": len(what.order()), "samples": what.n})
         blocks = [_block(name, unfolded=True, words=what.words, charts=charts, heads=table)]
-        return {"title": table.title, "lead": lead, "facts": facts, "links": links, "overview": None, **_indexed(blocks)}
+        return {"title": table.title, "lead": lead, "facts": facts, "overview": None, **_indexed(blocks)}
     several = [what.results] if isinstance(what, Tuned) else [what] if isinstance(what, Results) else list(what)
     concepts = [(results, concept, edits(results, concept)) for results in several for concept in results.concepts]
     first, alone = several[0], len(several) == 1
@@ -124,20 +99,9 @@ def _view(what: Reportable) -> dict[str, Any]:
             *((sentence, None) for one in several for sentence in in_words(one.curves)),
         ],
         "facts": _facts(models, first.versions, more),
-        "links": links,
         "overview": {"svg": svg if suppressing else None, "table": overview(several)} if len(summaries) > 1 else None,
         **_indexed(blocks),
     }
-
-
-def _documentation() -> str | None:
-    """The address that the installed package names, if it names one."""
-    try:
-        named = metadata.metadata("headpursuit").get_all("Project-URL") or []
-    except metadata.PackageNotFoundError:
-        return None
-    found = {label.strip().lower(): address.strip() for label, _, address in (one.partition(",") for one in named)}
-    return found.get("documentation")
 
 
 def _facts(model: Mapping[str, Any], versions: Mapping[str, str], more: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -241,27 +205,5 @@ def _svg(figure: Figure, title: str, *, cells: HeadRanking | None = None) -> Any
     return Markup(to_svg(figure, title=title, cells=names))
 
 
-def _csv(text: str) -> str:
-    return f"data:text/csv;charset=utf-8;base64,{base64.b64encode(text.encode('utf-8', 'replace')).decode('ascii')}"
-
-
 def _method(method: str) -> str:
     return SELECTION_NAMES.get(method.replace("-", "_"), method)
-
-
-def _data_uri(image: Image) -> str:
-    """An image as part of the page, photographs shrunk; shape as it is."""
-    small = max(image.size) <= PIXEL_ART
-    if image.mode not in ("RGB", "L"):
-        background = image.convert("RGBA")
-        image = background.convert("RGB")
-        image.paste((255, 255, 255), mask=background.getchannel("A").point(lambda alpha: 255 - alpha))
-    buffer = io.BytesIO()
-    if small:
-        image.save(buffer, "PNG", optimize=True)
-    else:
-        image = image.copy()
-        image.thumbnail((PHOTOGRAPH, PHOTOGRAPH))
-        image.save(buffer, "JPEG", quality=85)
-    kind = "png" if small else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
