@@ -18,18 +18,24 @@ def atlas(
     out: Annotated[Path, typer.Option(help="Folder for the pages; one that was cut off goes on, an earlier atlas gives way.")],
     concept: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME|FILE|WORDS", help="A layer of the map; give it several times. All built-in ones when left out."),
+        typer.Option(
+            metavar="NAME|FILE|WORDS", help="A layer of the map; give it several times. All built-in ones when left out."
+        ),
     ] = None,
     n_atoms: Annotated[int, typer.Option(min=1, help="Tokens a head.")] = 10,
     dictionary: Annotated[
-        str, typer.Option(metavar="PARTS", help="What may name a head: all, words, a script (latin, han, …), seen, joined by +.")
+        str,
+        typer.Option(metavar="PARTS", help="What may name a head: all, words, a script (latin, han, …), seen, joined by +."),
     ] = "all",
     fold_norm: options.FoldNorm = False,
     significance: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Test every name against N random turns of what the head writes; 0 for no test.")
+        int,
+        typer.Option(min=0, metavar="N", help="Test every name against N random turns of what the head writes; 0 for no test."),
     ] = 200,
     examples: Annotated[int, typer.Option(min=0, metavar="N", help="Samples that drive a head.")] = 5,
-    samples: Annotated[str | None, typer.Option(help="The file that was captured, for the samples' texts and pictures.")] = None,
+    samples: Annotated[
+        str | None, typer.Option(help="The file that was captured, for the samples' texts and pictures.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="As for `capture`; as many as it read when left out.")] = None,
     sample: Annotated[int | None, typer.Option(min=1, metavar="N", help="As for `capture`, with its --seed.")] = None,
     trust_remote_code: options.Trust = False,
@@ -47,7 +53,9 @@ def atlas(
     if samples is None:
         options.refuse_without_samples(limit=limit, sample=sample, **columns)
     if parts_of(dictionary) is None:
-        raise HeadPursuitError(f"--dictionary {dictionary}: all, words, seen or a script (latin, …) of the vocabulary, joined by +")
+        raise HeadPursuitError(
+            f"--dictionary {dictionary}: all, words, seen or a script (latin, …) of the vocabulary, joined by +"
+        )
     words = None if concept is None else [as_concept(one) for one in concept]
 
     from headpursuit.activations.store import open_capture
@@ -72,6 +80,8 @@ def atlas(
         seed=seed,
     )
     if json:
-        print_json({"atlas": str(entrance), "model": dict(opened.model), "heads": len(opened.heads()), "n": opened.n, "seed": seed})
+        print_json(
+            {"atlas": str(entrance), "model": dict(opened.model), "heads": len(opened.heads()), "n": opened.n, "seed": seed}
+        )
     else:
         typer.echo(entrance)

@@ -22,7 +22,7 @@ from headpursuit.exporting.folder import new_folder
 from headpursuit.files import digest, expanded, locked, read_kept, read_sealed, write_sealed
 from headpursuit.model.samples import Sample, Samples, as_samples
 from headpursuit.optional import optional_import
-from headpursuit.ranking.describe import HeadDescription, Descriptions, describe
+from headpursuit.ranking.describe import Descriptions, HeadDescription, describe
 from headpursuit.ranking.examples import check_samples, driving_samples
 from headpursuit.ranking.name_dictionary import NameDictionary, name_dictionary
 from headpursuit.ranking.name_evidence import NameEvidence, name_evidence
@@ -53,8 +53,8 @@ def atlas(
 ) -> Path:
     """Write a site of all heads of a capture: a map of them as entrance, a page a head, a search by token, a layer a concept.
 
-    It is opened from the disk, asks no server and loads nothing from elsewhere. It appears whole or not at all: one that was cut
-    off goes on where it stopped, an earlier atlas gives way once the new one is written.
+    It is opened from the disk, asks no server and loads nothing from elsewhere. It appears whole or not at all: one that was
+    cut off goes on where it stopped, an earlier atlas gives way once the new one is written.
 
     Args:
         acts: a capture, or the folder of one.
@@ -199,9 +199,7 @@ def _described(
         return [driven(one).to_dict() for one in made]
 
     found = [
-        HeadDescription.from_dict(one)
-        for index in acts.layers
-        for one in parts.part({"layer": index}, partial(layer, index))
+        HeadDescription.from_dict(one) for index in acts.layers for one in parts.part({"layer": index}, partial(layer, index))
     ]
     if about["significance"]:
         heads = [one.head for one in found]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -20,8 +20,7 @@ from headpursuit.files import write_text
 from headpursuit.model.heads import Head
 from headpursuit.model.samples import Sample
 from headpursuit.ranking.chance import threshold
-from headpursuit.ranking.describe import HeadDescription, Descriptions
-from headpursuit.ranking.methods import CALIBRATED, UNITS
+from headpursuit.ranking.describe import Descriptions, HeadDescription
 from headpursuit.ranking.overlap import jaccard
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.report.templating import environment, small_picture
@@ -106,23 +105,22 @@ class Facts:
     @cached_property
     def views(self) -> tuple[View, ...]:
         """The layers of the map, the first being shown first."""
-        each, many = self.descriptions.each, len(self.descriptions.each[0].tokens)
+        each, many = self.descriptions.each, max(len(one.tokens) for one in self.descriptions)
         shares = np.array([one.share for one in each])
         legend = f"Share of a head's variance that its {many} tokens explain."
         found = [View("explained variance", shares, (), 0.0, legend, percent=True)]
         if each[0].evidence is not None:
             ratios = np.array([one.evidence.fit / max(one.evidence.by_chance, 1e-9) for one in each if one.evidence])
             named = tuple(number for number, one in enumerate(each) if one.named)
-            legend = "How much better the best token fits than chance gives; outlined: a name better than chance (q ≤ 0.05)."
+            legend = "How much better the best token fits than chance gives; outlined: better than chance (q ≤ 0.05)."
             found.insert(0, View("names", ratios, named, 1.0, legend))
         return (*found, *(self._view(ranking) for ranking in self.rankings))
 
     def _view(self, ranking: HeadRanking) -> View:
         values = np.array([ranking.score(head) for head in self.index])
         beyond = tuple(number for head, number in self.index.items() if self.beyond(ranking, head))
-        legend = "Correlation with the concept × deviations above random words; outlined: beyond chance."
-        if not beyond:
-            legend = "Correlation with the concept × deviations above random words. No head is beyond chance: random words do as well."
+        legend = "Correlation with the concept × deviations above random words. "
+        legend += "Outlined: beyond chance." if beyond else "No head is beyond chance: random words do as well."
         return View(readable(ranking.concept), values, beyond, 0.0, legend)
 
     def beyond(self, ranking: HeadRanking, head: Head) -> bool:
@@ -130,11 +128,25 @@ class Facts:
         return deviations(ranking, head) > threshold(len(self.index)) and ranking.score(head) > 0
 
     @cached_property
+    def layers(self) -> dict[int, list[int | None]]:
+        """The rows of the map: the number of each head of a layer, None where it has fewer."""
+        wide = max(head.head for head in self.index) + 1
+        found: dict[int, list[int | None]] = {}
+        for head, number in self.index.items():
+            found.setdefault(head.layer, [None] * wide)[head.head] = number
+        return found
+
+    @cached_property
+    def shown_tokens(self) -> tuple[tuple[str, ...], ...]:
+        """The tokens of each head as they are shown, each once."""
+        return tuple(tuple(dict.fromkeys(map(token, one.tokens))) for one in self.descriptions)
+
+    @cached_property
     def heads_of(self) -> dict[str, list[int]]:
         """The heads that a token explains, by the token as it is shown."""
         found: dict[str, list[int]] = defaultdict(list)
-        for number, one in enumerate(self.descriptions):
-            for text in dict.fromkeys(map(token, one.tokens)):
+        for number, texts in enumerate(self.shown_tokens):
+            for text in texts:
                 found[text].append(number)
         return dict(found)
 
@@ -144,15 +156,11 @@ class Facts:
         return tuple({head: place for place, head in enumerate(one.order(), start=1)} for one in self.rankings)
 
     def neighbours(self, number: int) -> list[tuple[HeadDescription, list[str], float]]:
-        """The heads that share most tokens with one: the tokens they share, and the Jaccard similarity of both lists."""
-        own = set(map(token, self.descriptions[number].tokens))
-        others = Counter(other for text in own for other in self.heads_of[text] if other != number)
-        found = []
-        for other in others:
-            one = self.descriptions[other]
-            theirs = list(dict.fromkeys(map(token, one.tokens)))
-            found.append((one, [text for text in theirs if text in own], jaccard(own, theirs)))
-        return sorted(found, key=lambda one: (-one[2], one[0].head))[:NEIGHBOURS]
+        """The heads that share most tokens with one: which they share, and the Jaccard similarity of both lists."""
+        own, texts = set(self.shown_tokens[number]), self.shown_tokens
+        others = {other for text in own for other in self.heads_of[text]} - {number}
+        near = sorted((-jaccard(own, texts[other]), other) for other in others)[:NEIGHBOURS]
+        return [(self.descriptions[other], [text for text in texts[other] if text in own], -away) for away, other in near]
 
 
 def deviations(ranking: HeadRanking, head: Head) -> float:
@@ -169,14 +177,14 @@ def write_pages(folder: Path, facts: Facts, *, progress: bool = True) -> None:
         progress: show a progress bar.
     """
     templates = environment()
-    templates.filters.update(short=_short, percent=percent, line=_line)
+    templates.filters.update(short=_short, percent=percent, line=_line, q=_false_share)
     styles = [templates.get_template(name).render() for name in ("page.css", "atlas.css")]
     write_text(folder / "style.css", "\n".join(styles))
     write_text(folder / "data.js", f"const ATLAS = {json.dumps(_data(facts), separators=(',', ':'))};\n")
     script = resources.files("headpursuit.report") / "templates" / "atlas.js"
     write_text(folder / "atlas.js", script.read_text(encoding="utf-8"))
     common = {"facts": facts, "view": facts.views[0], "footer": _footer(facts)}
-    write_text(folder / "index.html", templates.get_template("atlas.html").render(**common, layers=_by_layer(facts), best=_best(facts)))
+    write_text(folder / "index.html", templates.get_template("atlas.html").render(**common, best=_best(facts)))
     pictures = _write_pictures(folder, facts)
     page = templates.get_template("atlas_head.html")
     bar = tqdm(facts.descriptions, desc="pages", unit="head", disable=not progress, leave=False)
@@ -207,15 +215,6 @@ def _data(facts: Facts) -> dict[str, Any]:
         "views": views,
         "best": BEST,
     }
-
-
-def _by_layer(facts: Facts) -> list[tuple[int, list[int | None]]]:
-    """The rows of the map: a layer, and the number of each of its heads."""
-    wide = max(head.head for head in facts.index) + 1
-    layers: dict[int, list[int | None]] = {}
-    for head, number in facts.index.items():
-        layers.setdefault(head.layer, [None] * wide)[head.head] = number
-    return list(layers.items())
 
 
 def _best(facts: Facts) -> list[tuple[HeadDescription, str]]:
@@ -249,20 +248,20 @@ def _head(facts: Facts, number: int) -> dict[str, Any]:
         "tokens": tokens,
         "concepts": concepts,
         "neighbours": facts.neighbours(number),
-        "row": next(row for layer, row in _by_layer(facts) if layer == one.head.layer),
+        "row": facts.layers[one.head.layer],
         "largest": largest,
         "before": heads[number - 1] if number else None,
         "after": heads[number + 1] if number + 1 < len(heads) else None,
-        "above": _neighbour(facts, one.head, -1),
-        "below": _neighbour(facts, one.head, 1),
+        "above": _near(facts, one.head, -1),
+        "below": _near(facts, one.head, 1),
     }
 
 
-def _neighbour(facts: Facts, head: Head, step: int) -> Head | None:
-    """The head of the same number in the next layer that has it, up or down."""
-    column = [one for one in facts.index if one.head == head.head]
-    at = column.index(head) + step
-    return column[at] if 0 <= at < len(column) else None
+def _near(facts: Facts, head: Head, step: int) -> Head | None:
+    """The head of the same number in the next layer up or down that has it."""
+    column = [row[head.head] for row in facts.layers.values() if row[head.head] is not None]
+    at = column.index(facts.index[head]) + step
+    return facts.descriptions[column[at]].head if 0 <= at < len(column) else None  # type: ignore[index]
 
 
 def _write_pictures(folder: Path, facts: Facts) -> dict[int, str]:
@@ -304,3 +303,7 @@ def _line(one: HeadDescription) -> str:
 def _short(value: float) -> str:
     """A number of three digits, with a real minus sign."""
     return f"{value:.3g}".replace("-", "−")
+
+
+def _false_share(q: float) -> str:
+    return f"= {q:.2g}" if q >= 0.001 else "< 0.001"
