@@ -20,11 +20,11 @@ LIGHT = {
     "quiet": "#66645e",
     "rule": "#e3dfd5",
     "cell": "#efece4",
-    "somp": "#0b5f8f",
-    "calibrated": "#a5294f",
-    "logit-lens": "#b0590f",
-    "attribution": "#3d7a3a",
-    "tuned": "#7b3f8c",
+    "somp": "#17609c",
+    "calibrated": "#7a0f24",
+    "logit-lens": "#c4500a",
+    "attribution": "#2f9f55",
+    "tuned": "#4b1f57",
     "random": "#77746d",
     "good": "#1f7145",
     "bad": "#ab2f27",
@@ -38,12 +38,12 @@ DARK = {
     "quiet": "#a3a19b",
     "rule": "#34363b",
     "cell": "#26282d",
-    "somp": "#6db9ea",
-    "calibrated": "#f08ba6",
-    "logit-lens": "#eba45c",
-    "attribution": "#8fcb8a",
-    "tuned": "#cf9be0",
-    "random": "#9a9891",
+    "somp": "#2f9af5",
+    "calibrated": "#cb6b62",
+    "logit-lens": "#f4611f",
+    "attribution": "#a7ee8a",
+    "tuned": "#b483a8",
+    "random": "#e6ded1",
     "good": "#7ccb9c",
     "bad": "#f2928a",
     "open": "#e0b85a",
@@ -99,7 +99,7 @@ def set_title(axes: Axes, title: str, remark: str = "") -> None:
     large: Any = {"fontsize": 11, "weight": "bold", "color": INK}
     small: Any = {"fontsize": 8, "color": QUIET}
     at: Any = {"xycoords": "axes fraction", "textcoords": "offset points", "parse_math": False}
-    for text, points, style in ((title, 17 if remark else 7, large), (remark, 5, small)):
+    for text, points, style in ((title, 17 + 10 * remark.count("\n") if remark else 7, large), (remark, 5, small)):
         if text:
             axes.annotate(printable(text), (0, 1), (0, points), **at, **style)
 
