@@ -118,6 +118,18 @@ def test_inlined_figures_are_named_and_follow_the_page():
         assert set(re.findall(r"(?:href=\"|url\()#([\w-]+)", text)) == idents
 
 
+def test_a_file_of_its_own_holds_both_looks(tmp_path):
+    text = drawing.save_figure(drawing.bars(["red"], [0.4], title="bars"), tmp_path / "bars.svg").read_text()
+    assert f'[style*="fill: {LIGHT["ink"]}"] {{ fill: {DARK["ink"]} !important }}' in text
+    assert f"fill: {LIGHT['ink']}" in re.sub("<style>.*</style>", "", text)  # plain colours, for programs without style sheets
+    assert f"fill: {LIGHT['card']}" in re.sub("<style>.*</style>", "", text)  # the paper turns dark with the rest
+
+
+def test_a_few_low_values_do_not_make_all_others_alike():
+    alphas = drawing.heat_map(np.array([[-90.0, 1.0, 2.0, 3.0, 4.0]])).axes[0].collections[0].get_facecolor()[:, 3]
+    assert alphas == pytest.approx([0.06, 0.295, 0.53, 0.765, 1.0])
+
+
 def test_cells_of_an_inlined_map_have_names():
     figure = drawing.heat_map(np.array([[0.1, np.nan], [0.3, 0.2]]))
     root = ElementTree.fromstring(drawing.to_svg(figure, cells=["a", "b", "c", "d"]))
@@ -145,7 +157,7 @@ def test_changes_stand_on_an_axis_of_their_own():
     rows = [made_up.row("somp", 1, 0.5), made_up.row("somp", 1, None, metric="log-odds", change=-2.0)]
     ratios, changes = drawing.effects(rows).axes
     assert [one.get_text().split("\n")[0] for one in ratios.get_yticklabels()] == ["colours words"]
-    assert [one.get_text().split("\n")[0] for one in changes.get_yticklabels()] == ["log-odds"]
+    assert [one.get_text().split("\n")[0] for one in changes.get_yticklabels()] == ["colours: log-odds"]
     assert ratios.lines[0].get_xdata()[0] == 1
     assert changes.lines[0].get_xdata()[0] == 0
 

@@ -190,7 +190,7 @@ def effects(rows: Iterable[Any], *, title: str = "", axes: Axes | None = None) -
     present = [one for one in MARKERS if any(one in found for found in lines.values())]
     ratios, changes = ({key: found for key, found in lines.items() if key[0] is change} for change in (False, True))
     if axes is not None:
-        _effect_lines(axes, ratios, unedited=1.0, bare=False)
+        _effect_lines(axes, ratios, unedited=1.0, edits=True, concepts=True)
         set_title(axes, title)
         _selection_legend(axes, present)
         return figure_of(axes)
@@ -202,7 +202,7 @@ def effects(rows: Iterable[Any], *, title: str = "", axes: Axes | None = None) -
     top = high - 0.35
     for (found, unedited), height in zip(groups, heights, strict=True):
         panel = figure.add_axes((0.38, (top - height) / high, 0.52, height / high))
-        _effect_lines(panel, found, unedited=unedited, bare=bool(common))
+        _effect_lines(panel, found, unedited=unedited, edits=not common, concepts=not (common and title))
         set_labels(panel, x="relative to the unedited model" if unedited else "change from the unedited model")
         top -= height + below
     set_title(figure.axes[0], title, common)
@@ -252,17 +252,19 @@ def sweep(
     return figure
 
 
-def _effect_lines(axes: Axes, lines: Mapping[tuple[Any, ...], Mapping[str, Any]], *, unedited: float, bare: bool) -> None:
-    """Draw a line a metric; bare ones do not name their edit, nor their concept where there is one alone."""
-    alone = bare and len({row.concept for found in lines.values() for row in found.values()}) == 1
+def _effect_lines(
+    axes: Axes, lines: Mapping[tuple[Any, ...], Mapping[str, Any]], *, unedited: float, edits: bool, concepts: bool
+) -> None:
+    """Draw a line a metric, which names its edit, and its concept if there are several."""
+    concepts = concepts or len({row.concept for found in lines.values() for row in found.values()}) > 1
     present = [one for one in MARKERS if any(one in found for found in lines.values())]
     step = 0.5 / max(len(present), 1)
     axes.axvline(unedited, color=QUIET, linewidth=0.9, zorder=0)
     names = []
     for y, found in enumerate(lines.values()):
         first = next(iter(found.values()))
-        heads = "" if bare or "tuned" in found else f", {_edit(first)}"
-        start = "" if alone or first.metric.startswith(first.concept) else f"{readable(first.concept)}: "
+        heads = "" if not edits or "tuned" in found else f", {_edit(first)}"
+        start = "" if not concepts or first.metric.startswith(first.concept) else f"{readable(first.concept)}: "
         names.append(f"{start}{readable(first.metric)}\n{readable(first.task)}{heads}")
         for index, selection in enumerate(present):
             row = found.get(selection)
