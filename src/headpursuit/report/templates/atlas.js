@@ -74,7 +74,7 @@
     if (view !== ATLAS.views[0]) query.set("view", view.name);
     if (at("q").value.trim()) query.set("q", at("q").value.trim());
     try {
-      history.replaceState(null, "", `${location.pathname}${query.size ? `?${query}` : ""}`);
+      history.replaceState(null, "", `${location.pathname}${String(query) && `?${query}`}`);
     } catch { /* a browser that forbids it for files */ }
   };
 
