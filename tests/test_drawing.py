@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
-from importlib import resources
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,8 +14,9 @@ from PIL import Image
 
 import headpursuit as hp
 from headpursuit import drawing
-from headpursuit.drawing.style import COLOURS, MARKERS, SELECTION_NAMES
+from headpursuit.drawing.style import COLOURS, DARK, LIGHT, MARKERS, SELECTION_NAMES
 from headpursuit.ranking.methods import SELECTIONS
+from headpursuit.report.templating import environment
 from report import made_up
 
 
@@ -27,9 +28,46 @@ def test_every_choice_of_heads_has_a_name_a_colour_and_a_mark():
     assert len({*COLOURS.values()}) == len(COLOURS)
     figure = drawing.effects([made_up.row("calibrated", 1, 0.5), made_up.row("somp", 1, 0.7)])
     assert "calibrated" in [text.get_text() for text in figure.legends[0].get_texts()]
-    css = (resources.files("headpursuit.report") / "templates" / "page.css").read_text(encoding="utf-8")
-    for selection in COLOURS:
-        assert css.count(f"--{selection.replace('_', '-')}: #") == 2, "in the light and in the dark"
+    css = environment().get_template("page.css").render()
+    for name, colour in (*LIGHT.items(), *DARK.items()):
+        assert f"--{name}: {colour};" in css
+
+
+# What red, green and blue light become for those who lack one kind of cone (Machado, Oliveira and Fernandes 2009, severity 1).
+BLINDNESS = {
+    "none": np.eye(3),
+    "deuteranopia": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    "protanopia": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "tritanopia": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+}
+
+
+def light(colour):
+    share = np.array([int(colour[start : start + 2], 16) for start in (1, 3, 5)]) / 255
+    return np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+
+
+def lab(linear):
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ np.clip(linear, 0, 1)
+    x, y, z = np.cbrt(xyz / (0.9505, 1, 1.0888))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def luminance(colour):
+    return float(np.dot([0.2126, 0.7152, 0.0722], light(colour)))
+
+
+@pytest.mark.parametrize("sheet", [LIGHT, DARK], ids=["light", "dark"])
+def test_the_colour_blind_tell_the_colours_apart_and_all_see_them(sheet):
+    names = [selection.replace("_", "-") for selection in COLOURS]
+    for kind, seen in BLINDNESS.items():
+        for one, other in itertools.combinations(names, 2):
+            apart = np.linalg.norm(lab(np.array(seen) @ light(sheet[one])) - lab(np.array(seen) @ light(sheet[other])))
+            assert apart > 20, (kind, one, other)  # 2 is just noticed
+    for name in sheet.keys() - {"paper", "card", "rule", "cell", "mark"}:
+        least = 4.5 if name in ("ink", "quiet", "somp", "tuned", "good", "bad", "open") else 3  # WCAG: text, marks
+        dark, bright = sorted((luminance(sheet[name]), luminance(sheet["card"])))
+        assert (bright + 0.05) / (dark + 0.05) >= least, name
 
 
 def shades(path):
@@ -78,6 +116,18 @@ def test_inlined_figures_are_named_and_follow_the_page():
         assert not re.search(r"fill: (#ffffff|white)", text)
         idents = {one.get("id") for one in root.iter() if one.get("id")}
         assert set(re.findall(r"(?:href=\"|url\()#([\w-]+)", text)) == idents
+
+
+def test_a_file_of_its_own_holds_both_looks(tmp_path):
+    text = drawing.save_figure(drawing.bars(["red"], [0.4], title="bars"), tmp_path / "bars.svg").read_text()
+    assert f'[style*="fill: {LIGHT["ink"]}"] {{ fill: {DARK["ink"]} !important }}' in text
+    assert f"fill: {LIGHT['ink']}" in re.sub("<style>.*</style>", "", text)  # plain colours, for programs without style sheets
+    assert f"fill: {LIGHT['card']}" in re.sub("<style>.*</style>", "", text)  # the paper turns dark with the rest
+
+
+def test_a_few_low_values_do_not_make_all_others_alike():
+    alphas = drawing.heat_map(np.array([[-90.0, 1.0, 2.0, 3.0, 4.0]])).axes[0].collections[0].get_facecolor()[:, 3]
+    assert alphas == pytest.approx([0.06, 0.295, 0.53, 0.765, 1.0])
 
 
 def test_cells_of_an_inlined_map_have_names():

@@ -24,6 +24,7 @@ from .ranking.ranking import HeadRanking
 from .ranking.select import select
 from .ranking.significance import significance
 from .ranking.stability import stability
+from .report.atlas import atlas
 from .tuning.tune import tune
 from .versions import __version__
 
@@ -40,6 +41,7 @@ __all__ = [
     "Sample",
     "__version__",
     "as_samples",
+    "atlas",
     "capture",
     "concept",
     "concept_map",

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import headpursuit as hp
 import tiny
@@ -95,14 +96,30 @@ def test_another_part_is_captured_and_edited(folder, capsys, tmp_path):
     assert "leave through_norm out" in capsys.readouterr().err
 
 
-def test_describe_names_heads(acts, capsys):
+def test_describe_names_heads(acts, capsys, tmp_path):
     told = call_json(capsys, "describe", acts, "--head", "L2.H1", "--head", "L0.H0", "--n-atoms", 3)
     assert [head["name"] for head in told["heads"]] == ["L2.H1", "L0.H0"]
     assert all(len(head["tokens"]) == 3 for head in told["heads"])
-    assert call("describe", acts) == 0
+    assert call("describe", acts, "--plot", tmp_path / "names.svg") == 0
     assert capsys.readouterr().out.count(".H") == 12
+    assert (tmp_path / "names.svg").read_text().count(".H") == 12
     lens = call_json(capsys, "describe", acts, "--method", "logit-lens", "--head", "L2.H1")
     assert lens["heads"][0]["explained_variance"] is None
+
+
+def test_atlas_writes_pages_and_names_their_entrance(acts, folder, capsys, tmp_path):
+    options = ("--concept", "red,blue", "--significance", 10, "--samples", folder / "samples.jsonl")
+    told = call_json(capsys, "atlas", acts, "--out", tmp_path / "atlas", *options)
+    assert told["heads"] == len(list((tmp_path / "atlas" / "heads").iterdir())) == 12
+    assert told["atlas"] == str(tmp_path / "atlas" / "index.html")
+    assert call("atlas", acts, "--out", folder) == 1
+    assert "holds no atlas" in capsys.readouterr().err
+
+
+def test_rank_draws_its_map(acts, tmp_path, capsys):
+    assert call("rank", acts, "--concept", "colours", "--plot", tmp_path / "map.png") == 0
+    with Image.open(tmp_path / "map.png") as image:
+        assert min(image.size) > 200
 
 
 def test_describe_says_what_chance_gives_and_shows_examples(acts, folder, capsys):
@@ -234,7 +251,7 @@ def test_json_has_no_number_that_is_none(capsys):
 def test_compare(folder, heads, acts, capsys):
     other = folder / "more.json"
     assert call("rank", acts, "--concept", "colours", "--method", "logit-lens", "--top", 5, "--out", other) == 0
-    told = call_json(capsys, "compare", heads, other, "--top", 3, "--figure", folder / "overlap.svg")
+    told = call_json(capsys, "compare", heads, other, "--top", 3, "--plot", folder / "overlap.svg")
     sets = [{head["name"] for head in json.loads(file.read_text())["heads"][:3]} for file in (heads, other)]
     expected = len(sets[0] & sets[1]) / len(sets[0] | sets[1])
     assert told["jaccard"] == [[1, pytest.approx(expected)], [pytest.approx(expected), 1]]
@@ -249,7 +266,7 @@ def test_compare(folder, heads, acts, capsys):
 
 def test_map(folder, acts, capsys):
     words = ["map", acts, "--concept", folder / "words.txt", "--concept", "colours"]
-    told = call_json(capsys, *words, "--out", folder / "map.csv", "--figure", folder / "map.png")
+    told = call_json(capsys, *words, "--out", folder / "map.csv", "--plot", folder / "map.png")
     assert told["concepts"] == ["words", "colours"]
     assert len(told["heads"]) == len(told["table"][0]) == 12
     assert (folder / "map.csv").read_text().splitlines()[0].split(",") == ["concept", *told["heads"]]
@@ -312,6 +329,8 @@ def test_concepts(capsys):
         (["capture", "{model}", "--samples", "{samples}", "--out", "{acts}", "--limit", "3"], "is not empty"),
         (["capture", "{model}", "--samples", "{samples}", "--out", "{new}", "--positions", "middle"], "choose one of mean"),
         (["describe", "/no/acts"], "is no capture"),
+        (["atlas", "/no/acts", "--out", "{new}"], "is no capture"),
+        (["atlas", "{acts}", "--out", "{new}", "--dictionary", "colours"], "--dictionary colours: all, words"),
         (["describe", "{acts}", "--head", "L9.H9"], "no head L9.H9"),
         (["rank", "{acts}", "--concept", "/no/words.txt"], "/no/words.txt"),
         (["rank", "{acts}", "--concept", "colours", "--method", "magic"], "choose one of calibrated, somp"),
@@ -319,7 +338,7 @@ def test_concepts(capsys):
         (["rank", "{acts}", "--concept", "colours", "--significance", "9", "--tail", "long"], "choose one of fitted"),
         (["rank", "{acts}", "--concept", "colours", "--out", "{acts}"], "is a folder: choose another name"),
         (["rank", "{acts}", "--concept", "colours", "--out", "{heads}/x.json"], "heads.json is a file: choose another"),
-        (["map", "{acts}", "--concept", "colours", "--figure", "map.gif"], "ends in .png or .svg"),
+        (["map", "{acts}", "--concept", "colours", "--plot", "map.gif"], "ends in .png or .svg"),
         (["capture", "{model}", "--samples", "{samples}", "--out", "{samples}"], "samples.jsonl is a file: choose"),
         (["compare", "/no/heads.json", "{heads}"], "there is no file /no/heads.json"),
         (["compare", "{heads}"], "give at least two"),
@@ -367,7 +386,7 @@ WRONG = [
     ["rank", "no-acts", "--concept", "red,blue"],
     ["rank", ".", "--concept", "no.txt"],
     ["rank", ".", "--concept", "red,blue", "--method", "magic"],
-    ["map", ".", "--concept", "red,blue", "--figure", "map.gif"],
+    ["map", ".", "--concept", "red,blue", "--plot", "map.gif"],
     ["compare", "no.json", "no.json"],
     ["select", "demo", "--samples", "no.txt", "--concept", "red,blue"],
     ["select", "demo", "--samples", __file__, "--concept", "red,blue", "--method", "magic"],

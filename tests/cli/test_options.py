@@ -21,6 +21,7 @@ from headpursuit.tuning.tune import Options
 
 GENERATE = (hp.load, hp.HeadModel.generate, hp.HeadEdit, hp.Sample)
 FUNCTIONS = {
+    "atlas": (hp.open_capture, hp.as_samples, hp.atlas),
     "capture": (hp.load, hp.as_samples, hp.capture),
     "compare": (hp.head_overlap,),
     "concepts": (hp.concept, resolve),
@@ -43,12 +44,12 @@ FUNCTIONS = {
 # Options that are no argument of a function, each with its reason.
 EVERYWHERE = {
     "json": "how the result is printed",
+    "plot": "where a result is drawn: .plot() in Python",
     "out": "where a command puts what a function returns",
     "seed": "every command takes it, whether something is drawn or not",
     "help": "shown by the command itself",
 }
 EXCEPTIONS = {
-    ("compare", "figure"): "where the table is drawn: .plot() in Python",
     ("compare", "files"): "the function gets head sets by name",
     ("compare", "top"): "the function gets head sets: HeadRanking.top in Python",
     ("concepts", "model"): "resolve gets the model's tokenizer",
@@ -64,7 +65,6 @@ EXCEPTIONS = {
     ("generate", "prompt"): "one prompt each time it is given",
     ("generate", "temperature"): "handed on to transformers",
     ("keywords", "api_key"): "key of the endpoint, which says what it is a key to",
-    ("map", "figure"): "where the map is drawn: .plot() in Python",
     ("map", "significance"): "draws, where a command draws for one purpose or for two",
     ("models", "name"): "a search in a packaged table",
     ("models", "state"): "a search in a packaged table",
@@ -133,8 +133,9 @@ WRONG = dict.fromkeys(
         "where",
     ),
     "magic",
-) | {"limits": "magic=1", "methods": "magic", "figure": "magic.gif"}
+) | {"limits": "magic=1", "methods": "magic", "plot": "magic.gif"}
 GIVEN = {
+    "atlas": ["{acts}", "--out", "{new}"],
     "capture": ["demo", "--samples", "{texts}", "--out", "{new}"],
     "compare": ["no.json"],
     "concepts": ["colours", "--model", "demo"],

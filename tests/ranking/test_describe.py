@@ -225,3 +225,11 @@ def test_examples_need_rows():
     moments = hp.capture(tiny.tiny("gpt2"), SAMPLES, positions="all", progress=False)
     with pytest.raises(hp.HeadPursuitError, match="positions='all' kept none"):
         hp.describe(moments, examples=1, samples=SAMPLES, progress=False)
+
+
+def test_of_many_heads_the_best_explained_are_drawn(acts):
+    found = hp.describe(acts, heads=["L0.H0"], progress=False)
+    many = replace(found, each=tuple(replace(found[0], explained_variance=(number / 100,)) for number in range(60)))
+    (axes,) = many.plot().axes
+    assert [bar.get_width() for bar in axes.patches] == [number / 100 for number in range(59, 19, -1)]
+    assert "the 40 largest of 60 heads" in axes.get_xlabel()

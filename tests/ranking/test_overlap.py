@@ -49,3 +49,12 @@ def test_names_must_tell_concepts_apart(acts):
     for wrong in ([], [CONCEPTS[0], CONCEPTS[0]]):
         with pytest.raises(hp.HeadPursuitError, match="a name of its own"):
             hp.concept_map(acts, wrong, progress=False)
+
+
+def test_a_map_draws_z_where_it_has_it(acts):
+    def title(found):
+        return " ".join(text.get_text() for text in found.plot().axes[0].texts)
+
+    plain = hp.concept_map(acts, CONCEPTS[:2], n_atoms=2, progress=False)
+    assert "lines do not compare" in title(plain)
+    assert "z of explained variance" in title(hp.concept_map(acts, CONCEPTS[:2], n_atoms=2, draws=12, progress=False))

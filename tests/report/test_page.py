@@ -95,6 +95,22 @@ def test_it_leads_with_what_happened(pages):
     assert "fall to 41 %" in both
 
 
+def test_every_claim_has_its_thumbnail_and_leads_to_its_part(pages):
+    root = parsed(pages["one"])
+    (claim,) = [one for one in root.iter("div") if one.get("class", "").startswith("claim ")]
+    assert texts(claim, "b")[0] == "4 %"
+    (meter,) = [one for one in claim.iter("div") if one.get("class") == "meter"]
+    at = {one.get("class"): float(one.get("style").split("left:")[1].split("%")[0]) for one in meter}
+    edit, random = (
+        next(float(b.get("style")[5:-1]) for b in meter.iter("b") if b.get("class") == kind) for kind in ("edit", "random")
+    )
+    assert 0 <= edit < random <= 100
+    assert random == pytest.approx(at["unedited"], abs=0.1)  # the control stays where the unedited model is
+    assert "95 % interval" in "".join(claim.itertext())
+    (link,) = claim.iter("a")
+    assert link.get("href")[1:] in {one.get("id") for one in root.iter()}
+
+
 def test_heads_of_one_model_are_not_named_by_anothers_tokens(tmp_path):
     plain = made_up.results()
     other = {"id": "other", "architecture": "LlamaForCausalLM", "fingerprint": "def"}

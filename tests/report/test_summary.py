@@ -95,6 +95,12 @@ def test_a_change_is_told_where_a_ratio_says_nothing():
     assert told(replace(results, rows=rows))[0].sentence.startswith("Colours words fall by 2.00 with 2 of 48 heads")
 
 
+def test_what_does_not_move_neither_rises_nor_falls():
+    results = made_up.results(goals=False)
+    rows = tuple(replace(one, normalized=1.001, low=None, high=None) for one in results.rows)
+    assert told(replace(results, rows=rows))[0].sentence.startswith("Colours words stay at 100 % of the unedited model's")
+
+
 def test_a_random_control_that_cannot_be_told_apart_is_named():
     results = made_up.results(goals=False)
     same = replace(results, comparisons=(made_up.compared(low=-0.6, high=0.1),))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headpursuit.cli import options
-from headpursuit.cli.output import check_out, note, print_json, print_table
+from headpursuit.cli.output import check_plot, print_json, print_table, save_plot
 from headpursuit.errors import HeadPursuitError
 
 if TYPE_CHECKING:
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 def compare(
     files: Annotated[list[Path], typer.Argument(metavar="HEADS...", help="Heads files that `rank --out` wrote.")],
     top: Annotated[int | None, typer.Option(min=1, help="Look at the best so many heads of each file.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Draw the table here, .png or .svg.")] = None,
+    plot: options.Plot = None,
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
     """Show how many heads the rankings of several concepts or data sets share (Jaccard similarity)."""
     from headpursuit.ranking.ranking import read_heads
 
-    check_out(figure, suffixes=[".png", ".svg"])
+    check_plot(plot)
     stored = [_best(read_heads(file), top) for file in files]
     for one in stored[1:]:
         if one.model.get("fingerprint") != stored[0].model.get("fingerprint"):
@@ -48,10 +48,10 @@ def compare(
         # One concept on several data sets: the files tell them apart.
         names = [str(one.path) for one in stored]
     table = head_overlap({name: one.heads[:top] for name, one in zip(names, stored, strict=True)})
-    if figure is not None:
-        from headpursuit.drawing import overlap, save_figure
+    if plot is not None:
+        from headpursuit.drawing import overlap
 
-        note(f"wrote {save_figure(overlap(table), figure)}")
+        save_plot(overlap(table), plot)
     k = top or len(stored[0].heads)
     shown = table.to_numpy().tolist()
     if json:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from headpursuit.cli import options
-from headpursuit.cli.output import check_capture, check_out, note, print_json, print_table
+from headpursuit.cli.output import check_capture, check_out, check_plot, note, print_json, print_table, save_plot
 from headpursuit.files import csv_text, write_text
 
 
@@ -20,7 +20,7 @@ def concept_map(
         int, typer.Option(min=0, metavar="N", help="Show z against N random token sets and not the score.")
     ] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the whole table here, as CSV.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Draw the map here, .png or .svg.")] = None,
+    plot: options.Plot = None,
     trust_remote_code: options.Trust = False,
     seed: options.Seed = 0,
     json: options.Json = False,
@@ -30,7 +30,7 @@ def concept_map(
     from headpursuit.ranking.methods import MEASURES, as_method
 
     check_out(out)
-    check_out(figure, suffixes=[".png", ".svg"])
+    check_plot(plot)
     check_capture(acts)
     as_method(method)
     words = [as_concept(one) for one in concept]
@@ -52,10 +52,8 @@ def concept_map(
     table = found.to_frame(values)
     if out is not None:
         note(f"wrote {write_text(out, csv_text(table, index_label='concept'))}")
-    if figure is not None:
-        from headpursuit.drawing import save_figure
-
-        note(f"wrote {save_figure(found.plot(z=bool(significance)), figure)}")
+    if plot is not None:
+        save_plot(found.plot(), plot)
     if json:
         print_json(
             {

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from headpursuit.cli import options
-from headpursuit.cli.output import check_capture, note, print_json, print_table
+from headpursuit.cli.output import check_capture, check_plot, note, print_json, print_table, save_plot
 from headpursuit.errors import HeadPursuitError
 
 
@@ -32,6 +32,7 @@ def describe(
     samples: Annotated[str | None, typer.Option(help="The file that was captured, for --examples and for `seen`.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="As for `capture`; as many as it read when left out.")] = None,
     sample: Annotated[int | None, typer.Option(min=1, metavar="N", help="As for `capture`, with its --seed.")] = None,
+    plot: options.Plot = None,
     trust_remote_code: options.Trust = False,
     *,
     columns: dict[str, Any],
@@ -45,6 +46,7 @@ def describe(
     from headpursuit.ranking.methods import as_method
 
     check_capture(acts)
+    check_plot(plot)
     chosen, wanted = as_method(method), parse_heads(head) if head else None
     if samples is None and (examples or limit or sample):
         raise HeadPursuitError("a capture keeps no texts: give the samples that it was made of with --samples FILE")
@@ -78,6 +80,8 @@ def describe(
         samples=given,
         seed=seed,
     )
+    if plot is not None:
+        save_plot(described.plot(title=f"{opened.model['id']}, {opened.n} samples"), plot)
     if json:
         print_json(
             {

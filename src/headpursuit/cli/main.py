@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from headpursuit import __version__
+from headpursuit.cli.atlas import atlas
 from headpursuit.cli.capture import capture
 from headpursuit.cli.compare import compare
 from headpursuit.cli.concept_map import concept_map
@@ -35,7 +36,7 @@ app = typer.Typer(
     help="Find, explain and edit the attention heads of Hugging Face language and vision-language models.",
 )
 _COMMANDS = (
-    *(demo, capture, describe, rank, select, compare, generate, prompt, export, verify),
+    *(demo, capture, describe, atlas, rank, select, compare, generate, prompt, export, verify),
     *(tune, evaluate, concepts, keywords, models, report),
 )
 for command in _COMMANDS:

@@ -44,6 +44,7 @@ Top = Annotated[
 Atoms = Annotated[int, typer.Option(min=1, help="Pursuit steps at most.")]
 MultiToken = Annotated[str, typer.Option(help="Words of several tokens: skip, first or mean.")]
 FoldNorm = Annotated[bool, typer.Option("--fold-norm", help="Fold the final norm's gain into the dictionary.")]
+Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it here, .png or .svg.")]
 Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the checkpoint.")]
 
 TextColumn = Annotated[str | None, typer.Option(metavar="FIELD", help="Field of the samples' text; a.b for b within a.")]

@@ -15,6 +15,7 @@ from headpursuit.optional import optional_import
 from headpursuit.stores import address, reachable
 
 if TYPE_CHECKING:
+    from headpursuit.drawing import Figure
     from headpursuit.report.tables import Table
 
 
@@ -45,6 +46,25 @@ def check_out(path: Path | None, *, folder: bool = False, suffixes: Sequence[str
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         reason = "is read-only" if parent.is_dir() else "is a file"
         raise HeadPursuitError(f"{path} cannot be written, since {parent} {reason}: choose another folder")
+
+
+def check_plot(path: Path | None) -> None:
+    """Check that a figure can be drawn and written, before any work is done for it.
+
+    Raises:
+        HeadPursuitError: naming the path that cannot be written, or has another ending than .png or .svg.
+        MissingExtraError: matplotlib is not installed.
+    """
+    check_out(path, suffixes=[".png", ".svg"])
+    if path is not None:
+        optional_import("matplotlib.figure", extra="report", purpose="a figure")
+
+
+def save_plot(figure: Figure, path: Path) -> None:
+    """Write a figure, and say so."""
+    from headpursuit.drawing import save_figure
+
+    note(f"wrote {save_figure(figure, path)}")
 
 
 def check_capture(path: Path) -> None:

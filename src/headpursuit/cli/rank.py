@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headpursuit.cli import options
-from headpursuit.cli.output import check_capture, check_out, note, print_json, print_table
+from headpursuit.cli.output import check_capture, check_out, check_plot, note, print_json, print_table, save_plot
 from headpursuit.errors import HeadPursuitError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def rank(
         int, typer.Option(min=0, metavar="N", help="Rank N times again on samples drawn anew, and with words left out.")
     ] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the heads here, for `generate --heads`.")] = None,
+    plot: options.Plot = None,
     trust_remote_code: options.Trust = False,
     seed: options.Seed = 0,
     json: options.Json = False,
@@ -56,6 +57,7 @@ def rank(
     if method_key(method) in set(MEASURES) - {CALIBRATED, *METHODS}:
         raise HeadPursuitError(f"--method {method} runs the model: headpursuit select MODEL --samples FILE --method {method}")
     check_out(out)
+    check_plot(plot)
     check_capture(acts)
     view, words = as_ranking_method(method), options.given_concept(concept, positive, negative)
 
@@ -87,6 +89,8 @@ def rank(
         beside.append(disturb(opened, words, **settings, k=k, draws=stability, seed=seed))  # type: ignore[arg-type]
     if out is not None:
         note(f"wrote {ranking.save(out, top=top, beside=beside)}")
+    if plot is not None:
+        save_plot(ranking.plot(k=ranking.few() if top is None else top), plot)
     if json:
         print_json({**ranking.heads_file(top=top, beside=beside), "seed": seed})
         return

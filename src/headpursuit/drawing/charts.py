@@ -181,6 +181,8 @@ def effects(rows: Iterable[Any], *, title: str = "", axes: Axes | None = None) -
     # A tuned edit has scales and a number of heads of its own, and stands beside a fixed one all the same.
     tuned = {row.concept for row in shown if row.selection == "tuned"}
     lines: dict[tuple[Any, ...], dict[str, Any]] = {}
+    edited = {"" if row.concept in tuned else _edit(row) for row in shown}
+    common = edited.pop() if len(edited) == 1 and axes is None else ""
     for row in shown:
         edit = () if row.concept in tuned else (row.k, row.scale)
         key = (row.normalized is None, row.concept, row.task, row.metric, *edit)
@@ -188,7 +190,7 @@ def effects(rows: Iterable[Any], *, title: str = "", axes: Axes | None = None) -
     present = [one for one in MARKERS if any(one in found for found in lines.values())]
     ratios, changes = ({key: found for key, found in lines.items() if key[0] is change} for change in (False, True))
     if axes is not None:
-        _effect_lines(axes, ratios, unedited=1.0)
+        _effect_lines(axes, ratios, unedited=1.0, edits=True, concepts=True)
         set_title(axes, title)
         _selection_legend(axes, present)
         return figure_of(axes)
@@ -196,16 +198,20 @@ def effects(rows: Iterable[Any], *, title: str = "", axes: Axes | None = None) -
     heights = [0.42 * max(len(found), 1) for found, _ in groups]
     below = 0.62  # inches for each axis' numbers and name
     high = sum(heights) + below * len(groups) + 0.5
-    figure = new_figure(width=7.6, height=high)
+    figure = new_figure(width=5.6, height=high)
     top = high - 0.35
     for (found, unedited), height in zip(groups, heights, strict=True):
-        panel = figure.add_axes((0.36, (top - height) / high, 0.54, height / high))
-        _effect_lines(panel, found, unedited=unedited)
+        panel = figure.add_axes((0.38, (top - height) / high, 0.52, height / high))
+        _effect_lines(panel, found, unedited=unedited, edits=not common, concepts=not (common and title))
         set_labels(panel, x="relative to the unedited model" if unedited else "change from the unedited model")
         top -= height + below
-    set_title(figure.axes[0], title)
+    set_title(figure.axes[0], title, common)
     _selection_legend(figure, present)
     return figure
+
+
+def _edit(row: Any) -> str:
+    return f"{row.k} head{'' if row.k == 1 else 's'}, α = {signed(row.scale)}"
 
 
 def sweep(
@@ -246,15 +252,19 @@ def sweep(
     return figure
 
 
-def _effect_lines(axes: Axes, lines: Mapping[tuple[Any, ...], Mapping[str, Any]], *, unedited: float) -> None:
+def _effect_lines(
+    axes: Axes, lines: Mapping[tuple[Any, ...], Mapping[str, Any]], *, unedited: float, edits: bool, concepts: bool
+) -> None:
+    """Draw a line a metric, which names its edit, and its concept if there are several."""
+    concepts = concepts or len({row.concept for found in lines.values() for row in found.values()}) > 1
     present = [one for one in MARKERS if any(one in found for found in lines.values())]
     step = 0.5 / max(len(present), 1)
     axes.axvline(unedited, color=QUIET, linewidth=0.9, zorder=0)
     names = []
     for y, found in enumerate(lines.values()):
         first = next(iter(found.values()))
-        heads = "" if "tuned" in found else f", {first.k} head{'' if first.k == 1 else 's'}, α = {signed(first.scale)}"
-        start = "" if first.metric.startswith(first.concept) else f"{readable(first.concept)}: "
+        heads = "" if not edits or "tuned" in found else f", {_edit(first)}"
+        start = "" if not concepts or first.metric.startswith(first.concept) else f"{readable(first.concept)}: "
         names.append(f"{start}{readable(first.metric)}\n{readable(first.task)}{heads}")
         for index, selection in enumerate(present):
             row = found.get(selection)

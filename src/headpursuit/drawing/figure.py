@@ -10,19 +10,21 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from headpursuit.drawing.style import COLOURS, INK, PAPER, QUIET, RULE, Figure, printable
+from headpursuit.drawing.style import COLOURS, DARK, INK, LIGHT, PAPER, QUIET, RULE, Figure, printable
 from headpursuit.files import drafted
 from headpursuit.optional import optional_import
 
 DPI = 160
 # A page sets these variables for light and dark; elsewhere the colours stand as they are.
-_VARIABLES = {
-    INK: "ink",
-    QUIET: "quiet",
-    RULE: "rule",
-    PAPER: "card",
-    **{colour: selection.replace("_", "-") for selection, colour in COLOURS.items()},
-}
+_VARIABLES = {colour: name for name, colour in LIGHT.items() if colour in (INK, QUIET, RULE, PAPER, *COLOURS.values())}
+# Not by variables, which programs that print SVG do not know.
+_DARK_STYLE = "<style>@media (prefers-color-scheme: dark) {{ {} }}</style>".format(
+    " ".join(
+        f'[style*="{part}: {colour}"] {{ {part}: {DARK[name]} !important }}'
+        for colour, name in _VARIABLES.items()
+        for part in ("fill", "stroke")
+    )
+)
 _SVG = "http://www.w3.org/2000/svg"
 
 
@@ -43,6 +45,8 @@ def new_figure(*, width: float = 6.4, height: float = 4.0) -> Figure:
 def save_figure(figure: Figure, path: str | Path) -> Path:
     """Write a figure, whole or not at all, as SVG where the file is called so, and else as PNG; its folder is made if needed.
 
+    An SVG file holds both looks, light and dark, and shows the one that its viewer asks for.
+
     Returns:
         The path written.
 
@@ -55,7 +59,12 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     """
     path = Path(path)
     with drafted(path) as draft:
-        _write(figure, draft, vector=path.suffix.lower() == ".svg")
+        if path.suffix.lower() == ".svg":
+            buffer = io.BytesIO()
+            _write(figure, buffer, vector=True, facecolor=PAPER)
+            draft.write_text(buffer.getvalue().decode().replace("<defs>", f"<defs>\n{_DARK_STYLE}", 1), encoding="utf-8")
+        else:
+            _write(figure, draft, vector=False)
     return path
 
 
@@ -93,13 +102,13 @@ def to_svg(figure: Figure, *, title: str = "", description: str = "", cells: Seq
     return re.sub(r"font: ([^;\"]*?px) [^;\"]*", r"font: \1 var(--sans, sans-serif)", text)
 
 
-def _write(figure: Figure, out: Path | io.BytesIO, *, vector: bool) -> None:
+def _write(figure: Figure, out: Path | io.BytesIO, *, vector: bool, facecolor: str | None = None) -> None:
     import matplotlib as mpl
 
     # Dates and random names of elements would make two drawings of the same numbers differ.
     metadata = {"Creator": "headpursuit", "Date": None} if vector else {"Software": "headpursuit"}
     with mpl.rc_context({"svg.hashsalt": "headpursuit", "svg.fonttype": "none"}):
-        clear: Any = {"facecolor": "none"} if isinstance(out, io.BytesIO) else {}
+        clear: Any = {"facecolor": facecolor or "none"} if vector else {}
         figure.savefig(out, format="svg" if vector else "png", bbox_inches="tight", pad_inches=0.1, metadata=metadata, **clear)
 
 

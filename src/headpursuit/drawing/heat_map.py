@@ -35,8 +35,12 @@ def heat_map(
     outlined: Iterable[Any] = (),
     axes: Axes | None = None,
     selection: str = "somp",
+    width: float = 7.5,
 ) -> Figure:
     """A grid of shaded cells, from the lowest value (palest) to the highest; what is not a number stays blank.
+
+    Values that lie farther below the median than the highest lies above it are as pale as that: a few low ones would make all
+    others alike.
 
     Args:
         values: shape ``(l, h)``, layers down and heads across; or a data frame, whose names are written at its sides.
@@ -45,6 +49,7 @@ def heat_map(
         outlined: heads, or pairs of row and column.
         axes: where to draw; a new figure when left out.
         selection: whose colour.
+        width: of a grid without names, at most, in inches.
 
     Raises:
         HeadPursuitError: the values are no grid.
@@ -62,13 +67,14 @@ def heat_map(
         raise HeadPursuitError(f"a heat map needs a grid of rows and columns, got shape {grid.shape}")
     rows, columns = grid.shape
     if axes is None:
-        side = min(0.34, 7.5 / columns, 6.5 / rows) if not named else 0.34
-        width = max(2.2, min(12.0, columns * side))
-        figure = new_figure(width=width + 0.9, height=max(1.0, rows * side) + 1.1)
-        axes = figure.add_axes((0.6 / figure.get_figwidth(), 0.28, width / figure.get_figwidth(), 0.62))
+        side = min(0.34, width / columns, 0.87 * width / rows) if not named else 0.34
+        wide = max(2.2, min(12.0, columns * side))
+        figure = new_figure(width=wide + 0.9, height=max(1.0, rows * side) + 1.1)
+        axes = figure.add_axes((0.6 / figure.get_figwidth(), 0.28, wide / figure.get_figwidth(), 0.62))
     finite = grid[np.isfinite(grid)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    shades = (grid - low) / (high - low) if high > low else np.where(np.isfinite(grid), 0.0, np.nan)
+    lowest, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    low = max(lowest, 2 * float(np.median(finite)) - high) if finite.size else 0.0
+    shades = np.clip((grid - low) / (high - low), 0, 1) if high > low else np.where(np.isfinite(grid), 0.0, np.nan)
     _cells(axes, shades, colour=COLOURS.get(selection, COLOURS["somp"]), equal=not named)
     for one in outlined:
         row, column = (one.layer, one.head) if hasattr(one, "layer") else one
@@ -81,8 +87,12 @@ def heat_map(
         axes.set_yticks(range(0, rows, max(1, math.ceil(rows / 16))))
         set_labels(axes, x="head", y="layer")
     axes.tick_params(length=0, labelsize=8, labelcolor=QUIET)
-    span = f"{low:.3g} (pale) to {high:.3g}".replace("-", "−") if finite.size else "no values"
-    set_title(axes, title, f"{label}, {span}" if label else span)
+    span = (
+        f"{low:.3g}{' and less' if low > lowest else ''} (pale) to {high:.3g}".replace("-", "−") if finite.size else "no values"
+    )
+    # In small maps a long remark would be wider than they are.
+    between = ",\n" if width < 5 and not named else ", "
+    set_title(axes, title, f"{label}{between}{span}" if label else span)
     return figure_of(axes)
 
 

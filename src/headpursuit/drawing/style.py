@@ -11,14 +11,47 @@ if TYPE_CHECKING:
 else:  # annotations can be read where matplotlib is not installed
     Axes = Figure = Any
 
-INK, QUIET, RULE, PAPER, MARK = "#1c1c1e", "#66645e", "#e3dfd5", "#ffffff", "#ffe9a8"
-COLOURS = {
-    "somp": "#0b5f8f",
-    "calibrated": "#a5294f",
-    "logit_lens": "#b0590f",
-    "attribution": "#3d7a3a",
-    "tuned": "#7b3f8c",
+# The one style sheet of pages and figures, in the light and in the dark. The colours of ways to choose heads are told apart by
+# the colour-blind, and stand out from the paper (tests/test_drawing.py); every way has a mark of its own besides.
+LIGHT = {
+    "paper": "#fbfaf7",
+    "card": "#ffffff",
+    "ink": "#1c1c1e",
+    "quiet": "#66645e",
+    "rule": "#e3dfd5",
+    "cell": "#efece4",
+    "somp": "#17609c",
+    "calibrated": "#7a0f24",
+    "logit-lens": "#c4500a",
+    "attribution": "#2f9f55",
+    "tuned": "#4b1f57",
     "random": "#77746d",
+    "good": "#1f7145",
+    "bad": "#ab2f27",
+    "open": "#8a6100",
+    "mark": "#ffe9a8",
+}
+DARK = {
+    "paper": "#16171a",
+    "card": "#1e2024",
+    "ink": "#ececea",
+    "quiet": "#a3a19b",
+    "rule": "#34363b",
+    "cell": "#26282d",
+    "somp": "#2f9af5",
+    "calibrated": "#cb6b62",
+    "logit-lens": "#f4611f",
+    "attribution": "#a7ee8a",
+    "tuned": "#b483a8",
+    "random": "#e6ded1",
+    "good": "#7ccb9c",
+    "bad": "#f2928a",
+    "open": "#e0b85a",
+    "mark": "#6a5410",
+}
+INK, QUIET, RULE, PAPER, MARK = (LIGHT[name] for name in ("ink", "quiet", "rule", "card", "mark"))
+COLOURS = {
+    name.replace("-", "_"): LIGHT[name] for name in ("somp", "calibrated", "logit-lens", "attribution", "tuned", "random")
 }
 MARKERS = {"tuned": "*", "calibrated": "s", "somp": "o", "logit_lens": "D", "attribution": "^", "random": "|"}
 SELECTION_NAMES = {
@@ -66,7 +99,7 @@ def set_title(axes: Axes, title: str, remark: str = "") -> None:
     large: Any = {"fontsize": 11, "weight": "bold", "color": INK}
     small: Any = {"fontsize": 8, "color": QUIET}
     at: Any = {"xycoords": "axes fraction", "textcoords": "offset points", "parse_math": False}
-    for text, points, style in ((title, 17 if remark else 7, large), (remark, 5, small)):
+    for text, points, style in ((title, 17 + 10 * remark.count("\n") if remark else 7, large), (remark, 5, small)):
         if text:
             axes.annotate(printable(text), (0, 1), (0, points), **at, **style)
 

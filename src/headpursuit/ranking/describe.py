@@ -32,6 +32,8 @@ from headpursuit.ranking.pursue import somp_capture
 _SHARES = {"somp": "of variance explained", "logit_lens": "of samples"}
 # So many descriptions are printed of a long list.
 _SHOWN = 20
+# So many are drawn of them.
+_DRAWN = 40
 # What is said of a head whose first token fits no better than some token fits any signal.
 NO_NAME = "no name better than chance"
 
@@ -193,6 +195,8 @@ class Descriptions(Sequence[HeadDescription]):
     def plot(self, *, title: str = "") -> Figure:
         """A bar a head, as long as its share, labelled by its tokens, or by there being no name better than chance.
 
+        Of more than 40 heads those with the largest shares are drawn.
+
         Args:
             title: the line above.
 
@@ -202,9 +206,11 @@ class Descriptions(Sequence[HeadDescription]):
         from headpursuit.drawing import bars
         from headpursuit.drawing.style import token
 
-        labels = [f"{one.head}  {one.name(token)}" for one in self.each]
-        label = f"share {_SHARES[self.each[0].method]}" if self.each else ""
-        return bars(labels, [one.share for one in self.each], title=title, label=label)
+        drawn = self.each if len(self) <= _DRAWN else sorted(self.each, key=lambda one: -one.share)[:_DRAWN]
+        labels = [f"{one.head}  {one.name(token)}" for one in drawn]
+        label = f"share {_SHARES[drawn[0].method]}" if drawn else ""
+        label += f"; the {_DRAWN} largest of {len(self)} heads" if len(self) > _DRAWN else ""
+        return bars(labels, [one.share for one in drawn], title=title, label=label)
 
     def _repr_html_(self) -> str:
         if not self.each:

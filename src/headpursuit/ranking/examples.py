@@ -25,7 +25,7 @@ class HeadExample:
     Attributes:
         sample: its number among the captured samples.
         score: length of the head's output, less its mean over samples, along the token's direction; below 0 against it.
-        text: a short part of its text: the end where the end was captured, else the beginning.
+        text: a short part of its text: the end where the end was captured, else the beginning; empty where it is not known.
     """
 
     sample: int
@@ -64,14 +64,14 @@ def driving_samples(
         z: the head's activations.
         projection: its rows of the output projection.
         atom: the direction, of any length.
-        samples: one a row of ``z``.
+        samples: one a row of ``z``; none where their texts are not known.
         positions: which tokens were captured.
         count: how many.
     """
     wide = atom.double()
     scores = (z.double() - z.double().mean(dim=0)) @ (projection.double() @ (wide / wide.norm()))
     best = scores.abs().topk(min(count, len(scores))).indices.tolist()
-    return tuple(HeadExample(row, float(scores[row]), _excerpt(samples[row], positions)) for row in best)
+    return tuple(HeadExample(row, float(scores[row]), _excerpt(samples[row], positions) if samples else "") for row in best)
 
 
 def _excerpt(sample: Sample, positions: str) -> str:

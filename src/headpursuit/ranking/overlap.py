@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Unpack
@@ -21,8 +21,8 @@ from headpursuit.ranking.scorer import ScoreOptions, Scorer
 from headpursuit.ranking.significance import significance
 
 
-def jaccard(left: Collection[Head], right: Collection[Head]) -> float:
-    """Shared heads over all heads of two sets; 1 for two empty sets."""
+def jaccard(left: Collection[Hashable], right: Collection[Hashable]) -> float:
+    """Shared members over all members of two sets, such as heads; 1 for two empty sets."""
     a, b = set(left), set(right)
     return len(a & b) / len(a | b) if a | b else 1.0
 
@@ -96,14 +96,14 @@ class ConceptMap:
         cells = [[one[head.layer, head.head] for head in heads] for one in table]
         return pd.DataFrame(cells, index=list(self.concepts), columns=[head.name for head in heads])
 
-    def plot(self, *, z: bool = False) -> Figure:
+    def plot(self, *, z: bool | None = None) -> Figure:
         """A line a concept over all heads of the model, layers marked off.
 
-        Scores are shaded from 0 to each concept's highest, since explained variances of concepts of different sizes do not
-        compare; z is shaded on one scale from 0.
+        z is shaded on one scale from 0. Scores are shaded from 0 to each concept's highest, since explained variances of
+        concepts of different sizes do not compare.
 
         Args:
-            z: draw z, and not the scores.
+            z: draw z, and not the scores; where left out, z if the map has it.
 
         Raises:
             HeadPursuitError: z asked for, and the map has none.
@@ -111,12 +111,13 @@ class ConceptMap:
         """
         from headpursuit.drawing import heat_map
 
+        z = self.z is not None if z is None else z
         table = self.to_frame("z" if z else "scores").clip(lower=0)
         label = f"z of {MEASURES[self.method]} against random token sets"
         if not z:
             highest = table.max(axis=1)
             table = table.div(highest.where(highest > 0, 1.0), axis=0)
-            label = f"{MEASURES[self.method]}, each concept's highest = 1"
+            label = f"{MEASURES[self.method]}, each concept's highest = 1: lines do not compare, z (draws=1000) does"
         return heat_map(table, title=f"{len(table)} concepts over all heads, {self.n} samples", label=label)
 
 

@@ -239,11 +239,13 @@ class HeadRanking:
         except HeadPursuitError as error:
             raise HeadPursuitError(f"{path}: {error}") from error
 
-    def plot(self, *, k: int = SHOWN) -> Figure:
+    def plot(self, *, k: int = SHOWN, title: str = "", width: float = 7.5) -> Figure:
         """The score of every head as a map of layers and heads.
 
         Args:
             k: how many of the best heads are outlined; all where there are fewer.
+            title: the line above; the concept and the number of samples where left out.
+            width: of the map, at most, in inches.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
@@ -252,8 +254,8 @@ class HeadRanking:
         from headpursuit.drawing.style import readable
 
         check_counts(0, k=k)
-        title, label = f"{readable(self.concept)}, {self.n} samples", self._measure
-        return heat_map(self.scores, title=title, label=label, outlined=self.order()[:k], selection=self.method)
+        look: Any = {"label": self._measure, "outlined": self.order()[:k], "selection": self.method, "width": width}
+        return heat_map(self.scores, title=title or f"{readable(self.concept)}, {self.n} samples", **look)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, HeadRanking):

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL.Image import Image
 
 from headpursuit.drawing import Figure, effects, to_svg
-from headpursuit.drawing.style import SELECTION_NAMES, printable, readable, token
+from headpursuit.drawing.style import SELECTION_NAMES, readable, token
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.curves import in_words
 from headpursuit.evaluation.results import ConceptResult, Results
 from headpursuit.files import csv_text, write_text
-from headpursuit.optional import optional_import
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.report.figures import described_figure, sweeps, transfer_figures
-from headpursuit.report.summary import EditSummary, edits
+from headpursuit.report.summary import EditSummary, amount, edits
 from headpursuit.report.tables import Reportable, as_table, largest_k, overview, tables
-from headpursuit.report.text import is_right, marked, percent
+from headpursuit.report.templating import environment
+from headpursuit.report.text import percent
 from headpursuit.tuning.tune import Tuned
 
-PAPER = "https://arxiv.org/abs/2510.21518"
-LICENCE = "https://www.apache.org/licenses/LICENSE-2.0"
-# Images up to this side are drawn pixel by pixel; larger ones are photographs, shrunk to the second number.
-PIXEL_ART, PHOTOGRAPH = 160, 480
 WORDS_SHOWN = 24
 # Of more concepts than this only the first is unfolded.
 _UNFOLDED = 2
+# Inches that a map of a concept is wide at most.
+_THUMBNAIL = 2.9
 _TABLES = "Tables, data and recipe"
 
 
@@ -54,7 +48,7 @@ def page(what: Reportable, path: str | Path) -> Path:
     >>> page(hp.rank(acts, hp.concept("colours")), tmp_path / "colours.html").name
     'colours.html'
     """
-    template = _environment().get_template("page.html")
+    template = environment().get_template("page.html")
     text = template.render(**_view(what))
     try:
         return write_text(path, text)
@@ -62,33 +56,16 @@ def page(what: Reportable, path: str | Path) -> Path:
         raise HeadPursuitError(f"cannot write the report to {path}: {error.strerror or error}") from error
 
 
-def _environment() -> Any:
-    jinja2 = optional_import("jinja2", extra="report", purpose="the HTML report")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("headpursuit.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        # Not for markup, which is a kind of string: it went through ``printable`` when it was made.
-        finalize=lambda value: printable(value) if type(value) is str else value,
-    )
-    environment.filters.update(csv=_csv, image=_data_uri, marked=marked, right=is_right)
-    environment.globals["PIXEL_ART"] = PIXEL_ART
-    return environment
-
-
 def _view(what: Reportable) -> dict[str, Any]:
-    links = {"paper": PAPER, "documentation": _documentation(), "licence": LICENCE}
     if isinstance(what, HeadRanking):
         (table,) = tables(what)
         best, name = what.order()[0], readable(what.concept)
         charts = [("", [_svg(what.plot(k=0), f"Score of every head for {name}", cells=what)])]
         share = f"{what.score(best):.3f} by {_method(what.method)}"
-        lead = [(f"Of {len(what.order())} heads {best} writes most of {name}: {share}.", None)]
+        lead = [f"Of {len(what.order())} heads {best} writes most of {name}: {share}."]
         facts = _facts(what.model, {}, {"heads": len(what.order()), "samples": what.n})
         blocks = [_block(name, unfolded=True, words=what.words, charts=charts, heads=table)]
-        return {"title": table.title, "lead": lead, "facts": facts, "links": links, "overview": None, **_indexed(blocks)}
+        return {"title": table.title, "claims": [], "lead": lead, "facts": facts, "overview": None, **_indexed(blocks)}
     several = [what.results] if isinstance(what, Tuned) else [what] if isinstance(what, Results) else list(what)
     concepts = [(results, concept, edits(results, concept)) for results in several for concept in results.concepts]
     first, alone = several[0], len(several) == 1
@@ -109,8 +86,10 @@ def _view(what: Reportable) -> dict[str, Any]:
     for results in several:
         blocks += _results_blocks(results, alone=alone, with_tables=not isinstance(what, Tuned))
     summaries = [one for *_, told in concepts for one in told]
-    suppressing = [row for one in summaries if one.row.scale < 1 for row in one.target.values()]
+    suppressing = [row for one in summaries if one.row.scale < 1 for row in one.target.values()] if len(concepts) > 1 else []
     svg = _svg(effects(suppressing), "What is left of each concept's target, beside the controls")
+    indexed = _indexed(blocks)
+    parts = {block["title"]: block["id"] for block in indexed["blocks"]}
     more = {
         "heads": next((one.n_heads for one in summaries), None),
         "seed": str(first.seed),
@@ -119,25 +98,31 @@ def _view(what: Reportable) -> dict[str, Any]:
     }
     return {
         "title": first.title or first.recipe if alone else f"What the heads of {models['id']} do",
-        "lead": [
-            *((one.sentence, one.state) for one in summaries),
-            *((sentence, None) for one in several for sentence in in_words(one.curves)),
-        ],
+        "claims": [{**_claim(one), "part": parts[readable(one.concept.name)]} for one in summaries],
+        "lead": [sentence for one in several for sentence in in_words(one.curves)],
         "facts": _facts(models, first.versions, more),
-        "links": links,
         "overview": {"svg": svg if suppressing else None, "table": overview(several)} if len(summaries) > 1 else None,
-        **_indexed(blocks),
+        **indexed,
     }
 
 
-def _documentation() -> str | None:
-    """The address that the installed package names, if it names one."""
-    try:
-        named = metadata.metadata("headpursuit").get_all("Project-URL") or []
-    except metadata.PackageNotFoundError:
-        return None
-    found = {label.strip().lower(): address.strip() for label, _, address in (one.partition(",") for one in named)}
-    return found.get("documentation")
+def _claim(one: EditSummary) -> dict[str, Any]:
+    """What an edit did, in words and as a thumbnail: its effect and the control's between nothing, the unedited model and the
+    largest of them, each with its interval, as percentages of the width.
+    """
+    random, unedited = one.target.get("random"), 0.0 if one.row.normalized is None else 1.0
+    rows = {"edit": one.row, **({} if random is None or random.effect is None else {"random": random})}
+    values = [0.0, 1.2 * unedited, *(value for row in rows.values() for value in (row.effect or 0.0, *(row.spread or ())))]
+    low, high = min(values), max(values)
+
+    def at(value: float) -> float:
+        return 100 * (value - low) / (high - low) if high > low else 50.0
+
+    marks = []
+    for kind, row in rows.items():
+        left, right = map(at, row.spread or (row.effect or 0.0,) * 2)
+        marks.append({"kind": kind, "at": at(row.effect or 0.0), "left": left, "width": right - left})
+    return {"told": one, "amount": amount(one.row), "unedited": at(unedited), "marks": marks}
 
 
 def _facts(model: Mapping[str, Any], versions: Mapping[str, str], more: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -153,9 +138,13 @@ def _concept_block(
     charts: list[tuple[str, list[Any]]] = [("Where its heads are", [])] if concept.rankings else []
     for method, ranking in concept.rankings.items():
         title = f"{_method(method)}: score of every head for {name}, the best {k} outlined"
-        charts[0][1].append(_svg(ranking.plot(k=k), title, cells=ranking))
-    for one in told:
-        charts.append((one.name, [_svg(effects(one.rows), f"{name}: {one.name}, every measure beside its controls")]))
+        charts[0][1].append(_svg(ranking.plot(k=k, title=_method(method), width=_THUMBNAIL), title, cells=ranking))
+    titles = [one.name if one.row.selection == "tuned" else one.verb.capitalize() for one in told]
+    drawn = [
+        _svg(effects(one.rows, title=title), f"{name}: {one.name}, every measure beside its controls")
+        for one, title in zip(told, titles, strict=True)
+    ]
+    charts += [("What else they move", drawn)] if told else []
     rows = [row for row in results.rows if row.concept == concept.name and row.selection != "none"]
     varied = len({row.k for row in rows}) > 1 or len({row.scale for row in rows}) > 2
     more = {key: figure for key, figure in sweeps(results, concept).items() if key != "effects"} if varied else {}
@@ -173,8 +162,8 @@ def _concept_block(
     return _block(
         name,
         unfolded=unfolded,
-        states=[one.state for one in told if one.state is not None],
-        sentences=[one.sentence for one in told],
+        states=[(one.state[0], f"{one.verb}: {one.state[1]}") for one in told if one.state is not None],
+        sentences=[one.sentence for one in told] if len(results.concepts) > 1 else [],
         misses=[readable(miss) for verdict in concept.verdicts for miss in verdict.misses],
         words=concept.counted or concept.words,
         charts=charts,
@@ -241,27 +230,5 @@ def _svg(figure: Figure, title: str, *, cells: HeadRanking | None = None) -> Any
     return Markup(to_svg(figure, title=title, cells=names))
 
 
-def _csv(text: str) -> str:
-    return f"data:text/csv;charset=utf-8;base64,{base64.b64encode(text.encode('utf-8', 'replace')).decode('ascii')}"
-
-
 def _method(method: str) -> str:
     return SELECTION_NAMES.get(method.replace("-", "_"), method)
-
-
-def _data_uri(image: Image) -> str:
-    """An image as part of the page, photographs shrunk; shape as it is."""
-    small = max(image.size) <= PIXEL_ART
-    if image.mode not in ("RGB", "L"):
-        background = image.convert("RGBA")
-        image = background.convert("RGB")
-        image.paste((255, 255, 255), mask=background.getchannel("A").point(lambda alpha: 255 - alpha))
-    buffer = io.BytesIO()
-    if small:
-        image.save(buffer, "PNG", optimize=True)
-    else:
-        image = image.copy()
-        image.thumbnail((PHOTOGRAPH, PHOTOGRAPH))
-        image.save(buffer, "JPEG", quality=85)
-    kind = "png" if small else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -46,9 +46,14 @@ class EditSummary:
         return self.target.get("tuned") or self.target.get("somp") or next(iter(self.target.values()))
 
     @property
+    def verb(self) -> str:
+        """``suppress`` or ``enhance``."""
+        return "suppress" if self.row.scale < 1 else "enhance"
+
+    @property
     def name(self) -> str:
         """Such as "Suppress, α = −1"."""
-        return f"{'Suppress' if self.row.scale < 1 else 'Enhance'}, α = {signed(round(self.row.scale, 2))}"
+        return f"{self.verb.capitalize()}, α = {signed(round(self.row.scale, 2))}"
 
     @property
     def worst(self) -> Row | None:
@@ -74,7 +79,12 @@ class EditSummary:
 
     @property
     def sentence(self) -> str:
-        """The sentence: what happened, with the number of heads, all else and the control."""
+        """What happened, with the number of heads, all else and the control."""
+        return " ".join([f"{'; '.join(filter(None, (self.claim, self.beside)))}.", *filter(None, [self.control])])
+
+    @property
+    def claim(self) -> str:
+        """What became of the target, and with which heads."""
         row, metric = self.row, readable(self.row.metric)
         many = metric.endswith("s") and not metric.endswith("ss")
         if not self.has_effect or row.effect is None:
@@ -82,14 +92,25 @@ class EditSummary:
             what = f"{stays} ({amount(row)}): no effect can be told"
         elif row.normalized is None:
             what = _moved(row, many=many)
+        elif amount(row) == percent(1):
+            what = f"{'stay' if many else 'stays'} at {amount(row)} of the unedited model's"
         else:
             what = f"{_verb(row.effect < 1, many)} to {amount(row)} of the unedited model's"
         among = "" if self.n_heads is None else f" of {self.n_heads}"
         heads = f"{row.k}{among} head{'' if row.k == 1 and not among else 's'}"
         scaled = f"{heads} scaled by {signed(round(row.scale, 2))}"
-        return f"{metric[:1].upper()}{metric[1:]} {what} with {scaled}{self._rest()}.{self._control()}"
+        return f"{metric[:1].upper()}{metric[1:]} {what} with {scaled}"
 
-    def _rest(self) -> str:
+    @property
+    def sure(self) -> str:
+        """How sure that is: the interval, and the number of samples."""
+        low, high = self.row.spread or (None, None)
+        spread = "" if low is None else f"95 % interval {amount(self.row, low)} to {amount(self.row, high)}, "
+        return f"{spread}{self.row.n} sample{'' if self.row.n == 1 else 's'}"
+
+    @property
+    def beside(self) -> str:
+        """What became of all else; empty where nothing should stay."""
         if not self.kept:
             return ""
         row, limit = self.kept[0]
@@ -98,23 +119,25 @@ class EditSummary:
         if row.normalized is None:
             came = _moved(row)
         if loss > min(limit.at_most, _STAYS):
-            return f"; what is lost most beside it is {named}, which {came}"
+            return f"what is lost most beside it is {named}, which {came}"
         if row.normalized is None or limit.metric.better == "lower":
-            return f"; all else stays (least: {named}, which {came})"
-        return f"; all else stays at {percent(row.effect)} or above (least: {named})"
+            return f"all else stays (least: {named}, which {came})"
+        return f"all else stays at {percent(row.effect)} or above (least: {named})"
 
-    def _control(self) -> str:
+    @property
+    def control(self) -> str:
+        """What as many random heads do; empty where there is no control."""
         fixed, random = self.target.get("somp"), self.target.get("random")
         if "tuned" in self.target and fixed is not None:
-            beside = f" The fixed edit, k = {fixed.k} and α = {signed(fixed.scale)}, brings it to {amount(fixed)}."
+            beside = f"The fixed edit, k = {fixed.k} and α = {signed(fixed.scale)}, brings it to {amount(fixed)}."
             return beside + ("" if random is None else f" As many random heads as tuned ones: {amount(random)}.")
         if random is None or random.effect is None:
             return ""
         if self.verdict is not None and not self.verdict.control_held:
-            return f" The control moved: as many random heads bring it to {amount(random)}."
+            return f"The control moved: as many random heads bring it to {amount(random)}."
         told = {"better": "", "worse": ", further than these", "open": ", which cannot be told apart from these"}
         beside = told[self.against_random.verdict] if self.against_random is not None else ""
-        return f" As many random heads bring it to {amount(random)}{beside}."
+        return f"As many random heads bring it to {amount(random)}{beside}."
 
 
 def edits(results: Results, concept: ConceptResult) -> list[EditSummary]:
@@ -200,8 +223,9 @@ def _verb(falls: bool, many: bool) -> str:
     return ("fall" if falls else "rise") + ("" if many else "s")
 
 
-def amount(row: Row) -> str:
-    """The effect of a row: its share of the unedited model's value as a percentage, or else its change."""
+def amount(row: Row, value: float | None = None) -> str:
+    """The effect of a row, or another value in its unit: a share of the unedited model's as a percentage, or else a change."""
+    value = row.effect if value is None else value
     if row.normalized is None:
-        return f"{row.effect or 0.0:.2f}".replace("-", "−")
-    return percent(row.effect)
+        return f"{value or 0.0:.2f}".replace("-", "−")
+    return percent(value)
