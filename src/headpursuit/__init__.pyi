@@ -24,6 +24,7 @@ from .ranking.ranking import HeadRanking
 from .ranking.select import select
 from .ranking.significance import significance
 from .ranking.stability import stability
+from .steering.suppress import enhance, suppress
 from .tuning.tune import tune
 from .versions import __version__
 
@@ -45,6 +46,7 @@ __all__ = [
     "concept_map",
     "data",
     "describe",
+    "enhance",
     "evaluate",
     "export",
     "head_overlap",
@@ -59,6 +61,7 @@ __all__ = [
     "select",
     "significance",
     "stability",
+    "suppress",
     "tokens",
     "tune",
     "verify",

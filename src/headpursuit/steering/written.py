@@ -1,0 +1,84 @@
+"""Samples where a user gives none: texts that the model writes itself, up to the words of a concept."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from headpursuit.concepts import Concept
+from headpursuit.concepts.counting import word_pattern
+from headpursuit.errors import HeadPursuitError
+from headpursuit.files import digest, read_kept, read_lines, write_sealed
+from headpursuit.model.head_model import HeadModel
+from headpursuit.model.identity import weights_fingerprint
+from headpursuit.model.samples import Sample
+from headpursuit.versions import versions
+
+FORMAT = 1
+PROMPTS = Path(__file__).parent / "prompts.txt"
+# So many samples are written at most, and at least; each prompt is gone on with so often at most, with so many tokens.
+WANTED, FEWEST = 96, 16
+_ROUNDS, _TOKENS = 8, 40
+
+
+def written_samples(
+    model: HeadModel, concept: Concept, *, folder: Path | None = None, seed: int = 0, progress: bool = True
+) -> list[Sample]:
+    """Texts in which a model is about to speak of a concept, and as their targets how it went on.
+
+    Packaged prompts are gone on with by drawing tokens, as plain text without a chat template. Each text that has one of the
+    words is cut in front of the first; whether the model says such a word when it is not left to chance is not asked, since
+    prompts that were chosen for that would show a fall under any edit.
+
+    Args:
+        model: the unedited model.
+        concept: the words.
+        folder: where the samples are kept, so that a second run finds them.
+        seed: seed of drawing.
+        progress: show a progress bar.
+
+    Raises:
+        HeadPursuitError: too few of the texts speak of the concept.
+    """
+    prompts = [line for _, line in read_lines(PROMPTS)]
+    about = {
+        "model": weights_fingerprint(model.hf),
+        "words": list(concept.words),
+        "prompts": digest({"lines": prompts}),
+        "seed": seed,
+        "versions": versions(),
+    }
+    path = None if folder is None else folder / f"{digest(about)}.json"
+    if path is not None and path.is_file():
+        stored = read_kept(path, format=FORMAT, what="set of texts", remedy="delete it, and the next run writes it anew")
+        return [Sample(text=text, target=target, chat=False) for text, target in stored["samples"]]
+    found: dict[str, str] = {}
+    bar = tqdm(total=WANTED, desc=f"texts that speak of {concept.name}", unit="text", disable=not progress, leave=False)
+    with bar:
+        for number in range(_ROUNDS):
+            for text, target in _cut(model, prompts, concept, seed=seed + number):
+                found.setdefault(text, target)
+            bar.update(min(len(found), WANTED) - bar.n)
+            if len(found) >= WANTED:
+                break
+    if len(found) < FEWEST:
+        raise HeadPursuitError(
+            f"{model.source.id} speaks of {concept.name} in {len(found)} of the {_ROUNDS * len(prompts)} texts that it wrote "
+            f"by itself, too few (at least {FEWEST}) to choose an edit on: give samples, prompts where it does"
+        )
+    samples = list(found.items())[:WANTED]
+    if path is not None:
+        write_sealed(path, {"format": FORMAT, "about": about, "samples": samples})
+    return [Sample(text=text, target=target, chat=False) for text, target in samples]
+
+
+def _cut(model: HeadModel, prompts: list[str], concept: Concept, *, seed: int) -> Iterator[tuple[str, str]]:
+    """Texts in front of the concept's first word, and the rest, that word included."""
+    asked = [Sample(text=prompt, chat=False) for prompt in prompts]
+    for prompt, written in zip(
+        prompts, model.generate(asked, do_sample=True, max_new_tokens=_TOKENS, seed=seed % 2**32), strict=True
+    ):
+        first = word_pattern(concept.words).search(written)
+        if first is not None:
+            text = prompt + written[: first.start()]
+            yield text.rstrip(), written[first.start() :]
