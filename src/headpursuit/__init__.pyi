@@ -10,6 +10,7 @@ from .evaluation.evaluate import evaluate
 from .evaluation.results import Results
 from .exporting.export import export
 from .exporting.verify import verify
+from .installation import doctor
 from .model.anatomy import Anatomy
 from .model.head_model import HeadModel
 from .model.heads import Head
@@ -46,6 +47,7 @@ __all__ = [
     "concept_map",
     "data",
     "describe",
+    "doctor",
     "enhance",
     "evaluate",
     "export",

@@ -13,6 +13,7 @@ from headpursuit.cli.concept_map import concept_map
 from headpursuit.cli.concepts import concepts
 from headpursuit.cli.demo import demo
 from headpursuit.cli.describe import describe
+from headpursuit.cli.doctor import doctor
 from headpursuit.cli.evaluate import evaluate
 from headpursuit.cli.export import export
 from headpursuit.cli.failures import one_line_each
@@ -36,7 +37,7 @@ app = typer.Typer(
 )
 _COMMANDS = (
     *(demo, capture, describe, rank, select, compare, generate, prompt, export, verify),
-    *(suppress, enhance, tune, evaluate, concepts, keywords, models, report),
+    *(suppress, enhance, tune, evaluate, concepts, keywords, models, report, doctor),
 )
 for command in _COMMANDS:
     app.command()(command)

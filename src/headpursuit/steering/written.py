@@ -1,12 +1,13 @@
 """Samples where a user gives none: texts that the model writes itself, up to the words of a concept."""
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
 from headpursuit.concepts import Concept
-from headpursuit.concepts.counting import word_pattern
+from headpursuit.concepts.counting import neutral_texts, word_pattern
 from headpursuit.errors import HeadPursuitError
 from headpursuit.files import digest, read_kept, read_lines, write_sealed
 from headpursuit.model.head_model import HeadModel
@@ -16,9 +17,10 @@ from headpursuit.versions import versions
 
 FORMAT = 1
 PROMPTS = Path(__file__).parent / "prompts.txt"
-# So many samples are written at most, and at least; each prompt is gone on with so often at most, with so many tokens.
-WANTED, FEWEST = 96, 16
-_ROUNDS, _TOKENS = 8, 40
+# So many samples are written at most, and at least.
+WANTED, FEWEST = 64, 16
+# So many texts are written at a time, of so many tokens, and so often at most.
+_TEXTS, _TOKENS, _ROUNDS = 64, 24, 10
 
 
 def written_samples(
@@ -26,9 +28,10 @@ def written_samples(
 ) -> list[Sample]:
     """Texts in which a model is about to speak of a concept, and as their targets how it went on.
 
-    Packaged prompts are gone on with by drawing tokens, as plain text without a chat template. Each text that has one of the
-    words is cut in front of the first; whether the model says such a word when it is not left to chance is not asked, since
-    prompts that were chosen for that would show a fall under any edit.
+    Packaged beginnings, each behind a neutral sentence, are gone on with by drawing tokens, as plain text without a chat
+    template; half of them are such that led to the concept before. Each text that has one of the words is cut in front of the
+    first. Whether the model says such a word when nothing is drawn is not asked: samples that were chosen for that would show
+    a fall under any edit.
 
     Args:
         model: the unedited model.
@@ -40,11 +43,11 @@ def written_samples(
     Raises:
         HeadPursuitError: too few of the texts speak of the concept.
     """
-    prompts = [line for _, line in read_lines(PROMPTS)]
+    beginnings = [line for _, line in read_lines(PROMPTS)]
     about = {
         "model": weights_fingerprint(model.hf),
         "words": list(concept.words),
-        "prompts": digest({"lines": prompts}),
+        "beginnings": digest({"lines": beginnings}),
         "seed": seed,
         "versions": versions(),
     }
@@ -52,19 +55,25 @@ def written_samples(
     if path is not None and path.is_file():
         stored = read_kept(path, format=FORMAT, what="set of texts", remedy="delete it, and the next run writes it anew")
         return [Sample(text=text, target=target, chat=False) for text, target in stored["samples"]]
+    drawn, sentences = random.Random(seed), [one.text for one in neutral_texts(None, concept.words)]
     found: dict[str, str] = {}
+    led: list[str] = []
     bar = tqdm(total=WANTED, desc=f"texts that speak of {concept.name}", unit="text", disable=not progress, leave=False)
     with bar:
         for number in range(_ROUNDS):
-            for text, target in _cut(model, prompts, concept, seed=seed + number):
+            chosen = drawn.choices(led, k=_TEXTS // 2) if led else []
+            chosen += drawn.choices(beginnings, k=_TEXTS - len(chosen)) if number else beginnings[:_TEXTS]
+            prompts = [f"{drawn.choice(sentences)} {one}" for one in chosen]
+            for beginning, text, target in _cut(model, chosen, prompts, concept, seed=(seed + number) % 2**32):
+                led.append(beginning)
                 found.setdefault(text, target)
             bar.update(min(len(found), WANTED) - bar.n)
             if len(found) >= WANTED:
                 break
     if len(found) < FEWEST:
         raise HeadPursuitError(
-            f"{model.source.id} speaks of {concept.name} in {len(found)} of the {_ROUNDS * len(prompts)} texts that it wrote "
-            f"by itself, too few (at least {FEWEST}) to choose an edit on: give samples, prompts where it does"
+            f"{model.source.id} speaks of {concept.name} in {len(found)} of the {_ROUNDS * _TEXTS} texts that it wrote by "
+            f"itself, too few (at least {FEWEST}) to choose an edit on: give samples, prompts where it does"
         )
     samples = list(found.items())[:WANTED]
     if path is not None:
@@ -72,13 +81,13 @@ def written_samples(
     return [Sample(text=text, target=target, chat=False) for text, target in samples]
 
 
-def _cut(model: HeadModel, prompts: list[str], concept: Concept, *, seed: int) -> Iterator[tuple[str, str]]:
-    """Texts in front of the concept's first word, and the rest, that word included."""
+def _cut(
+    model: HeadModel, beginnings: list[str], prompts: list[str], concept: Concept, *, seed: int
+) -> Iterator[tuple[str, str, str]]:
+    """Beginnings that led to the concept, the text in front of its first word, and the rest, that word included."""
     asked = [Sample(text=prompt, chat=False) for prompt in prompts]
-    for prompt, written in zip(
-        prompts, model.generate(asked, do_sample=True, max_new_tokens=_TOKENS, seed=seed % 2**32), strict=True
-    ):
+    texts = model.generate(asked, do_sample=True, max_new_tokens=_TOKENS, seed=seed)
+    for beginning, prompt, written in zip(beginnings, prompts, texts, strict=True):
         first = word_pattern(concept.words).search(written)
         if first is not None:
-            text = prompt + written[: first.start()]
-            yield text.rstrip(), written[first.start() :]
+            yield beginning, (prompt + written[: first.start()]).rstrip(), written[first.start() :]
