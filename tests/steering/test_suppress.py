@@ -116,7 +116,7 @@ def test_texts_that_the_model_writes_end_in_front_of_the_concept(model, tmp_path
     beginnings = tmp_path / "beginnings.txt"
     beginnings.write_text("the girl is\nthe dog is\nthe man is\n")
     monkeypatch.setattr(written, "PROMPTS", beginnings)
-    words = hp.concept("rude,happy,angry,sad,idiot,fool,red,blue,green,very,a,the,and,is")
+    words = hp.concept([*hp.concept("rude").words, *hp.concept("sentiments").words, "man", "neighbour"])
     samples = written_samples(model, words, folder=tmp_path / "kept", progress=False)
     assert written.FEWEST <= len(samples) <= written.WANTED
     assert len({one.text for one in samples}) == len(samples)

@@ -7,12 +7,13 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from headpursuit.concepts import Concept
-from headpursuit.concepts.counting import neutral_texts, word_pattern
+from headpursuit.concepts.counting import word_pattern
 from headpursuit.errors import HeadPursuitError
 from headpursuit.files import digest, read_kept, read_lines, write_sealed
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.identity import weights_fingerprint
 from headpursuit.model.samples import Sample
+from headpursuit.ranking.target import quiet_texts
 from headpursuit.versions import versions
 
 FORMAT = 1
@@ -55,7 +56,7 @@ def written_samples(
     if path is not None and path.is_file():
         stored = read_kept(path, format=FORMAT, what="set of texts", remedy="delete it, and the next run writes it anew")
         return [Sample(text=text, target=target, chat=False) for text, target in stored["samples"]]
-    drawn, sentences = random.Random(seed), [one.text for one in neutral_texts(None, concept.words)]
+    drawn, sentences = random.Random(seed), [one.text for one in quiet_texts(None, concept)]
     found: dict[str, str] = {}
     led: list[str] = []
     bar = tqdm(total=WANTED, desc=f"texts that speak of {concept.name}", unit="text", disable=not progress, leave=False)
