@@ -9,7 +9,7 @@ import pytest
 import headpursuit as hp
 from command import call
 from headpursuit.concepts.counting import count_words
-from headpursuit.demo import demo_samples
+from headpursuit.demo import demo_path, demo_samples
 from headpursuit.errors import HeadPursuitError
 from headpursuit.exporting.provenance import CARD
 from headpursuit.steering import written
@@ -120,14 +120,24 @@ def test_texts_that_the_model_writes_end_in_front_of_the_concept(model, tmp_path
     samples = written_samples(model, words, folder=tmp_path / "kept", progress=False)
     assert written.FEWEST <= len(samples) <= written.WANTED
     assert len({one.text for one in samples}) == len(samples)
-    for one in samples:
-        assert not one.chat
-        assert words.count(one.target.split()[0])
+    assert not any(one.chat or one.target for one in samples)
     assert written_samples(model, words, folder=tmp_path / "kept", progress=False) == samples
     (kept,) = (tmp_path / "kept").iterdir()
+    stored = json.loads(kept.read_text())["samples"]
+    assert [text for text, _ in stored] == [one.text for one in samples]
+    assert all(words.count(went_on.split()[0]) for _, went_on in stored)
     kept.write_text(kept.read_text().replace("the", "teh", 1))
     with pytest.raises(HeadPursuitError, match="delete it"):
         written_samples(model, words, folder=tmp_path / "kept", progress=False)
+
+
+def test_a_model_without_data_of_its_own_writes_its_samples():
+    found = hp.suppress(demo_path(), "rude", limit=24, trials=4, k=3, progress=False)
+    assert found.written == written.WANTED
+    assert found.export is found.verification is None
+    assert {limit.metric.name for limit in found.tuned.goal.limits} == {"divergence"}
+    assert "texts that the model wrote itself" in card_section(found)
+    assert any(hp.concept("rude").count(one.unedited) for one in found.texts)
 
 
 def test_a_concept_that_the_model_never_speaks_of_is_refused(model, monkeypatch):

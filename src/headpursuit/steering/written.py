@@ -27,12 +27,12 @@ _TEXTS, _TOKENS, _ROUNDS = 64, 24, 10
 def written_samples(
     model: HeadModel, concept: Concept, *, folder: Path | None = None, seed: int = 0, progress: bool = True
 ) -> list[Sample]:
-    """Texts in which a model is about to speak of a concept, and as their targets how it went on.
+    """Texts in which a model is about to speak of a concept.
 
     Packaged beginnings, each behind a neutral sentence, are gone on with by drawing tokens, as plain text without a chat
     template; half of them are such that led to the concept before. Each text that has one of the words is cut in front of the
     first. Whether the model says such a word when nothing is drawn is not asked: samples that were chosen for that would show
-    a fall under any edit.
+    a fall under any edit. How it went on is kept beside them, and is no target: what was drawn is not what is right.
 
     Args:
         model: the unedited model.
@@ -55,7 +55,7 @@ def written_samples(
     path = None if folder is None else folder / f"{digest(about)}.json"
     if path is not None and path.is_file():
         stored = read_kept(path, format=FORMAT, what="set of texts", remedy="delete it, and the next run writes it anew")
-        return [Sample(text=text, target=target, chat=False) for text, target in stored["samples"]]
+        return [Sample(text=text, chat=False) for text, _ in stored["samples"]]
     drawn, sentences = random.Random(seed), [one.text for one in quiet_texts(None, concept)]
     found: dict[str, str] = {}
     led: list[str] = []
@@ -79,7 +79,7 @@ def written_samples(
     samples = list(found.items())[:WANTED]
     if path is not None:
         write_sealed(path, {"format": FORMAT, "about": about, "samples": samples})
-    return [Sample(text=text, target=target, chat=False) for text, target in samples]
+    return [Sample(text=text, chat=False) for text, _ in samples]
 
 
 def _cut(
