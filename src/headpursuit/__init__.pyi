@@ -10,6 +10,7 @@ from .evaluation.evaluate import evaluate
 from .evaluation.results import Results
 from .exporting.export import export
 from .exporting.verify import verify
+from .installation import doctor
 from .model.anatomy import Anatomy
 from .model.head_model import HeadModel
 from .model.heads import Head
@@ -25,6 +26,7 @@ from .ranking.select import select
 from .ranking.significance import significance
 from .ranking.stability import stability
 from .report.atlas import atlas
+from .steering.suppress import enhance, suppress
 from .tuning.tune import tune
 from .versions import __version__
 
@@ -47,6 +49,8 @@ __all__ = [
     "concept_map",
     "data",
     "describe",
+    "doctor",
+    "enhance",
     "evaluate",
     "export",
     "head_overlap",
@@ -61,6 +65,7 @@ __all__ = [
     "select",
     "significance",
     "stability",
+    "suppress",
     "tokens",
     "tune",
     "verify",

@@ -27,6 +27,8 @@ FUNCTIONS = {
     "concepts": (hp.concept, resolve),
     "demo": (run_demo, hp.evaluate),
     "describe": (hp.open_capture, hp.as_samples, hp.describe),
+    "doctor": (hp.doctor,),
+    "enhance": (hp.load, hp.as_samples, hp.suppress),
     "evaluate": (hp.load, hp.evaluate),
     "export": (hp.export, hp.HeadEdit),
     "generate": GENERATE,
@@ -37,6 +39,7 @@ FUNCTIONS = {
     "rank": (hp.open_capture, hp.as_samples, hp.rank, hp.significance, hp.stability, hp.HeadRanking.save),
     "report": (hp.report.load,),
     "select": (hp.load, hp.as_samples, hp.select, hp.HeadRanking.save, hp.rank, hp.capture, *_BY_RUNNING.values()),
+    "suppress": (hp.load, hp.as_samples, hp.suppress),
     "tune": (hp.load, hp.as_samples, hp.tune, Options),
     "verify": (hp.verify, hp.as_samples),
 }
@@ -130,6 +133,7 @@ WRONG = dict.fromkeys(
         "reach",
         "state",
         "tail",
+        "to",
         "where",
     ),
     "magic",
@@ -149,6 +153,7 @@ GIVEN = {
     "prompt": ["demo", "--samples", "{texts}"],
     "rank": ["{acts}", "--concept", "colours", "--significance", "2"],
     "select": ["demo", "--samples", "{texts}", "--concept", "colours"],
+    "suppress": ["demo", "--samples", "{texts}", "--concept", "colours", "--out", "{new}"],
     "tune": ["demo", "--samples", "{texts}", "--concept", "colours", "--out", "{new}"],
 }
 

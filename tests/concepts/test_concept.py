@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import runpy
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from headpursuit.concepts import Concept, as_concept, concept, concept_names
-from headpursuit.concepts.builtin import built_in_words
-from headpursuit.errors import HeadPursuitError, MissingExtraError
+from headpursuit.concepts.builtin import word_list
+from headpursuit.errors import HeadPursuitError
 
 
 def test_words_are_cleaned_and_deduplicated_in_order():
@@ -77,12 +80,21 @@ def test_aliases_and_unknown_names():
         as_concept("zebras")
 
 
-def test_a_missing_library_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "webcolors", None)
-    built_in_words.cache_clear()
-    with pytest.raises(MissingExtraError, match=r"webcolors.*headpursuit\[concepts\]"):
-        concept("colours")
-    assert concept("rude").words
+def test_the_packaged_words_are_those_that_the_libraries_give():
+    module = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "word_lists.py"))
+    assert module["lists"]() == {name: word_list(name) for name in module["lists"]()}
+
+
+def test_built_in_words_need_no_library():
+    hidden = "for name in ('babel', 'webcolors', 'vaderSentiment'): sys.modules[name] = None\n"
+    code = f"import sys\n{hidden}import headpursuit as hp\nprint(len(hp.concept('countries')), *hp.concept('colours').words)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout.split()[0]) > 190
+    assert {"red", "green", "blue"} <= set(done.stdout.split())
+
+
+def test_a_concept_counts_its_words():
+    assert concept("red,box").count("Two Red boxes on a reddish box") == 3
 
 
 FILES = [

@@ -13,7 +13,7 @@ import torch
 from concepts import tokenizers_for_tests as kinds
 from headpursuit.concepts import Concept, concept, concept_names, resolve
 from headpursuit.concepts.vocabulary import gather_atoms
-from headpursuit.errors import HeadPursuitError, MissingExtraError
+from headpursuit.errors import HeadPursuitError
 
 ALL_KINDS = [kinds.byte_level, kinds.llama, kinds.unigram, kinds.split_blanks, kinds.forgetful, kinds.uncased]
 
@@ -215,16 +215,6 @@ def test_long_reports_stay_short():
 @pytest.mark.parametrize("name", concept_names())
 def test_built_in_concepts_resolve(name):
     assert resolve(concept(name), kinds.byte_level(), multi_token="first").rows
-
-
-def test_plurals_without_inflect_say_what_to_do(monkeypatch):
-    module = sys.modules["headpursuit.concepts.resolve"]
-    monkeypatch.setitem(sys.modules, "inflect", None)
-    module._plural.cache_clear()
-    module._inflect_engine.cache_clear()
-    with pytest.raises(MissingExtraError, match=r"variants=False.*headpursuit\[concepts\]"):
-        resolve(Concept("test", ("red",)), kinds.byte_level())
-    assert resolve(Concept("test", ("red",)), kinds.byte_level(), variants=False).rows
 
 
 def test_importing_concepts_loads_neither_torch_nor_libraries_nor_pandas():

@@ -112,3 +112,12 @@ def test_writing_stops_at_the_contexts_end_and_says_so(family):
         assert written[1] == model.generate("two", max_new_tokens=64, min_new_tokens=64)
     with pytest.raises(hp.HeadPursuitError, match="128 tokens fill the context"):
         model.generate(full, max_new_tokens=1)
+
+
+def test_a_question_about_a_picture_without_one_is_warned_of():
+    demo = hp.load("demo", device="cpu")
+    with pytest.warns(UserWarning, match=r"'What is in this picture\?' speaks of a picture, and none is given"):
+        demo.generate("What is in this picture?", max_new_tokens=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        demo.generate("What is the capital of France?", max_new_tokens=2)

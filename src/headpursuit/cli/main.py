@@ -14,6 +14,7 @@ from headpursuit.cli.concept_map import concept_map
 from headpursuit.cli.concepts import concepts
 from headpursuit.cli.demo import demo
 from headpursuit.cli.describe import describe
+from headpursuit.cli.doctor import doctor
 from headpursuit.cli.evaluate import evaluate
 from headpursuit.cli.export import export
 from headpursuit.cli.failures import one_line_each
@@ -24,20 +25,20 @@ from headpursuit.cli.prompt import prompt
 from headpursuit.cli.rank import rank
 from headpursuit.cli.report import report
 from headpursuit.cli.select import select
+from headpursuit.cli.suppress import enhance, suppress
 from headpursuit.cli.tune import tune
 from headpursuit.cli.verify import verify
 
 app = typer.Typer(
     name="headpursuit",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Find, explain and edit the attention heads of Hugging Face language and vision-language models.",
 )
 _COMMANDS = (
     *(demo, capture, describe, atlas, rank, select, compare, generate, prompt, export, verify),
-    *(tune, evaluate, concepts, keywords, models, report),
+    *(suppress, enhance, tune, evaluate, concepts, keywords, models, report, doctor),
 )
 for command in _COMMANDS:
     app.command()(command)

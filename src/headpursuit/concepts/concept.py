@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from headpursuit.concepts.builtin import BUILTIN, built_in_words, canonical_name
+from headpursuit.concepts.builtin import BUILTIN, canonical_name, word_list
+from headpursuit.concepts.counting import count_words
 from headpursuit.concepts.texts import Texts, as_texts, telling_words
 from headpursuit.errors import HeadPursuitError, did_you_mean, shown
 from headpursuit.files import expanded, read_json, read_lines
@@ -64,6 +65,14 @@ class Concept:
     def __len__(self) -> int:
         return len(self.words)
 
+    def count(self, text: str) -> int:
+        """How often a text has one of the words, see :func:`headpursuit.concepts.counting.count_words`.
+
+        >>> hp.concept("red,green").count("A red door, a greenish wall")
+        1
+        """
+        return count_words(text, self.words)
+
     @classmethod
     def from_texts(cls, with_: Samples, without: Samples, *, name: str = "texts") -> Concept:
         """A concept that no list of words says (a language, a tone, arithmetic): texts with it and texts without.
@@ -111,7 +120,6 @@ def as_concept(concept: ConceptLike) -> Concept:
 
     Raises:
         HeadPursuitError: none of these, or a file that cannot be read as words (names file and line).
-        MissingExtraError: the words of a built-in concept come from a library that is not installed.
 
     Examples:
         >>> hp.concept("months").words[4]
@@ -150,7 +158,7 @@ def concept_names() -> tuple[str, ...]:
 def _from_text(text: str) -> Concept:
     if key := canonical_name(text):
         entry = BUILTIN[key]
-        return Concept(key, built_in_words(key), entry.description, entry.source, entry.plurals)
+        return Concept(key, word_list(key), entry.description, entry.source, entry.plurals)
     short = " ".join(text[:_LONGEST].split()) + (" …" if len(text) > _LONGEST else "")
     if text.strip() and "\n" not in text:
         path = expanded(text)

@@ -13,7 +13,6 @@ from headpursuit.concepts.concept import Concept
 from headpursuit.demo import demo_path
 from headpursuit.errors import HeadPursuitError, check_choice
 from headpursuit.model.token_text import BLANK_MARKS
-from headpursuit.optional import optional_import
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -165,7 +164,6 @@ def resolve(
 
     Raises:
         HeadPursuitError: nothing resolves, or the policy is unknown.
-        MissingExtraError: plurals need inflect, which is not installed.
 
     Examples:
         >>> resolve(hp.concept("red,green"), model.tokenizer).labels
@@ -231,8 +229,9 @@ def _plural(word: str) -> str:
 
 @cache
 def _inflect_engine() -> Any:
-    purpose = "plural forms (resolve with variants=False, or make the Concept with plurals=False, to do without)"
-    return optional_import("inflect", extra="concepts", purpose=purpose).engine()
+    import inflect  # a sixth of a second, for those alone who need plurals
+
+    return inflect.engine()
 
 
 def _single_tokens(reader: _Reader, word: str, forms: Sequence[str]) -> list[tuple[str, list[tuple[int, ...]]]]:

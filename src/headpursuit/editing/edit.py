@@ -68,14 +68,14 @@ class HeadEdit:
         self,
         heads: Iterable[str | Head],
         *,
-        scale: float | Sequence[float] | Float[np.ndarray, " n"],
+        scale: float | Sequence[float] | Float[np.ndarray, " n"] = -1.0,
         where: TokenGroup | TokenMask | Bool[Tensor, "b t"] = ALL,
     ) -> None:
         """Scale heads.
 
         Args:
-            heads: the heads, each once.
-            scale: one scale for all of them, or one for each, in their order.
+            heads: the heads, each once, or a ranking, for the few best of it.
+            scale: one scale for all of them, or one for each, in their order; −1, which suppresses, when left out.
             where: ``all`` tokens; those of an ``image``, or all others (``text``); those of the ``prompt``, or those that
                 ``generate`` wrote (``generated``); or a boolean mask over the tokens of a prompt, ``(t,)`` for every row of
                 a batch or ``(b, t)``, padding included. Outside of ``generate`` every token counts as the prompt's; what is

@@ -67,6 +67,7 @@ def export(
     max_rank: int = SERVING_RANK,
     link: bool = False,
     origin: Mapping[str, Any] | None = None,
+    about: str = "",
     revision: str | None = None,
     trust_remote_code: bool = False,
     progress: bool = True,
@@ -91,6 +92,7 @@ def export(
         link: share the files of weights that are not edited with the original on disk (hard links) instead of copying
             them. Writing into such a file later, in either folder, changes both.
         origin: identity of the model that the edit belongs to, where the edit is not a file that holds it.
+        about: Markdown that a folder's model card says of the edit, beside what it is.
         revision: commit, branch or tag on the Hub.
         trust_remote_code: run code that comes with the checkpoint.
         progress: show a progress bar.
@@ -128,7 +130,8 @@ def export(
             changed = tuple(_changed(edited, chosen))
             return Export(folder=out, format=chosen, edit=edit, model=source.identity, changed=changed, already=True)
         require_new(out, source=own_folder)
-        return _export(out, source, edit, edited, format=chosen, max_rank=max_rank, link=link, progress=progress)
+        options: dict[str, Any] = {"max_rank": max_rank, "link": link, "about": about, "progress": progress}
+        return _export(out, source, edit, edited, format=chosen, **options)
 
 
 def format_of(out: Path, format: str | None) -> str:
@@ -140,6 +143,21 @@ def format_of(out: Path, format: str | None) -> str:
     chosen = format or ("gguf" if out.suffix.lower() == SUFFIX else "checkpoint")
     check_choice(FORMATS, format=chosen)
     return chosen
+
+
+def require_exportable(model: HeadModel, *, format: str) -> ExportSource:
+    """Check that edits of a model can be exported in a format, before one is looked for.
+
+    Raises:
+        HeadPursuitError: as :func:`export`, of an edit of one head.
+    """
+    if format == "gguf":
+        require_source(model, revision=None)
+    source = open_source(model, origin=None, path="the edit", revision=None, trust_remote_code=False)
+    edited = edited_projections(HeadEdit(model.anatomy.heads()[:1], scale=-1.0), source)
+    if format in ("checkpoint", "gguf"):
+        (require_gguf if format == "gguf" else require_patchable)(source, edited)
+    return source
 
 
 def _export_gguf(out: Path, source: ExportSource, edit: HeadEdit) -> Export:
@@ -187,6 +205,7 @@ def _export(
     format: str,
     max_rank: int,
     link: bool,
+    about: str,
     progress: bool,
 ) -> Export:
     rank: int | None = None
@@ -199,7 +218,7 @@ def _export(
             rank = write_lora(draft, source, edited, max_rank=max_rank)
         else:
             write_ia3(draft, source, edited)
-        write_card(draft, source, edit, format=format)
+        write_card(draft, source, edit, format=format, about=about)
         files, record = own_files(draft, format=format), record_path(draft)
         write_record(record, source, edit, edited, format=format, files=files, earlier=record)
     return Export(

@@ -153,13 +153,16 @@ def read_record(out: str | Path) -> Record:
     return Record(edit=edit, origin=origin, folder=done.folder, format=done.format, dtype=done.dtype, files=done.files)
 
 
-def write_card(draft: Path, source: ExportSource, edit: HeadEdit, *, format: str) -> None:
-    """Add the edit to the model card's metadata, and a section about it to its text; make a card where there is none."""
+def write_card(draft: Path, source: ExportSource, edit: HeadEdit, *, format: str, about: str = "") -> None:
+    """Add the edit to the model card's metadata, and a section about it to its text; make a card where there is none.
+
+    ``about`` is Markdown that stands behind that section.
+    """
     path = draft / CARD
     own = read_text(path) if path.is_file() else ""
     wanted = {
         **({} if source.hub_id is None else {"base_model": source.hub_id}),
-        **({} if format == "checkpoint" else {"library_name": "peft"}),
+        **({"library_name": "peft"} if format in ("lora", "ia3") else {}),
     }
     found = _FRONT.match(own)
     if found is None:
@@ -167,7 +170,8 @@ def write_card(draft: Path, source: ExportSource, edit: HeadEdit, *, format: str
     else:  # metadata that cannot be read stay as they are
         told = _told(found[2], wanted)
         text = own if told is None else f"{found[1]}{told}{own[found.end(2) :]}"
-    write_text(path, f"{text}{'' if text.endswith(chr(10)) else chr(10)}\n{_section(source, edit, format=format)}")
+    section = _section(source, edit, format=format)
+    write_text(path, f"{text}{'' if text.endswith(chr(10)) else chr(10)}\n{section}{about and chr(10) + about}")
 
 
 def _told(front: str, wanted: Mapping[str, str]) -> str | None:
@@ -209,14 +213,16 @@ def _section(source: ExportSource, edit: HeadEdit, *, format: str) -> str:
     made = {
         "checkpoint": "This checkpoint has the edit in its weights: the heads' columns of their layers' output projections are "
         "multiplied by the scales. Every other tensor is byte for byte the original's.",
+        "gguf": "This GGUF file has the edit in its tensors; every other byte is the original's.",
         "lora": "This is a LoRA that is exactly the edit, for the unchanged model.",
         "ia3": "This is an IA3 adapter that is exactly the edit, for the unchanged model.",
     }[format]
+    holder = "The JSON file beside it" if format == "gguf" else f"`{RECORD}`"
     rows = "\n".join(f"| {factor.head} | {factor.scale:g} |" for factor in edit.factors)
     return (
         "## Edited attention heads\n\n"
         f"Attention heads of {name}{f' (revision {revision})' if revision else ''} were scaled with headpursuit "
         f"{versions()['headpursuit']}. {made}\n\n"
         f"| head | scale |\n|---|---|\n{rows}\n\n"
-        f"`{RECORD}` holds the edit; `headpursuit verify` compares this folder with the edited original.\n"
+        f"{holder} holds the edit; `headpursuit verify` compares this with the edited original.\n"
     )

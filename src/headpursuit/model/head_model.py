@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from headpursuit.model.loaded import LoadedModel
 from headpursuit.model.projection import weight_of
 from headpursuit.model.samples import Sample
 from headpursuit.model.tokenize import Batch, Prompt, collate, make_prompt
+
+_PICTURE = re.compile(r"\bthis (?:picture|image|photo)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, repr=False)
@@ -145,6 +148,13 @@ class HeadModel(LoadedModel):
             if len(given) != len(samples):
                 raise HeadPursuitError(f"{len(samples)} prompts but {len(given)} images: give one image (or None) a prompt")
             samples = [replace(sample, image=one) for sample, one in zip(samples, given, strict=True)]
+        blind = next((one for one in samples if one.image is None and _PICTURE.search(one.text)), None)
+        if blind is not None and self.images is not None:
+            warnings.warn(
+                f"{blind.where or 'prompt'}: {blind.text[:60]!r} speaks of a picture, and none is given: the answer is made "
+                "up; give image=…",
+                stacklevel=2,
+            )
         config, more = as_asked(self, max_new_tokens=max_new_tokens, options=options)
         per_prompt = config.num_return_sequences or 1
         answers: dict[int, Any] = {}

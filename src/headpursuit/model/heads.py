@@ -85,7 +85,7 @@ def parse_heads(heads: HeadsLike) -> tuple[Head, ...]:
     """Several heads, in order, from names, pairs or heads; one name may hold several, with commas between them.
 
     Args:
-        heads: such as ``["L18.H27", (3, 5)]``, ``"L18.H27, L3.H5"``, or one head alone.
+        heads: such as ``["L18.H27", (3, 5)]``, ``"L18.H27, L3.H5"``, one head alone, or a ranking, for the few best of it.
 
     Raises:
         HeadPursuitError: one of them is not the name of a head, or stands twice.
@@ -106,8 +106,8 @@ def _each(heads: Any) -> Iterator[Any]:
         heads = [heads]
     if isinstance(heads, Mapping):
         raise HeadPursuitError(f"{shown(heads)} is a mapping: give the heads as a list, and their scales as scale=[…]")
-    if hasattr(heads, "top"):
-        raise HeadPursuitError(f"{type(heads).__name__} is no list of heads: give its best ones, such as ranking.top(8)")
+    if hasattr(heads, "few"):  # a ranking, which is a later room's: the best heads that it would edit itself
+        heads = heads.top(heads.few())
     if not isinstance(heads, Iterable):
         raise HeadPursuitError(f"{shown(heads)} is not a list of heads: {_HOW}")
     for head in heads:
