@@ -27,7 +27,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 DISTRIBUTIONS = packages_distributions()
 # Declared, and imported by no line of ours.
-USED_BY_OTHERS = {"lm-eval": "runs exported checkpoints, docs/export.md"}
+USED_BY_OTHERS = {"lm-eval": "runs exported checkpoints, docs/export.md", "s3fs": "fsspec opens s3:// with it, docs/scale.md"}
 
 
 def plain(name: str) -> str:

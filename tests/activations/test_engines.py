@@ -43,7 +43,6 @@ def small_blocks(monkeypatch):
 @pytest.mark.parametrize("positions", ["mean", "all"])
 def test_workers_give_the_same_bits(cluster, model, tmp_path, positions):
     alone = hp.capture(model, TEXTS, positions=positions, out=tmp_path / "alone", progress=False)
-    assert hp.capture(model, TEXTS, positions=positions, **TWO) == alone
     assert hp.capture(model, TEXTS, positions=positions, out=tmp_path / "two", **TWO) == alone
     for file in (tmp_path / "alone").glob("activations-*"):
         assert (tmp_path / "two" / file.name).read_bytes() == file.read_bytes()
