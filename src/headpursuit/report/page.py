@@ -54,7 +54,7 @@ def page(what: Reportable, path: str | Path) -> Path:
     >>> page(hp.rank(acts, hp.concept("colours")), tmp_path / "colours.html").name
     'colours.html'
     """
-    template = _environment().get_template("page.html")
+    template = environment().get_template("page.html")
     text = template.render(**_view(what))
     try:
         return write_text(path, text)
@@ -62,10 +62,15 @@ def page(what: Reportable, path: str | Path) -> Path:
         raise HeadPursuitError(f"cannot write the report to {path}: {error.strerror or error}") from error
 
 
-def _environment() -> Any:
+def environment(package: str = "headpursuit.report") -> Any:
+    """The templates of a room, as pages are filled in: all text escaped, with pictures and a concept's words as filters.
+
+    Raises:
+        MissingExtraError: jinja2 is not installed.
+    """
     jinja2 = optional_import("jinja2", extra="report", purpose="the HTML report")
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("headpursuit.report"),
+        loader=jinja2.PackageLoader(package),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
