@@ -1,5 +1,1 @@
 """The playground: a page on which heads are found, opened, scaled and heard, beside the unedited model and random heads."""
-
-from headpursuit.app.serve import serve
-
-__all__ = ["serve"]

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from headpursuit.app.playground import Playground
+from headpursuit.concepts import as_concept
+from headpursuit.concepts.counting import count_words
 from headpursuit.demo import Task, demo_samples
 
 _DEMO: tuple[tuple[str, Task], ...] = (
@@ -31,7 +33,8 @@ def prepared(playground: Playground, folder: Path) -> list[list[str | None]]:
         return [[concept, text, None] for concept, text in _TEXTS]
     rows: list[list[str | None]] = []
     for number, (concept, task) in enumerate(_DEMO):
-        sample = demo_samples(task, "test", limit=number + 1)[number]
+        words, drawn = as_concept(concept).words, demo_samples(task, "test", limit=40)
+        sample = next((one for one in drawn[number * 8 :] if count_words(one.target, words)), drawn[0])
         path = None
         if sample.image is not None:
             path = str(folder / f"{number}-{concept}.png")

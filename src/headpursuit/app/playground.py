@@ -1,16 +1,11 @@
 """A model with a capture of it, and what can be asked of the two: where a concept lives, and what a head is."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from threading import RLock
 from typing import Any
-import warnings
-
-import numpy as np
-from jaxtyping import Float
 
 from headpursuit.activations.capture import capture as read_heads
 from headpursuit.activations.head_activations import HeadActivations
@@ -19,7 +14,7 @@ from headpursuit.activations.store import open_capture
 from headpursuit.concepts import Concept, ConceptLike, as_concept, concept_names
 from headpursuit.concepts.counting import neutral_texts
 from headpursuit.demo import TASKS, demo_samples
-from headpursuit.errors import HeadPursuitError
+from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import Head
 from headpursuit.model.identity import require_same_model
@@ -48,12 +43,14 @@ class Playground:
         model: as it was loaded; whatever runs it holds the lock.
         acts: what its heads wrote.
         samples: the captured samples; None where only the capture was given, which keeps no texts.
+        seed: of whatever is drawn at random.
         lock: held while heads are looked at or scaled, so that nobody meets another's edit.
     """
 
     model: HeadModel
     acts: HeadActivations | HeadMoments
     samples: tuple[Sample, ...] | None
+    seed: int = 0
     lock: Any = field(default_factory=RLock, repr=False)
 
 
@@ -81,7 +78,7 @@ class Opened:
     Attributes:
         head: which.
         description: its tokens, the test of the first against chance, and the samples that drive it.
-        chance: in how many of 1 model some head would have so good a name by chance: its p times the number of heads, at most 1.
+        chance: how many heads of the model would have so good a name by chance: its p times their number.
         high: packaged concepts for which it stands out from random words, each with its deviations above them and its rank.
     """
 
@@ -101,6 +98,7 @@ def open_playground(
     *,
     capture: str | Path | None = None,
     samples: Samples | None = None,
+    seed: int = 0,
     progress: bool = True,
     **options: Any,
 ) -> Playground:
@@ -111,12 +109,14 @@ def open_playground(
         capture: folder of a capture of it. When left out, the samples are captured: the demo's own where ``model`` is the demo,
             and else a few packaged sentences, which say little of most concepts.
         samples: those of the capture, which keeps no texts; or those to be captured.
+        seed: seed of random words, random turns and random heads.
         progress: show progress bars.
         **options: those of :func:`headpursuit.load`.
 
     Raises:
         HeadPursuitError: no such model or capture, a capture of another model, or samples that are not its own.
     """
+    check_counts(*SEEDS, seed=seed)
     given = None if samples is None else tuple(as_samples(samples))
     if capture is not None:
         acts = open_capture(capture, trust_remote_code=options.get("trust_remote_code", False))
@@ -124,14 +124,13 @@ def open_playground(
             check_samples(acts, given)
         loaded = model if isinstance(model, HeadModel) else load(model, part=acts.part, **options)
         require_same_model(str(capture), acts.model, loaded.identity)
-        return Playground(loaded, acts, given)
+        return Playground(loaded, acts, given, seed)
     loaded = model if isinstance(model, HeadModel) else load(model, **options)
-    demo = loaded.source.id == "demo"
-    if given is None:
-        drawn = (one for task in TASKS for one in demo_samples(task, "selection", limit=_OF_A_TASK))
-        given = tuple(as_samples(drawn) if demo else neutral_texts(None, []))
-    positions = "last" if demo and samples is None else "mean"
-    return Playground(loaded, read_heads(loaded, given, positions=positions, progress=progress), given)
+    if given is None and loaded.source.id == "demo":
+        given = tuple(as_samples([one for task in TASKS for one in demo_samples(task, "selection", limit=_OF_A_TASK)]))  # type: ignore[arg-type]
+        return Playground(loaded, read_heads(loaded, given, positions="last", progress=progress), given, seed)
+    given = given or tuple(neutral_texts(None, []))
+    return Playground(loaded, read_heads(loaded, given, progress=progress), given, seed)
 
 
 def find(playground: Playground, concept: ConceptLike) -> Found:
@@ -149,7 +148,7 @@ def find(playground: Playground, concept: ConceptLike) -> Found:
         warnings.simplefilter("always", ChanceWarning)
         scorer = Scorer(playground.acts, progress=False)
         resolved = scorer.resolved(named)
-        ranking, _ = rank_resolved(scorer, resolved)
+        ranking, _ = rank_resolved(scorer, resolved, seed=playground.seed)
     remark = next((str(one.message) for one in told if one.category is ChanceWarning), "")
     return Found(named, tuple(resolved.token_ids), ranking, remark)
 
@@ -172,18 +171,20 @@ def open_head(playground: Playground, head: Head) -> Opened:
             significance=_TURNS,
             examples=examples,
             samples=playground.samples if examples else None,
+            seed=playground.seed,
             progress=False,
         )
         found = _packaged(playground)
     heads = len(acts.heads())
     least = threshold(heads * max(1, len(found.concepts)))
-    assert found.z is not None and described.evidence is not None
+    assert found.z is not None
+    assert described.evidence is not None
     high = [
         (name, float(z[head.layer, head.head]), 1 + int((z > z[head.layer, head.head]).sum()))
         for name, z in zip(found.concepts, found.z, strict=True)
         if z[head.layer, head.head] > least
     ]
-    return Opened(head, described, min(1.0, described.evidence.p * heads), tuple(sorted(high, key=lambda one: -one[1])))
+    return Opened(head, described, described.evidence.p * heads, tuple(sorted(high, key=lambda one: -one[1])))
 
 
 @lru_cache(maxsize=1)
@@ -197,4 +198,4 @@ def _packaged(playground: Playground) -> ConceptMap:
         except HeadPursuitError:  # its words are no tokens here, or their library is not installed
             continue
         known.append(name)
-    return concept_map(playground.acts, known, method="logit_lens", draws=_DRAWS, progress=False)
+    return concept_map(playground.acts, known, method="logit_lens", draws=_DRAWS, seed=playground.seed, progress=False)

@@ -51,7 +51,7 @@ def flipped(session: Session) -> Session:
     return edited(session, HeadEdit.of(kept) if kept else None)
 
 
-def best(session: Session, k: float) -> Session:
+def best(session: Session, k: float | None) -> Session:
     """The edit of the ``k`` best heads of the concept, in place of what was there.
 
     Raises:
@@ -59,7 +59,7 @@ def best(session: Session, k: float) -> Session:
     """
     if session.found is None:
         raise HeadPursuitError("no heads were found yet: type a concept first")
-    return edited(session, HeadEdit(session.found.ranking.top(int(k)), scale=session.scale, where=session.where))
+    return edited(session, HeadEdit(session.found.ranking.top(int(k or 0)), scale=session.scale, where=session.where))
 
 
 def scaled(session: Session, scale: float, where: str) -> Session:

@@ -34,6 +34,11 @@ def _parts() -> Any:
     return made.get_template("parts.html").module
 
 
+def title_of(playground: Playground) -> str:
+    """Which model this is, and on what its heads were seen."""
+    return str(_parts().title(playground.model.source.id, playground.acts))
+
+
 def map_of(session: Session) -> str:
     """The map of the concept's heads, each with its name for a pointer; empty before one was looked for."""
     if session.found is None:
@@ -83,4 +88,3 @@ def _standing(found: Found, head: Head, n_heads: int) -> str:
     said = f"For {readable(ranking.concept)} it is number {ranking.order().index(head) + 1} of {n_heads}"
     z = ranking.values.get("logit_z")
     return said + ("." if z is None else f", {number(z[head.layer, head.head])} deviations above random words.")
-

@@ -45,7 +45,13 @@ class Column:
 
 
 def write(
-    playground: Playground, sample: Sample, *, edit: HeadEdit | None, found: Found | None, max_new_tokens: int = 48, seed: int = 0
+    playground: Playground,
+    sample: Sample,
+    *,
+    edit: HeadEdit | None,
+    found: Found | None,
+    max_new_tokens: int = 48,
+    seed: int = 0,
 ) -> Iterator[tuple[Column, ...]]:
     """Write on from a prompt three times; a yield for whatever there is to be shown.
 
