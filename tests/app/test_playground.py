@@ -32,7 +32,7 @@ def test_heads_that_stand_out_are_those_beyond_the_threshold(playground):
 
 
 def test_chance_is_told_of(playground):
-    unsaid = "surprised, neighbour, checkered, governed"
+    unsaid = "the, a, of"
     with pytest.warns(UserWarning, match="random words do as well") as told:
         hp.rank(playground.acts, unsaid, progress=False)
     assert find(playground, unsaid).remark == str(told[0].message)
@@ -59,7 +59,10 @@ def test_other_concepts_are_those_of_the_map(playground):
     head = hp.Head(0, 14)
     high = {name: (z, rank) for name, z, rank in open_head(playground, head).high}
     z = hp.concept_map(playground.acts, ["countries"], method="logit_lens", draws=100, progress=False).to_frame("z")
-    assert high["countries"] == (pytest.approx(z["L0.H14"]["countries"]), 1 + int((z.loc["countries"] > high["countries"][0]).sum()))
+    assert high["countries"] == (
+        pytest.approx(z["L0.H14"]["countries"]),
+        1 + int((z.loc["countries"] > high["countries"][0]).sum()),
+    )
 
 
 def test_a_capture_alone_shows_no_samples_and_its_samples_do(tmp_path):
@@ -71,7 +74,7 @@ def test_a_capture_alone_shows_no_samples_and_its_samples_do(tmp_path):
     assert len(open_head(known, head).description.examples) == 4
     with pytest.raises(hp.HeadPursuitError, match="not those of the capture"):
         open_playground(model, capture=tmp_path / "acts", samples=["other"])
-    with pytest.raises(hp.HeadPursuitError, match="another model|belong"):
+    with pytest.raises(hp.HeadPursuitError, match="another model"):
         open_playground(tiny.tiny("gpt2"), capture=tmp_path / "acts")
 
 

@@ -10,6 +10,8 @@ import typer.main
 
 import headpursuit as hp
 from command import call
+from headpursuit.app.page import started
+from headpursuit.app.playground import open_playground
 from headpursuit.cli.main import app
 from headpursuit.concepts import resolve
 from headpursuit.concepts.endpoint import Endpoint, endpoint_from
@@ -21,6 +23,7 @@ from headpursuit.tuning.tune import Options
 
 GENERATE = (hp.load, hp.HeadModel.generate, hp.HeadEdit, hp.Sample)
 FUNCTIONS = {
+    "app": (hp.load, open_playground, started),
     "capture": (hp.load, hp.as_samples, hp.capture),
     "compare": (hp.head_overlap,),
     "concepts": (hp.concept, resolve),
@@ -135,6 +138,7 @@ WRONG = dict.fromkeys(
     "magic",
 ) | {"limits": "magic=1", "methods": "magic", "figure": "magic.gif"}
 GIVEN = {
+    "app": ["demo", "--no-open"],
     "capture": ["demo", "--samples", "{texts}", "--out", "{new}"],
     "compare": ["no.json"],
     "concepts": ["colours", "--model", "demo"],

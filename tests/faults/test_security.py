@@ -50,6 +50,7 @@ def remote_code(folder, key, marker, *, config):
 NAMED = {"AutoTokenizer": "tokenizer_class", "AutoProcessor": "processor_class", "AutoImageProcessor": "image_processor_type"}
 # Every command that opens a checkpoint, a capture or an export: its words, with {} for what is opened.
 OPENS = {
+    "app": ("{}", "--no-open", "--host", "256.0.0.1"),  # nothing can listen there, so it ends
     "capture": ("{}", "--samples", "{text}", "--limit", "2", "--out", "{out}"),
     "concepts": ("red,blue", "--model", "{}"),
     "describe": ("{}",),
