@@ -54,7 +54,8 @@ def test_the_page_is_given_out_until_a_signal(tmp_path):
     [
         (["--capture", "none"], "none is no capture"),
         (["--samples", "none.txt"], "none.txt"),
-        (["--host", "256.0.0.1"], "no page at 256.0.0.1"),
+        (["--host", "256.0.0.1"], "256.0.0.1 is no address to listen at"),
+        (["--host", "192.0.2.1", "--port", "7999"], "nothing can listen at 192.0.2.1, port 7999"),
     ],
 )
 def test_what_cannot_be_is_one_line(words, said, tmp_path, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 import html
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from headpursuit.optional import optional_import
 # What the page opens with.
 _FIRST = "colours"
 _NEW_TOKENS = 48
+_PORTS = range(7860, 7960)
 _BEST = 3
 # A head's name is told to the server; squares of the map are reached by key, too.
 _OPENS = """
@@ -60,23 +62,46 @@ def started(playground: Playground, *, host: str = "127.0.0.1", port: int | None
         HeadPursuitError: nothing can listen there.
         MissingExtraError: gradio is not installed.
     """
-    gr = gradio()
+    gr, port = gradio(), free_port(host, port)
     theme = gr.themes.Base(font="system-ui", font_mono="ui-monospace")  # fonts that are there: others would be fetched
-    settings = {"share": False, "ssr_mode": False, "pwa": False, "mcp_server": False, "enable_monitoring": False}
+    settings: dict[str, Any] = {
+        "share": False,
+        "ssr_mode": False,
+        "pwa": False,
+        "mcp_server": False,
+        "enable_monitoring": False,
+    }
     with tempfile.TemporaryDirectory(prefix="headpursuit-app-") as folder, _kept_in(folder):
         blocks = _page(gr, playground, Path(folder)).queue(api_open=False)
-        look = {"theme": theme, "css": style(), "footer_links": [], "quiet": True, "max_file_size": "64mb"}
+        settings |= {"theme": theme, "css": style(), "footer_links": [], "max_file_size": "64mb", "inbrowser": open}
+        name = f"[{host}]" if ":" in host else host
         try:
-            launched = blocks.launch(
-                server_name=host, server_port=port, inbrowser=open, prevent_thread_lock=True, **settings, **look
-            )
+            launched = blocks.launch(server_name=name, server_port=port, prevent_thread_lock=True, quiet=True, **settings)
             yield launched[1]
         except (OSError, ValueError) as error:  # the latter where a proxy stands between
-            raise HeadPursuitError(
-                f"nothing can be reached at {host}, port {port or 'any'}: choose another ({error})"
-            ) from error
+            raise HeadPursuitError(f"nothing can be reached at {host}, port {port}: choose another ({error})") from error
         finally:
             blocks.close(verbose=False)
+
+
+def free_port(host: str, port: int | None = None) -> int:
+    """The port, or the first free one from 7860; gradio looks for minutes where none can be had.
+
+    Raises:
+        HeadPursuitError: nothing can listen there.
+    """
+    reason: OSError | None = None
+    try:
+        family, *_ = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
+        for one in _PORTS if port is None else [port]:
+            try:
+                with socket.create_server((host, one), family=family):
+                    return one
+            except OSError as error:
+                reason = error
+    except (OSError, UnicodeError) as error:
+        raise HeadPursuitError(f"{host} is no address to listen at ({error}): give one of this machine's") from error
+    raise HeadPursuitError(f"nothing can listen at {host}, port {port or 'any'} ({reason}): choose another") from reason
 
 
 @contextmanager

@@ -127,7 +127,8 @@ def open_playground(
         return Playground(loaded, acts, given, seed)
     loaded = model if isinstance(model, HeadModel) else load(model, **options)
     if given is None and loaded.source.id == "demo":
-        given = tuple(as_samples([one for task in TASKS for one in demo_samples(task, "selection", limit=_OF_A_TASK)]))  # type: ignore[arg-type]
+        drawn: Any = [one for task in TASKS for one in demo_samples(task, "selection", limit=_OF_A_TASK)]
+        given = tuple(as_samples(drawn))
         return Playground(loaded, read_heads(loaded, given, positions="last", progress=progress), given, seed)
     given = given or tuple(neutral_texts(None, []))
     return Playground(loaded, read_heads(loaded, given, progress=progress), given, seed)

@@ -20,11 +20,13 @@ _BEST = 5
 
 
 def style() -> str:
-    """The page's style sheet."""
-    return "".join(
+    """The page's style sheet: the colours of every page of ours, the dark ones where gradio says so."""
+    colours, own = (
         resources.files(package).joinpath("templates", name).read_text("utf-8")
         for package, name in (("headpursuit.report", "colours.css"), ("headpursuit.app", "app.css"))
     )
+    light, _, dark = colours.partition("@media")
+    return f"{light}.dark {dark[dark.index('{', dark.index(':root')) : dark.index('}') + 1]}\n{own}"
 
 
 @cache

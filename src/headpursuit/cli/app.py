@@ -31,9 +31,10 @@ def playground(
     json: options.Json = False,
 ) -> None:
     """A page on which heads are found for a concept, opened, scaled and heard, beside the unedited model and random heads."""
-    from headpursuit.app.page import gradio, started
+    from headpursuit.app.page import free_port, gradio, started
 
     gradio()
+    port = free_port(host, port)
     if capture is not None:
         check_capture(capture)
 
