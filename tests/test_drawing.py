@@ -27,7 +27,7 @@ def test_every_choice_of_heads_has_a_name_a_colour_and_a_mark():
     assert len({*COLOURS.values()}) == len(COLOURS)
     figure = drawing.effects([made_up.row("calibrated", 1, 0.5), made_up.row("somp", 1, 0.7)])
     assert "calibrated" in [text.get_text() for text in figure.legends[0].get_texts()]
-    css = (resources.files("headpursuit.report") / "templates" / "page.css").read_text(encoding="utf-8")
+    css = (resources.files("headpursuit.report") / "templates" / "colours.css").read_text(encoding="utf-8")
     for selection in COLOURS:
         assert css.count(f"--{selection.replace('_', '-')}: #") == 2, "in the light and in the dark"
 
@@ -84,6 +84,13 @@ def test_cells_of_an_inlined_map_have_names():
     figure = drawing.heat_map(np.array([[0.1, np.nan], [0.3, 0.2]]))
     root = ElementTree.fromstring(drawing.to_svg(figure, cells=["a", "b", "c", "d"]))
     assert [one.text for one in root.iter("{http://www.w3.org/2000/svg}title")] == ["a", "b", "c", "d"]
+
+
+def test_a_dot_stands_in_the_cell_that_it_is_of():
+    (axes,) = drawing.heat_map(np.array([[0.1, 0.2, 0.9]]), dotted=[hp.Head(0, 2), (0, 0)]).axes
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines] == [(2, 0), (0, 0)]
+    dark, pale = (line.get_color() for line in axes.lines)
+    assert dark != pale, "it is seen on dark cells and on pale ones"
 
 
 @pytest.mark.parametrize("values", [np.zeros(3), np.zeros((0, 2)), np.zeros((2, 2, 2))])

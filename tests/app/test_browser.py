@@ -8,8 +8,10 @@ import socket
 from contextlib import ExitStack
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 import headpursuit as hp
+from headpursuit.app.page import started
 from headpursuit.app.playground import find
 from headpursuit.concepts.counting import count_words
 from headpursuit.demo import demo_samples
@@ -35,17 +37,13 @@ def asked():
 
 @pytest.fixture(scope="module")
 def address(playground, asked):
-    pytest.importorskip("gradio")
-    from headpursuit.app.page import started
-
     with started(playground) as address:
         yield address
 
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
+    with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()

@@ -32,7 +32,7 @@ class Column:
         text: what is written so far.
         count: how often it says the concept's words; None where there is no concept.
         log_odds: that the concept is said next, along the unedited text, in nats; median and quartiles over draws for random
-            heads. None where it is not known.
+            heads. Empty where it is not known.
         remark: why there is no text, or what else is to be known.
     """
 
@@ -40,7 +40,7 @@ class Column:
     edit: HeadEdit | None = None
     text: str = ""
     count: int | None = None
-    log_odds: tuple[float, ...] | None = None
+    log_odds: tuple[float, ...] = ()
     remark: str = ""
 
 
@@ -114,13 +114,11 @@ def _streamed(playground: Playground, sample: Sample, edit: HeadEdit | None, *, 
         yield writing.result()
 
 
-def _log_odds(
-    playground: Playground, sample: Sample, edits: Sequence[HeadEdit | None], found: Found
-) -> tuple[float, ...] | None:
-    """The value of one edit, or median and quartiles of several; None where no text or no such tokens are."""
+def _log_odds(playground: Playground, sample: Sample, edits: Sequence[HeadEdit | None], found: Found) -> tuple[float, ...]:
+    """The value of one edit, or median and quartiles of several; nothing where there is no text, or another would be measured."""
     groups = {where for edit in edits if edit is not None for where in edit.token_groups}
     if not (sample.target or "").strip() or not groups <= _ALONG:
-        return None
+        return ()
     along, values = with_targets([sample], [sample.target or ""]), []
     for edit in edits:
         with playground.lock, nullcontext() if edit is None else edit.applied(playground.model):
