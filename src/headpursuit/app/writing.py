@@ -115,7 +115,7 @@ def _streamed(playground: Playground, sample: Sample, edit: HeadEdit | None, *, 
 
 
 def _log_odds(playground: Playground, sample: Sample, edits: Sequence[HeadEdit | None], found: Found) -> tuple[float, ...]:
-    """The value of one edit, or median and quartiles of several; nothing where there is no text, or another would be measured."""
+    """The value of one edit, or median and quartiles of several; nothing where none would tell anything."""
     groups = {where for edit in edits if edit is not None for where in edit.token_groups}
     if not (sample.target or "").strip() or not groups <= _ALONG:
         return ()
