@@ -136,6 +136,13 @@ def test_cells_of_an_inlined_map_have_names():
     assert [one.text for one in root.iter("{http://www.w3.org/2000/svg}title")] == ["a", "b", "c", "d"]
 
 
+def test_a_dot_stands_in_the_cell_that_it_is_of():
+    (axes,) = drawing.heat_map(np.array([[0.1, 0.2, 0.9]]), dotted=[hp.Head(0, 2), (0, 0)]).axes
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines] == [(2, 0), (0, 0)]
+    dark, pale = (line.get_color() for line in axes.lines)
+    assert dark != pale, "it is seen on dark cells and on pale ones"
+
+
 @pytest.mark.parametrize("values", [np.zeros(3), np.zeros((0, 2)), np.zeros((2, 2, 2))])
 def test_what_is_no_grid_is_refused(values):
     with pytest.raises(hp.HeadPursuitError, match="needs a grid"):

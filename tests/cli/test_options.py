@@ -10,6 +10,8 @@ import typer.main
 
 import headpursuit as hp
 from command import call
+from headpursuit.app.page import started
+from headpursuit.app.playground import open_playground
 from headpursuit.cli.main import app
 from headpursuit.concepts import resolve
 from headpursuit.concepts.endpoint import Endpoint, endpoint_from
@@ -22,6 +24,7 @@ from headpursuit.tuning.tune import Options
 GENERATE = (hp.load, hp.HeadModel.generate, hp.HeadEdit, hp.Sample)
 FUNCTIONS = {
     "atlas": (hp.open_capture, hp.as_samples, hp.atlas),
+    "app": (hp.load, open_playground, started),
     "capture": (hp.load, hp.as_samples, hp.capture),
     "compare": (hp.head_overlap,),
     "concepts": (hp.concept, resolve),
@@ -140,6 +143,7 @@ WRONG = dict.fromkeys(
 ) | {"limits": "magic=1", "methods": "magic", "plot": "magic.gif"}
 GIVEN = {
     "atlas": ["{acts}", "--out", "{new}"],
+    "app": ["demo", "--no-open"],
     "capture": ["demo", "--samples", "{texts}", "--out", "{new}"],
     "compare": ["no.json"],
     "concepts": ["colours", "--model", "demo"],

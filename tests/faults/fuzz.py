@@ -302,8 +302,8 @@ _KNOWN: dict[str, list[str]] = {
 }
 # Words here would write over what is there: they stay inside the folder of the case.
 _WRITES = {"out", "figure", "cache"}
-# Minutes of work with any sound value.
-_LONG = {"demo"}
+# Minutes of work with any sound value, or no end.
+_LONG = {"app", "demo"}
 
 
 @case(22)

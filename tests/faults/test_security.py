@@ -50,6 +50,7 @@ def remote_code(folder, key, marker, *, config):
 NAMED = {"AutoTokenizer": "tokenizer_class", "AutoProcessor": "processor_class", "AutoImageProcessor": "image_processor_type"}
 # Every command that opens a checkpoint, a capture or an export: its words, with {} for what is opened.
 OPENS = {
+    "app": ("{}", "--no-open", "--samples", "{one}"),  # of which nothing varies, so it ends
     "capture": ("{}", "--samples", "{text}", "--limit", "2", "--out", "{out}"),
     "concepts": ("red,blue", "--model", "{}"),
     "describe": ("{}",),
@@ -97,7 +98,14 @@ def opened(world, tmp_path, monkeypatch):
                 {"file": str(one.relative_to(folder)), "sha256": file_hash(one)} for one in sorted(inner.iterdir())
             ]
             write_sealed(folder / "index.json", index)
-        named = {"jsonl": world.jsonl, "text": world.text, "recipe": world.recipe, "out": tmp_path / "out"}
+        (tmp_path / "one.txt").write_text("a dog\n")
+        named = {
+            "one": tmp_path / "one.txt",
+            "jsonl": world.jsonl,
+            "text": world.text,
+            "recipe": world.recipe,
+            "out": tmp_path / "out",
+        }
         return [command, *(word.format(folder, **named) for word in OPENS[command])], marker
 
     return make

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from headpursuit import __version__
+from headpursuit.cli.app import playground
 from headpursuit.cli.atlas import atlas
 from headpursuit.cli.capture import capture
 from headpursuit.cli.compare import compare
@@ -43,6 +44,7 @@ _COMMANDS = (
 for command in _COMMANDS:
     app.command()(command)
 app.command("map")(concept_map)
+app.command("app")(playground)
 
 
 def _print_version(wanted: bool) -> None:

@@ -33,6 +33,7 @@ def heat_map(
     title: str = "",
     label: str = "",
     outlined: Iterable[Any] = (),
+    dotted: Iterable[Any] = (),
     axes: Axes | None = None,
     selection: str = "somp",
     width: float = 7.5,
@@ -47,6 +48,7 @@ def heat_map(
         title: the line above it.
         label: what is shaded.
         outlined: heads, or pairs of row and column.
+        dotted: the same, for cells that get a dot.
         axes: where to draw; a new figure when left out.
         selection: whose colour.
         width: of a grid without names, at most, in inches.
@@ -76,9 +78,10 @@ def heat_map(
     low = max(lowest, 2 * float(np.median(finite)) - high) if finite.size else 0.0
     shades = np.clip((grid - low) / (high - low), 0, 1) if high > low else np.where(np.isfinite(grid), 0.0, np.nan)
     _cells(axes, shades, colour=COLOURS.get(selection, COLOURS["somp"]), equal=not named)
-    for one in outlined:
-        row, column = (one.layer, one.head) if hasattr(one, "layer") else one
+    for row, column in map(_cell, outlined):
         _outline(axes, row, column)
+    for row, column in map(_cell, dotted):
+        axes.plot(column, row, ".", color=PAPER if shades[row, column] > 0.55 else INK, markersize=5)
     if named:
         axes.set_yticks(range(rows), [readable(str(name)) for name in values.index])
         _mark_layers(axes, [str(name) for name in values.columns])
@@ -170,6 +173,10 @@ def _cells(axes: Axes, shades: np.ndarray, *, colour: str, equal: bool) -> None:
     if equal:
         axes.set_aspect("equal", anchor="NW")
     remove_frame(axes)
+
+
+def _cell(one: Any) -> tuple[int, int]:
+    return (one.layer, one.head) if hasattr(one, "layer") else one
 
 
 def _outline(axes: Axes, row: int, column: int) -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 
 from headpursuit.activations.captured import Captured
+from headpursuit.editing.edit import Factor, HeadEdit
 from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import Head, HeadsLike, parse_heads
@@ -54,6 +55,14 @@ def random_controls(
         )
         for _ in range(draws)
     ]
+
+
+def control_edits(
+    edit: HeadEdit, among: HeadModel | Captured | HeadRanking | HeadsLike, *, draws: int = 10, seed: int = 0
+) -> list[HeadEdit]:
+    """The edit with random heads in place of its own, each with one's scale; see :func:`random_controls`."""
+    sets = [dict(zip(edit.heads, heads, strict=True)) for heads in random_controls(edit.heads, among, draws=draws, seed=seed)]
+    return [HeadEdit.of(Factor(other[one.head], one.scale, one.where) for one in edit.factors) for other in sets]
 
 
 def _heads_of(source: HeadModel | Captured | HeadRanking | HeadsLike) -> list[Head]:

@@ -19,15 +19,15 @@ LICENCE = "https://www.apache.org/licenses/LICENSE-2.0"
 PIXEL_ART, PHOTOGRAPH = 160, 480
 
 
-def environment() -> Any:
-    """The templates of pages: what is written into them is escaped and printable, colours are those of figures.
+def environment(package: str = "headpursuit.report") -> Any:
+    """The templates of a room's pages: what is written into them is escaped and printable, colours are those of figures.
 
     Raises:
         MissingExtraError: jinja2 is not installed.
     """
     jinja2 = optional_import("jinja2", extra="report", purpose="the HTML report")
     made = jinja2.Environment(
-        loader=jinja2.PackageLoader("headpursuit.report"),
+        loader=jinja2.PackageLoader(package),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

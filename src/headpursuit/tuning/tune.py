@@ -17,7 +17,7 @@ from headpursuit.activations.positions import Positions, RowPositions
 from headpursuit.concepts import as_concept
 from headpursuit.concepts.concept import ConceptLike
 from headpursuit.drawing import Figure
-from headpursuit.editing.edit import Factor, HeadEdit, write_edit
+from headpursuit.editing.edit import HeadEdit, write_edit
 from headpursuit.editing.where import ALL, TokenMask, Where, as_where
 from headpursuit.errors import SEEDS, ChoiceError, HeadPursuitError, check_choice, check_counts, check_finite
 from headpursuit.evaluation.cells import Cells
@@ -36,7 +36,7 @@ from headpursuit.model.head_model import HeadModel
 from headpursuit.model.load import ModelLike, as_model
 from headpursuit.model.samples import Samples
 from headpursuit.model.tokenize import token_fingerprint
-from headpursuit.ranking.controls import random_controls
+from headpursuit.ranking.controls import control_edits
 from headpursuit.ranking.methods import CALIBRATED, SELECTORS, Selection, method_key
 from headpursuit.tuning.search import FIXED, Space, front, search
 from headpursuit.tuning.splits import TuningData, check_limits, demo_data, sample_data
@@ -453,7 +453,7 @@ def run_tuning(
     edit = choose(goal, allowed).edit
     wanted = goal.effect(test, fixed) if reach == "fixed" else goal.reach
     points = _on_test(goal, test, front(goal, allowed), progress=progress)
-    controls = _controls(edit, model, draws=options.draws, seed=seed)
+    controls = control_edits(edit, model.anatomy.heads(), draws=options.draws, seed=seed)
     rows, comparisons = _table(goal, test, edit, fixed, controls, seed=seed)
     words = data.concept.words
     concept = ConceptResult(goal.concept, goal.target.task, goal.target.name, words=words, counted=words, rankings=rankings)
@@ -541,16 +541,6 @@ def _reach(reach: float | str | None, goal: Goal, cells: Cells, fixed: HeadEdit)
 def _on_test(goal: Goal, cells: Cells, trials: Sequence[Trial], *, progress: bool) -> list[Point]:
     bar = tqdm(trials, desc="trade-off on the test split", unit="edit", disable=not progress, leave=False)
     return [Point(trial, goal.effect(cells, trial.edit), goal.cost(cells, trial.edit)) for trial in bar]
-
-
-def _controls(edit: HeadEdit, model: HeadModel, *, draws: int, seed: int) -> list[HeadEdit]:
-    """Random heads with the edit's own scales, as many in each layer."""
-    factors = sorted(edit.factors, key=lambda factor: factor.head)
-    sets = random_controls(edit.heads, model.anatomy.heads(), draws=draws, seed=seed)
-    return [
-        HeadEdit.of(Factor(head, factor.scale, factor.where) for head, factor in zip(heads, factors, strict=True))
-        for heads in sets
-    ]
 
 
 def _table(
