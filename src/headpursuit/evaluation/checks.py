@@ -18,7 +18,8 @@ def check_heads(
     """Check a recipe's numbers and names of heads against a model, or a checkpoint's configuration.
 
     Raises:
-        HeadPursuitError: k is larger than the model allows in a recipe that is none of the paper's, or a head that it does not have; names the key.
+        HeadPursuitError: k is larger than the model allows in a recipe that is none of the paper's, or a head that the model
+            does not have; names the key.
     """
     if isinstance(model, HeadModel):
         anatomy, name = model.anatomy, model.source.id
