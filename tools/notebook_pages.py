@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 RAN = "*[This notebook]({name}) was run as it stands; to run it on another model change the line that loads one.*"
 
@@ -22,12 +23,21 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     return files
 
 
+def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
+    """Links to a notebook lead to its page; only that page links the notebook itself."""
+    return markdown if page.file.generated_by else as_pages(markdown)
+
+
+def as_pages(markdown: str) -> str:
+    return re.sub(r"\]\(([\w./-]+)\.ipynb\)", r"](\1.md)", markdown)
+
+
 def as_page(path: Path) -> tuple[str, dict[str, bytes]]:
     """The Markdown of a notebook, and its pictures by the names that it calls them."""
     parts: list[str] = []
     pictures: dict[str, bytes] = {}
     for cell in nbformat.read(path, as_version=4).cells:
-        parts.append(cell.source if cell.cell_type == "markdown" else _fenced(cell.source, "python"))
+        parts.append(as_pages(cell.source) if cell.cell_type == "markdown" else _fenced(cell.source, "python"))
         for output in cell.get("outputs", ()):
             data = output.get("data", {"text/plain": output.get("text", "")})
             if "image/png" in data:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import tempfile
@@ -32,6 +31,7 @@ def run(path: Path) -> NotebookNode:
         env = {**os.environ, **QUIET, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": folder}})
         client.create_kernel_manager()
+        client.km.transport = "ipc"
         client.km.kernel_cmd = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         client.execute(env=env)
     return stripped(notebook)
@@ -55,8 +55,6 @@ def stripped(notebook: NotebookNode) -> NotebookNode:
 
 
 def main(names: Sequence[str]) -> None:
-    if sys.platform == "win32":
-        asyncio.set_event_loop_policy(asyncio.WindowsSelectorEventLoopPolicy())
     for path in sorted(FOLDER.glob("*.ipynb")):
         if not names or path.stem in names:
             nbformat.write(run(path), path)
