@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,12 +63,12 @@ def commands(code: str) -> Iterator[str]:
             yield line
 
 
-def captions(path: str, **fields: str) -> list[hp.Sample]:
+def captions(path: str) -> list[hp.Sample]:
     Path("images").mkdir(exist_ok=True)
     rows = []
     for number, one in enumerate(demo_samples("caption", "selection", limit=24)):
         one.image.save(f"images/{number}.png")
-        rows.append({fields.get("text", "text"): one.text, "image": f"images/{number}.png", "target": one.target})
+        rows.append({"text": one.text, "image": f"images/{number}.png", "target": one.target})
     Path(path).write_text("\n".join(map(json.dumps, rows)))
     return [hp.Sample(row["text"], image=row["image"], target=row["target"]) for row in rows]
 
@@ -86,19 +87,19 @@ def start() -> tuple[dict[str, object], dict[str, str]]:
     return {}, {"--out digits": "--out digits --limit 4 --set edit.k=[1] --set edit.draws=2"}
 
 
+def asked() -> tuple[dict[str, object], dict[str, str]]:
+    questions()
+    return {}, {}
+
+
 def sure() -> tuple[dict[str, object], dict[str, str]]:
     hp.capture(hp.load("demo"), captions("captions.jsonl"), positions="last", out="acts", progress=False)
     return {}, {}
 
 
-def own() -> tuple[dict[str, object], dict[str, str]]:
-    return {}, {}
-
-
 def suppress() -> tuple[dict[str, object], dict[str, str]]:
     captions("prompts.jsonl")
-    Path("images/0.png").rename("picture.png")
-    captions("prompts.jsonl")
+    shutil.copy("images/0.png", "picture.png")
     return {}, {}
 
 
@@ -148,7 +149,7 @@ def export() -> tuple[dict[str, object], dict[str, str]]:
     for name in ("colours", "quantity"):
         hp.rank(acts, name, progress=False).save(f"{name}.json", top=3 if name == "quantity" else 2)
     hp.rank(acts, "colours", progress=False).save("heads.json", top=2)
-    demo_samples("caption", "test", limit=1)[0].image.save("picture.png")
+    shutil.copy("images/0.png", "picture.png")
     questions()
     gguf_made.write(Path("model.gguf"), kind="Q8_0", head_width=32)
     folder = saved.save("llama", Path("llama"), torch.float32)
@@ -182,7 +183,7 @@ PREPARED = {
     "README.md": front_page,
     "docs/start.md": start,
     "docs/learn/sure.md": sure,
-    "docs/howto/own.md": own,
+    "docs/howto/own.md": asked,
     "docs/howto/suppress.md": suppress,
     "docs/howto/architecture.md": architecture,
     "docs/recipes.md": recipes,
