@@ -1,7 +1,8 @@
-"""Every block of code of the front page and the site runs, on the demo or a tiny model, unless words before it say that it does not.
+"""Every block of code of the front page and the site runs, on the demo or a tiny model, unless the page says that it does not.
 
-A block is left alone where the paragraph in front of it, or the heading that it stands under, says *needs a large model* or *not run
-here*. Python runs in one namespace a page, commands of this package in this process, and files that a page shows are there.
+A block is left alone where the paragraph in front of it, or the heading that it stands under, says *needs a large model* or
+*not run here*. Python runs in one namespace a page, commands of this package in this process, and files that a page shows are
+there.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def blocks(page: Path) -> Iterator[Block]:
     for found in BLOCK.finditer(text):
         before = text[end : found.start()].strip()
         if before:  # a block that follows another at once shares its mark
-            headings = re.findall(r"^#+ .*", text[: found.start()], re.MULTILINE)
+            headings = ["", *re.findall(r"^#+ .*", text[: found.start()], re.MULTILINE)]
             marked = bool(MARK.search(before.split("\n\n")[-1]) or MARK.search(headings[-1]))
         named = NAMED.search(before)
         yield Block(found["language"], found["code"], named[1] if named else "", marked)
@@ -112,7 +113,9 @@ def recipes() -> tuple[dict[str, object], dict[str, str]]:
     rows = [{"text": record.text, "answers": list(record.answers)} for record in records]
     Path("questions.txt").write_text("\n".join(row["text"] for row in rows))
     Path("statements.txt").write_text("\n".join(f"{row['answers'][0]} has a capital." for row in rows))
-    Path("questions.jsonl").write_text("\n".join(json.dumps({"question": one["text"], "aliases": one["answers"]}) for one in rows))
+    Path("questions.jsonl").write_text(
+        "\n".join(json.dumps({"question": one["text"], "aliases": one["answers"]}) for one in rows)
+    )
     return {"rows": rows}, {}
 
 
@@ -258,6 +261,8 @@ CHECKS = {"README.md": check_front_page, "docs/recipes.md": check_recipes}
 
 def test_blocks_and_marks_are_found(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("# A\n\nDo:\n\n```\nrun\n```\n\n*Needs a large model:*\n\n```\none\n```\n\n```\ntwo\n```\n\nDo:\n\n```\nrun\n```\n")
-    assert [(one.code, one.marked) for one in blocks(page)] == [("run\n", False), ("one\n", True), ("two\n", True), ("run\n", False)]
+    run, one, two = (f"```\n{code}\n```" for code in ("run", "one", "two"))
+    page.write_text("\n\n".join(["Do:", run, "*Needs a large model:*", one, two, "Do:", run, "## Not run here", "Do:", two]))
+    found = [(one.code.strip(), one.marked) for one in blocks(page)]
+    assert found == [("run", False), ("one", True), ("two", True), ("run", False), ("two", True)]
     assert sum(not one.marked for page in PAGES for one in blocks(page)) > 30

@@ -29,9 +29,10 @@ def run(path: Path) -> NotebookNode:
     with tempfile.TemporaryDirectory() as folder:
         # The kernel is this Python, and finds the package where this one does.
         env = {**os.environ, **QUIET, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": folder}})
+        client = NotebookClient(
+            notebook, timeout=600, startup_timeout=300, kernel_name="python3", resources={"metadata": {"path": folder}}
+        )
         client.create_kernel_manager()
-        client.km.transport = "ipc"
         client.km.kernel_cmd = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         client.execute(env=env)
     return stripped(notebook)
