@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
 LOADED = re.compile(r"<(?:script|img|iframe)\b[^>]*\bsrc=\"?https?:|<link\b[^>]*stylesheet[^>]*https?:", re.IGNORECASE)
-TELLS = re.compile(r"/(?:home|tmp|root|Users|work)/|\d\d:\d\d:\d\d|it/s\]|\bat 0x[0-9a-f]+")
+TELLS = re.compile(r"/(?:home|tmp|root|Users)/|\d\d:\d\d:\d\d|it/s\]|\bat 0x[0-9a-f]+")
 
 
 def pages(nav) -> list[str]:
