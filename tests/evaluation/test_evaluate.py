@@ -91,6 +91,24 @@ def test_random_rows_are_the_median_over_matched_draws(found, prepared, model):
     assert (row.low, row.high) == pytest.approx(wanted)
 
 
+def test_numbers_of_heads_of_the_paper_are_cut_to_the_models(model, tmp_path):
+    made = small("demo-digits", k=(1, 2, 99), draws=2, methods=("somp",))
+    made = made.model_copy(update={"tasks": made.tasks[:1], "goal": None})
+    with pytest.warns(UserWarning, match=r"edit\.k: 1, 2, 99 of demo-digits cut to 1, 2, \d+: .* 51 heads"):
+        results = evaluate(made, model, out=tmp_path / "run", limit=2, progress=False)
+    (concept,) = results.concepts
+    most = max(row.k for row in results.rows)
+    order, others = concept.rankings["somp"].order(), model.anatomy.heads()
+    assert {row.k for row in results.rows if row.selection == "random"} == {1, 2, most}
+    hp.random_controls(order[:most], others, draws=1)
+    with pytest.raises(hp.HeadPursuitError, match="too few for a disjoint control"):
+        hp.random_controls(order[: most + 1], others, draws=1)
+    with pytest.warns(UserWarning, match="cut to"):  # the folder is still this recipe's
+        assert evaluate(made, model, out=tmp_path / "run", limit=2, progress=False).rows == results.rows
+    with pytest.raises(hp.HeadPursuitError, match=r"edit\.k\[2\]: 99 of the 51 heads"):
+        evaluate(made.model_copy(update={"paper": ""}), model, limit=2, progress=False)
+
+
 def test_comparisons_are_of_equal_numbers_of_heads(found):
     results, _ = found
     target = [one for one in results.comparisons if one.wanted != "same"]

@@ -85,6 +85,13 @@ def test_a_file_is_opened_without_what_lies_beside_it(file, model, tmp_path):
     assert beside.generate("two cats", max_new_tokens=4) == model.generate("two cats", max_new_tokens=4)
 
 
+def test_files_of_the_working_folder_are_left_alone(file, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    gguf_made.write(tmp_path / "model.gguf", hidden=32)
+    shutil.copy(file, "mine.gguf")
+    assert same_weights(hp.load("mine.gguf", device="cpu").hf, model.hf)
+
+
 @pytest.mark.parametrize("part", [0, -1])
 def test_parts_are_one_model_whichever_is_named(model, tmp_path, part):
     gguf_made.write(tmp_path / "m.gguf", "Q8_0", others="Q4_0", split_max_tensors=7)

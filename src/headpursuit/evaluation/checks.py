@@ -18,7 +18,8 @@ def check_heads(
     """Check a recipe's numbers and names of heads against a model, or a checkpoint's configuration.
 
     Raises:
-        HeadPursuitError: k is larger than the model allows, or a head that it does not have; names the key.
+        HeadPursuitError: k is larger than the model allows in a recipe that is none of the paper's, or a head that the model
+            does not have; names the key.
     """
     if isinstance(model, HeadModel):
         anatomy, name = model.anatomy, model.source.id
@@ -26,7 +27,8 @@ def check_heads(
         anatomy = outline(model, revision=revision, trust_remote_code=trust_remote_code).anatomy
         name = model
     heads = len(anatomy.heads())
-    for number, k in enumerate(() if recipe.edit is None else recipe.edit.k):
+    # The paper's numbers of heads are cut to what a model has once its heads are ranked.
+    for number, k in enumerate(() if recipe.edit is None or recipe.paper else recipe.edit.k):
         if 2 * k > heads:
             raise HeadPursuitError(
                 f"edit.k[{number}]: {k} of the {heads} heads of {name} leaves too few for random controls without them; "

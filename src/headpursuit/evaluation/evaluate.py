@@ -5,6 +5,7 @@ chose and none of them. Heads are chosen on selection data; every number is of t
 """
 
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +43,7 @@ from headpursuit.model.head_model import HeadModel
 from headpursuit.model.load import ModelLike, check_model, load
 from headpursuit.model.samples import Sample
 from headpursuit.model.tokenize import token_fingerprint
-from headpursuit.ranking.controls import random_controls
+from headpursuit.ranking.controls import most_controlled, random_controls
 from headpursuit.ranking.methods import Selection
 from headpursuit.ranking.ranking import HeadRanking
 from headpursuit.stores import address, staged
@@ -229,6 +230,9 @@ def run(prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progr
         )
         for concept in prepared.concepts
     }
+    recipe = _within_the_model(recipe, [found["somp"] for found in rankings.values()])
+    assert recipe.edit is not None
+    prepared = replace(prepared, recipe=recipe)
     wished = {concept.name: wishes(prepared, concept) for concept in prepared.concepts}
     choices = {concept.name: _choices(recipe.edit, rankings[concept.name], model, seed) for concept in prepared.concepts}
     # Given answers may be the unedited model's own, so that its cells come first.
@@ -274,6 +278,21 @@ def _data_used(prepared: Prepared, model: HeadModel) -> tuple[DataUsed, ...]:
     samples |= {("test", name): task.samples for name, task in prepared.tasks.items()}
     samples["test", NEUTRAL_TASK] = prepared.neutral
     return tuple(replace(one, tokens=token_fingerprint(model, samples[one.use, one.name])) for one in prepared.data)
+
+
+def _within_the_model(recipe: Recipe, rankings: Sequence[HeadRanking]) -> Recipe:
+    """The recipe with k cut to where each layer has as many other heads for random controls, if it is one of the paper's."""
+    edit = recipe.edit
+    most = max(1, min(most_controlled(ranking.order()) for ranking in rankings))
+    if edit is None or not recipe.paper or max(edit.k) <= most:
+        return recipe
+    ks = tuple(dict.fromkeys(min(k, most) for k in edit.k))
+    warnings.warn(
+        f"edit.k: {', '.join(map(str, edit.k))} of {recipe.name} cut to {', '.join(map(str, ks))}: with more of this model's "
+        f"{len(rankings[0].order())} heads some layer has too few others for random controls",
+        stacklevel=3,
+    )
+    return recipe.model_copy(update={"edit": edit.model_copy(update={"k": ks})})
 
 
 def _choices(edit: EditSpec, rankings: Mapping[str, HeadRanking], model: HeadModel, seed: int) -> Choices:

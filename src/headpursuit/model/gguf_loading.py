@@ -12,8 +12,6 @@ from headpursuit.model.gguf_files import part_names, require_model
 from headpursuit.model.gguf_joining import join_parts
 from headpursuit.optional import optional_import
 
-_NAME = "model.gguf"
-
 
 def find_gguf(model: str | Path, *, revision: str | None = None) -> Path | None:
     """The GGUF file that a model's name means, or None where it means something else.
@@ -65,9 +63,10 @@ def given_to_transformers(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     parts = require_model(path)
     optional_import("accelerate", extra="gguf", purpose="a GGUF file")
     with tempfile.TemporaryDirectory(prefix="headpursuit-") as made:
-        file = Path(made) / _NAME
+        # A name that no other file has: transformers looks for it in the working folder first.
+        file = Path(made) / f"{Path(made).name}.gguf"
         if len(parts) == 1:
             file.symlink_to(path.resolve())
         else:
             join_parts(parts, file)
-        yield made, {"gguf_file": _NAME}
+        yield made, {"gguf_file": file.name}

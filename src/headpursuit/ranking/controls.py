@@ -65,6 +65,17 @@ def control_edits(
     return [HeadEdit.of(Factor(other[one.head], one.scale, one.where) for one in edit.factors) for other in sets]
 
 
+def most_controlled(order: HeadsLike) -> int:
+    """How many of the first heads of an order of all heads leave as many others in every layer that they are of."""
+    chosen: Counter[int] = Counter()
+    room = Counter(head.layer for head in parse_heads(order))
+    for count, head in enumerate(parse_heads(order)):
+        chosen[head.layer] += 1
+        if 2 * chosen[head.layer] > room[head.layer]:
+            return count
+    return sum(room.values())
+
+
 def _heads_of(source: HeadModel | Captured | HeadRanking | HeadsLike) -> list[Head]:
     """Heads in one order, whoever names them, so that a seed draws the same ones."""
     if isinstance(source, HeadModel):
