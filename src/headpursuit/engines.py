@@ -7,8 +7,10 @@ parts, so that a result does not depend on who did what, or how often: a part wh
 from __future__ import annotations
 
 import os
+import re
+import socket
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -118,10 +120,11 @@ def _cluster(ray: Any, engine: Engine) -> Iterator[int]:
             wanted = (engine.workers or 1) * engine.cpus_per_worker
             more = {"num_cpus": max(os.cpu_count() or 1, -int(-wanted // 1)), "include_dashboard": False}
         try:
+            _reach(address)
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=True, **more)
         except Exception as error:  # ConnectionError, RuntimeError, ValueError, by version and kind of address
             raise HeadPursuitError(
-                f"no Ray cluster answers at RAY_ADDRESS={address!r} ({' '.join(str(error).split()):.160}): start one "
+                f"no Ray cluster answers at RAY_ADDRESS={address!r} ({_plain(error):.160}): start one "
                 "(`ray start --head`), or unset RAY_ADDRESS for one on this machine"
             ) from error
     try:
@@ -139,6 +142,14 @@ def _cluster(ray: Any, engine: Engine) -> Iterator[int]:
     finally:
         if ours:
             ray.shutdown()
+
+
+def _reach(address: str | None) -> None:
+    """Fail at once where nobody listens at a cluster's address, on which Ray itself waits for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        with socket.create_connection((host, int(port)), timeout=10):
+            pass
 
 
 def _by_workers(
@@ -191,7 +202,7 @@ class _Crew:
 
         @ray.remote(num_cpus=engine.cpus_per_worker, num_gpus=engine.gpus_per_worker, max_restarts=0)
         class Worker:
-            def __init__(self, setup: Callable[[], Any]) -> None:
+            def __init__(self, setup: Sequence[Any]) -> None:
                 self.setup = setup
                 self.work: Callable[[Any], Any] | None = None
 
@@ -200,11 +211,11 @@ class _Crew:
                     import torch
 
                     torch.set_num_threads(threads)
-                    self.work = self.setup()
+                    self.work = ray.get(self.setup[0])()
                 return self.work(part)
 
         shared = ray.put(setup)
-        self.ray, self.hired = ray, lambda: Worker.remote(shared)  # type: ignore[attr-defined]
+        self.ray, self.hired = ray, lambda: Worker.remote([shared])  # type: ignore[attr-defined]
         self.given: dict[Any, dict[Any, tuple[int, Any]]] = {self.hired(): {} for _ in range(workers)}
 
     @property
@@ -231,7 +242,7 @@ class _Crew:
             number, part = own.pop(ready[0])
             return {number: (part, found)}, [], ""
         except self.ray.exceptions.RayError as error:  # the worker died, or the machine that held what it gave
-            reason = " ".join(str(error).split())[:160]
+            reason = _plain(error)[:160]
         del self.given[worker]
         self.given[self.hired()] = {}
         done, left = {}, []
@@ -259,4 +270,11 @@ class _WorkError(HeadPursuitError):
 
     def __init__(self, error: Exception) -> None:
         lines = [line for line in str(error).splitlines() if line.strip()]
-        super().__init__(f"a worker failed: {lines[-1] if lines else type(error).__name__:.300}")
+        super().__init__(f"a worker failed: {_COLOURS.sub('', lines[-1]) if lines else type(error).__name__:.300}")
+
+
+_COLOURS = re.compile("\x1b\\[[0-9;]*m")
+
+
+def _plain(error: Exception) -> str:
+    return " ".join(_COLOURS.sub("", str(error)).split())

@@ -165,7 +165,7 @@ def open_packed(path: Path) -> Iterator[BinaryIO]:
 
 def _unpacking(path: Path) -> Any:
     # A store's file is opened by its own library, whatever that raises.
-    whole: Any = io.BufferedReader(tried(str(path), partial(path.open, "rb"))) if address(path) else path.open("rb")  # type: ignore[arg-type]
+    whole: Any = io.BufferedReader(tried(str(path), partial(path.open, "rb"))) if address(path) else path.open("rb")
     if path.suffix.lower() == ".gz":
         return gzip.open(whole)
     if path.suffix.lower() == ".zst":

@@ -66,20 +66,26 @@ def test_a_worker_that_is_killed_changes_nothing(cluster, model):
     assert found == alone
 
 
-def doubled(part):
-    if part in (5, 11):
-        os.kill(os.getpid(), signal.SIGKILL)
-    if part == -1:
-        raise hp.HeadPursuitError("there is no such part")
-    return 2 * part
-
-
 def working():
-    return doubled
+    """A setup that travels whole: no worker knows this module."""
+
+    def setup():
+        def doubled(part):
+            if part in (5, 11):
+                os.kill(os.getpid(), signal.SIGKILL)
+            if part == -1:
+                raise hp.HeadPursuitError("there is no such part")
+            if part == -2:
+                raise KeyError("a fault of ours")
+            return 2 * part
+
+        return doubled
+
+    return setup
 
 
 def test_a_part_that_workers_die_of_is_named_and_the_rest_goes_on(cluster):
-    found = list(mapped(range(14), working, engine=Engine("ray", workers=2), name=lambda part: f"part {part}"))
+    found = list(mapped(range(14), working(), engine=Engine("ray", workers=2), name=lambda part: f"part {part}"))
     assert [part for part, _ in found] == list(range(14))
     for part, given in found:
         if part in (5, 11):
@@ -98,7 +104,7 @@ def test_parts_are_taken_as_they_are_needed(cluster):
             taken.append(part)
             yield part
 
-    results = mapped(parts(), working, engine=Engine("ray", workers=2), name=str)
+    results = mapped(parts(), working(), engine=Engine("ray", workers=2), name=str)
     for _ in range(3):
         next(results)
     assert len(taken) < 40
@@ -107,7 +113,9 @@ def test_parts_are_taken_as_they_are_needed(cluster):
 
 def test_what_work_says_comes_back_as_it_is(cluster):
     with pytest.raises(hp.HeadPursuitError, match=r"^there is no such part$"):
-        list(mapped([1, -1], working, engine=Engine("ray", workers=1), name=str))
+        list(mapped([1, -1], working(), engine=Engine("ray", workers=1), name=str))
+    with pytest.raises(hp.HeadPursuitError, match=r"^a worker failed: KeyError: 'a fault of ours'$"):
+        list(mapped([1, -2], working(), engine=Engine("ray", workers=1), name=str))
 
 
 def test_bad_samples_are_said_as_in_one_process(cluster, model):
