@@ -13,6 +13,7 @@ import tiny
 from headpursuit.activations import batching
 from headpursuit.activations import capture as capture_module
 from headpursuit.files import write_sealed
+from headpursuit.hooks import Hooks
 from headpursuit.model.samples import as_samples
 from headpursuit.model.tokenize import collate, make_prompt
 from model.test_contracts import prompts
@@ -65,6 +66,20 @@ def test_rows_are_means_over_the_chosen_tokens(model, positions):
         for layer, tokens in z.items():
             expected = tokens[chosen].mean(dim=0).unflatten(0, acts.z[layer].shape[1:])
             torch.testing.assert_close(acts.z[layer][row], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("positions", ["mean", "all"])
+def test_nothing_runs_behind_the_last_heads(model, positions):
+    behind = (model.anatomy.layers[-1].projection, model.anatomy.final_norm, model.anatomy.unembedding)
+    ran = []
+    with Hooks() as hooks:
+        for path in behind:
+            hooks.after(model.module(path), lambda *_, path=path: ran.append(path))
+        hp.capture(model, prompts(model), positions=positions, progress=False)
+        assert not ran
+        with torch.no_grad():
+            model.hf(**collate(model, [make_prompt(model, prompts(model)[0])], side="right").inputs)
+    assert set(ran) == set(behind)
 
 
 def test_disk_equals_memory_and_needs_no_model(family, tmp_path):
