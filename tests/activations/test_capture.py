@@ -82,6 +82,15 @@ def test_nothing_runs_behind_the_last_heads(model, positions):
     assert set(ran) == set(behind)
 
 
+def test_a_capture_under_an_edit_of_some_tokens_leaves_the_edit_in_order(llama):
+    edit = hp.HeadEdit(["L0.H1", "L2.H3"], scale=-1.0, where="prompt")
+    with edit.applied(llama):
+        expected = llama.generate(list(tiny.TEXTS), max_new_tokens=4)
+        edited = hp.capture(llama, tiny.TEXTS, progress=False)
+        assert llama.generate(list(tiny.TEXTS), max_new_tokens=4) == expected
+    assert not torch.equal(edited.z[2], hp.capture(llama, tiny.TEXTS, progress=False).z[2])
+
+
 def test_disk_equals_memory_and_needs_no_model(family, tmp_path):
     hf = tiny.hf_model(family)
     hf.save_pretrained(tmp_path / "model", max_shard_size="20KB")
