@@ -3,7 +3,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fuzz bench results real docs notebooks architectures compat train-demo
+.PHONY: help setup demo test lint fuzz bench bench-peers results real docs notebooks architectures compat train-demo
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,12 @@ bench: $(STAMP) ## measure pursuits, captures and edits against plain ways
 	$(PY) -m benchmarks.pursuit
 	$(PY) -m benchmarks.capture
 	$(PY) -m benchmarks.edits
+	$(PY) -m benchmarks.scale
+
+bench-peers: ## measure captures and pursuits beside TransformerLens, nnsight and ResiDual's way (half an hour)
+	test -x .venv-peers/bin/python || python3 -m venv .venv-peers
+	.venv-peers/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[fast]' -r benchmarks/peers-requirements.txt
+	.venv-peers/bin/python -m benchmarks.peers
 
 results: $(STAMP) ## run the demo's recipes and write docs/results.md
 	$(PY) -m tools.results

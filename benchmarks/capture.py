@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 import headpursuit as hp
 from benchmarks.measure import Bench, Row, run_cases
@@ -152,15 +152,7 @@ def made_up_words() -> list[str]:
 
 
 def save_llama(folder: Path, *, layers: int, heads: int, width: int) -> None:
-    """Save a random Llama with a tokenizer of the usual size, of which much of the loading is, and as usual without padding."""
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
-    options: dict[str, Any] = {"special_tokens": ["<s>", "</s>"], "initial_alphabet": pre_tokenizers.ByteLevel.alphabet()}
-    raw.train_from_iterator(made_up_words(), trainers.BpeTrainer(vocab_size=VOCABULARY, show_progress=False, **options))
-    own = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>")
-    own.save_pretrained(folder)
-    torch.manual_seed(0)
+    """Save a random Llama."""
     config = LlamaConfig(
         hidden_size=width,
         intermediate_size=width * 8 // 3,
@@ -173,7 +165,20 @@ def save_llama(folder: Path, *, layers: int, heads: int, width: int) -> None:
         bos_token_id=0,
         eos_token_id=1,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    save_random(folder, config)
+
+
+def save_random(folder: Path, config: PreTrainedConfig) -> None:
+    """Save a random model with a tokenizer of the usual size, of which much of the loading is, and as usual without padding."""
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    options: dict[str, Any] = {"special_tokens": ["<s>", "</s>"], "initial_alphabet": pre_tokenizers.ByteLevel.alphabet()}
+    raw.train_from_iterator(made_up_words(), trainers.BpeTrainer(vocab_size=VOCABULARY, show_progress=False, **options))
+    own = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>")
+    own.save_pretrained(folder)
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
 
 
 def _theirs(folder: Path) -> Any:

@@ -8,9 +8,10 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -150,8 +151,18 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def run_cases(name: str, cases: Mapping[str, Callable[[Bench], list[Row]]], *, about: str, loads: bool = False) -> None:
-    """The command line of a benchmark: run its cases, print the table, keep it as ``results/NAME-DEVICE.json``."""
+def run_cases(
+    name: str,
+    cases: Mapping[str, Callable[[Bench], list[Row]]],
+    *,
+    about: str,
+    loads: bool = False,
+    packages: Sequence[str] = (),
+) -> None:
+    """The command line of a benchmark: run its cases, print the table, keep it as ``results/NAME-DEVICE.json``.
+
+    The versions of ``packages`` are kept beside the machine's.
+    """
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--quick", action="store_true", help="small shapes, one repeat: does it run?")
     parser.add_argument("--device", default="cpu")
@@ -175,5 +186,6 @@ def run_cases(name: str, cases: Mapping[str, Callable[[Bench], list[Row]]], *, a
     out = options.out or RESULTS / f"{name}-{device.type}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     results = [asdict(row) | {"ratio": row.ratio} for row in rows]
-    out.write_text(json.dumps({"machine": machine(device), "rows": results}, indent=1, ensure_ascii=False) + "\n")
+    ran_on = machine(device) | {package: version(package) for package in packages}
+    out.write_text(json.dumps({"machine": ran_on, "rows": results}, indent=1, ensure_ascii=False) + "\n")
     print(f"written to {out}")

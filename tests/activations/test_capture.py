@@ -12,6 +12,7 @@ import headpursuit as hp
 import tiny
 from headpursuit.activations import capture as capture_module
 from headpursuit.files import write_sealed
+from headpursuit.hooks import Hooks
 from headpursuit.model.samples import as_samples
 from headpursuit.model.tokenize import collate, make_prompt
 from model.test_contracts import prompts
@@ -64,6 +65,29 @@ def test_rows_are_means_over_the_chosen_tokens(model, positions):
         for layer, tokens in z.items():
             expected = tokens[chosen].mean(dim=0).unflatten(0, acts.z[layer].shape[1:])
             torch.testing.assert_close(acts.z[layer][row], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("positions", ["mean", "all"])
+def test_nothing_runs_behind_the_last_heads(model, positions):
+    behind = (model.anatomy.layers[-1].projection, model.anatomy.final_norm, model.anatomy.unembedding)
+    ran = []
+    with Hooks() as hooks:
+        for path in behind:
+            hooks.after(model.module(path), lambda *_, path=path: ran.append(path))
+        hp.capture(model, prompts(model), positions=positions, progress=False)
+        assert not ran
+        with torch.no_grad():
+            model.hf(**collate(model, [make_prompt(model, prompts(model)[0])], side="right").inputs)
+    assert set(ran) == set(behind)
+
+
+def test_a_capture_under_an_edit_of_some_tokens_leaves_the_edit_in_order(llama):
+    edit = hp.HeadEdit(["L0.H1", "L2.H3"], scale=-1.0, where="prompt")
+    with edit.applied(llama):
+        expected = llama.generate(list(tiny.TEXTS), max_new_tokens=4)
+        edited = hp.capture(llama, tiny.TEXTS, progress=False)
+        assert llama.generate(list(tiny.TEXTS), max_new_tokens=4) == expected
+    assert not torch.equal(edited.z[2], hp.capture(llama, tiny.TEXTS, progress=False).z[2])
 
 
 def test_disk_equals_memory_and_needs_no_model(family, tmp_path):

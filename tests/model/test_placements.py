@@ -8,7 +8,10 @@ from torch import nn
 
 import headpursuit as hp
 import tiny
+from headpursuit.activations.recording import read_batch
+from headpursuit.activations.reducers import mean_rows
 from headpursuit.model.projection import module_heads, weight_of
+from headpursuit.model.tokenize import collate, make_prompt
 from headpursuit.model.weights import LiveWeights
 
 TEXTS = list(tiny.TEXTS)
@@ -37,6 +40,15 @@ def test_an_offloaded_model_is_the_same_model(place, tmp_path):
     model = hp.load(tmp_path / "model", device_map=places, offload_folder=str(tmp_path / "weights"))
     assert any(weight.is_meta for weight in model.hf.parameters()) == (place == "disk")
     same_results(model, hp.load(tmp_path / "model", device="cpu"))
+
+
+def test_a_capture_puts_offloaded_weights_away_again():
+    accelerate = pytest.importorskip("accelerate")
+    model = hp.wrap(hf := tiny.hf_model("llama"), processor=tiny.tokenizer())
+    accelerate.cpu_offload(hf, torch.device("cpu"), preload_module_classes=list(hf._no_split_modules))
+    batch = collate(model, [make_prompt(model, hp.Sample(text=text)) for text in TEXTS], side="right")
+    assert len(read_batch(model, batch, mean_rows(batch.real))) == 3
+    assert all(weight.is_meta for weight in hf.model.layers.parameters())
 
 
 def test_an_adapted_model_writes_through_its_adapter():

@@ -8,6 +8,7 @@ import torch
 import headpursuit as hp
 import tiny
 import vlm
+from headpursuit.hooks import Hooks
 from headpursuit.model.selfcheck import check_decomposition
 from headpursuit.model.tokenize import collate, make_prompt
 from model.test_images import samples
@@ -54,20 +55,31 @@ def test_edits_reach_the_logits_and_leave(model):
     assert not torch.equal(before, edited)
 
 
-def patches(model: hp.HeadModel, sample: hp.Sample) -> torch.Tensor:
-    """All that the first layer's projection reads of a sample, shape ``(n, h, e)``."""
-    first = model.anatomy.layers[0]
+def patches(model: hp.HeadModel, sample: hp.Sample, *, layer: int = 0) -> torch.Tensor:
+    """All that a layer's projection reads of a sample, shape ``(n, h, e)``."""
+    seen = model.anatomy.layer(layer)
     read: list[torch.Tensor] = []
-    handle = model.module(first.projection).register_forward_pre_hook(lambda module, args: read.append(args[0]))
+    handle = model.module(seen.projection).register_forward_pre_hook(lambda module, args: read.append(args[0]))
     logits(model, sample)
     handle.remove()
-    return torch.cat([one.flatten(0, -2) for one in read]).unflatten(1, (first.n_heads, first.head_width))
+    return torch.cat([one.flatten(0, -2) for one in read]).unflatten(1, (seen.n_heads, seen.head_width))
 
 
 def test_rows_are_means_over_all_that_the_tower_reads(model):
     acts = hp.capture(model, samples(), progress=False)
     for row, sample in enumerate(samples()):
-        torch.testing.assert_close(acts.z[0][row], patches(model, sample).mean(0), rtol=1e-4, atol=1e-5)
+        for layer in acts.layers[:: len(acts.layers) - 1 or 1]:  # the first and the last
+            torch.testing.assert_close(acts.z[layer][row], patches(model, sample, layer=layer).mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_a_capture_runs_the_tower_alone(model):
+    ran = []
+    with Hooks() as hooks:
+        hooks.after(model.module(model.anatomy.decoder), lambda *_: ran.append(1))
+        hp.capture(model, samples(), progress=False)
+        assert not ran
+        logits(model, samples()[0])
+    assert ran
 
 
 def test_moments_see_every_patch_of_every_tile():

@@ -1,7 +1,7 @@
 """Recording what enters the output projections while the model runs once, reduced inside the hook."""
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -14,6 +14,13 @@ from headpursuit.model.anatomy import LayerAnatomy
 from headpursuit.model.head_model import HeadModel, accepted, evaluating
 from headpursuit.model.norms import gain_of, true_scale
 from headpursuit.model.tokenize import Batch
+
+
+class _AllRead(Exception):  # noqa: N818  # nothing went wrong
+    """Ends a forward pass where nothing more of it is wanted.
+
+    An ``Exception``, so that hooks of others that ask to be called on errors are.
+    """
 
 
 @contextmanager
@@ -42,7 +49,7 @@ def projection_inputs(model: HeadModel, enter: Callable[[LayerAnatomy, Tensor], 
 
 
 def read_batch(model: HeadModel, batch: Batch, reducer: Reducer, *, through_norm: bool = False) -> Reading:
-    """Run the model once and reduce what enters every output projection.
+    """Run the model once and reduce what enters every output projection; it stops behind the last of them.
 
     Args:
         model: the model, seen as its text's heads.
@@ -56,10 +63,13 @@ def read_batch(model: HeadModel, batch: Batch, reducer: Reducer, *, through_norm
     reading: Reading = {}
     waiting: dict[int, Tensor] = {}
     ran: set[int] = set()
+    stops = _can_stop(model)
 
     def keep(layer: LayerAnatomy, z: Tensor) -> None:
         reading.update(reducer(layer, z))
         ran.add(layer.index)
+        if stops and len(ran) == len(model.anatomy.layers):  # no layer runs twice: models in which one does are refused
+            raise _AllRead
 
     def enter(layer: LayerAnatomy, z: Tensor) -> None:
         if z.shape[:2] != batch.real.shape:
@@ -94,6 +104,8 @@ def read_batch(model: HeadModel, batch: Batch, reducer: Reducer, *, through_norm
 def read_tower(model: HeadModel, batch: Batch, reduce_by: Callable[[Tensor], Reducer]) -> Reading:
     """Run the model on one image and reduce all that the vision tower reads of it, tile by tile where there are several.
 
+    The model stops where its text decoder begins.
+
     Args:
         model: the model, seen as its vision tower's heads.
         batch: one sample with an image.
@@ -103,11 +115,17 @@ def read_tower(model: HeadModel, batch: Batch, reduce_by: Callable[[Tensor], Red
         HeadPursuitError: layers did not run.
     """
     read: dict[int, list[Tensor]] = {}
+    stops = _can_stop(model)
 
     def enter(layer: LayerAnatomy, z: Tensor) -> None:
         read.setdefault(layer.index, []).append(z.reshape(-1, z.shape[-1]))
 
-    with projection_inputs(model, enter), torch.no_grad(), evaluating(model.hf):
+    def stop(*_: Any) -> None:  # not where the tower stands inside of the decoder and is still to run
+        if stops and len(read) == len(model.anatomy.layers):
+            raise _AllRead
+
+    with projection_inputs(model, enter) as hooks, torch.no_grad(), evaluating(model.hf):
+        hooks.before(model.module(model.anatomy.decoder), stop)
         _run(model, batch)
     check_ran(model, read)
     reading: Reading = {}
@@ -118,7 +136,13 @@ def read_tower(model: HeadModel, batch: Batch, reduce_by: Callable[[Tensor], Red
 
 
 def _run(model: HeadModel, batch: Batch) -> None:
-    model.hf(**batch.inputs, **accepted(model.hf.forward, {"use_cache": False, "logits_to_keep": 1}))
+    with suppress(_AllRead):
+        model.hf(**batch.inputs, **accepted(model.hf.forward, {"use_cache": False, "logits_to_keep": 1}))
+
+
+def _can_stop(model: HeadModel) -> bool:
+    """Whether nothing is left half done where a forward pass ends early: accelerate puts weights away when a module returns."""
+    return not any(hasattr(module, "_hf_hook") for module in model.hf.modules())
 
 
 def check_ran(model: HeadModel, ran: Collection[int]) -> None:

@@ -22,13 +22,14 @@ def mean_rows(mask: Bool[Tensor, "b t"]) -> Reducer:
 
     The mean of a float64 ``z`` is taken in float64, so that how a batch is padded does not show in it.
     """
+    all_count = bool(mask.all())
 
     def reduce(layer: LayerAnatomy, z: Float[Tensor, "b t c"]) -> Reading:
         dtype = torch.promote_types(z.dtype, torch.float32)
         counts = mask.to(z.device)
         weights = counts.to(dtype) / counts.sum(dim=1, keepdim=True)
         # Nought times NaN is NaN: what stands at tokens that do not count must not reach the sum.
-        counted = z.to(dtype).masked_fill(~counts[..., None], 0)
+        counted = z.to(dtype) if all_count else z.to(dtype).masked_fill(~counts[..., None], 0)
         mean = torch.einsum("bt,btc->bc", weights, counted).float()
         return {f"L{layer.index}": mean.unflatten(1, (layer.n_heads, layer.head_width)).cpu()}
 
@@ -37,12 +38,15 @@ def mean_rows(mask: Bool[Tensor, "b t"]) -> Reducer:
 
 def token_moments(mask: Bool[Tensor, "b t"]) -> Reducer:
     """Reduce a layer's ``z`` to the sums of ``z`` and ``zᵀz`` over the masked tokens, in float64."""
+    all_count = bool(mask.all())
 
     def reduce(layer: LayerAnatomy, z: Float[Tensor, "b t c"]) -> Reading:
-        rows = z[mask.to(z.device)].unflatten(-1, (layer.n_heads, layer.head_width)).double()
+        rows = (z.flatten(0, 1) if all_count else z[mask.to(z.device)]).unflatten(-1, (layer.n_heads, layer.head_width))
+        # One pass widens and puts each head's rows side by side, as the product wants them.
+        by_head = rows.transpose(0, 1).to(torch.float64, memory_format=torch.contiguous_format)
         return {
-            f"L{layer.index}.{TOTAL}": rows.sum(dim=0).cpu(),
-            f"L{layer.index}.{SECOND}": torch.einsum("mhe,mhf->hef", rows, rows).cpu(),
+            f"L{layer.index}.{TOTAL}": by_head.sum(dim=1).cpu(),
+            f"L{layer.index}.{SECOND}": torch.bmm(by_head.mT, by_head).cpu(),
             COUNT: mask.sum().cpu(),
         }
 
@@ -50,10 +54,14 @@ def token_moments(mask: Bool[Tensor, "b t"]) -> Reducer:
 
 
 def gathered(held: list[Reading], new: Sequence[Reading], *, add: bool) -> list[Reading]:
-    """A capture's readings once new ones came: moments are added up at once, rows wait to be joined."""
-    if not new:
-        return held
-    return [joined([*held, *new], add=True)] if add else [*held, *new]
+    """A capture's readings once new ones came: moments are added to the first's own tensors at once, rows wait to be joined."""
+    if not new or not add:
+        return [*held, *new]
+    total, *others = [*held, *new]
+    for other in others:
+        for name, summed in total.items():
+            summed += other[name]
+    return [total]
 
 
 def joined(readings: Sequence[Reading], *, add: bool) -> Reading:
