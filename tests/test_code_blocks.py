@@ -93,6 +93,11 @@ def asked() -> tuple[dict[str, object], dict[str, str]]:
     return {}, {}
 
 
+def pictured() -> tuple[dict[str, object], dict[str, str]]:
+    captions("captions.jsonl")
+    return {"acts": hp.capture(hp.load("demo"), captions("more.jsonl"), progress=False)}, {}
+
+
 def sure() -> tuple[dict[str, object], dict[str, str]]:
     hp.capture(hp.load("demo"), captions("captions.jsonl"), positions="last", out="acts", progress=False)
     return {}, {}
@@ -186,6 +191,7 @@ PREPARED = {
     "README.md": front_page,
     "docs/start.md": start,
     "docs/learn/sure.md": sure,
+    "docs/atlas.md": pictured,
     "docs/howto/own.md": asked,
     "docs/howto/suppress.md": suppress,
     "docs/howto/architecture.md": architecture,

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from PIL import Image
 
 import headpursuit as hp
 import tiny
@@ -161,6 +162,32 @@ def test_two_runs_with_one_output_do_not_write_over_one_another(bucket, model, m
         hp.capture(model, TEXTS[:16], out="s3://bucket/shared", progress=False)
     assert "\n" not in str(caught.value)
     assert hp.open_capture("s3://bucket/shared") == hp.capture(model, TEXTS[16:32], progress=False)
+
+
+def test_sums_do_not_pile_up_and_a_file_is_no_folder(bucket, model, monkeypatch):
+    real, there = capture_module._read_block, []
+
+    def looking(given, block, **options):
+        bucket.invalidate_cache()
+        there.append(len(bucket.glob("bucket/sums/activations-*")))
+        return real(given, block, **options)
+
+    monkeypatch.setattr(capture_module, "_read_block", looking)
+    hp.capture(model, TEXTS[:48] * 2, positions="all", out="s3://bucket/sums", progress=False)
+    assert max(there) <= 2
+    with pytest.raises(hp.HeadPursuitError, match=r"^s3://bucket/sums is not empty: it holds a capture"):
+        hp.capture(model, TEXTS[:16], positions="all", out="s3://bucket/sums", progress=False)
+    with pytest.raises(hp.HeadPursuitError, match=r"^s3://bucket/data/part-0.jsonl is a file"):
+        hp.capture(model, TEXTS[:16], out="s3://bucket/data/part-0.jsonl", progress=False)
+
+
+def test_images_of_a_store_are_read(bucket, tmp_path):
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "i.png")
+    bucket.put_file(str(tmp_path / "i.png"), "bucket/images/i.png")
+    bucket.pipe_file("bucket/images.jsonl", b'{"text": "What is this?", "image": "images/i.png"}\n')
+    for place in ("s3://bucket/images", "s3://bucket/images.jsonl"):
+        (one,) = hp.as_samples(place)
+        assert one.open_image().getpixel((0, 0)) == (255, 0, 0)
 
 
 @pytest.mark.parametrize(

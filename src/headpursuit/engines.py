@@ -36,7 +36,7 @@ class Engine:
     Attributes:
         name: ``local``, this process; ``ray``, workers of the cluster at ``RAY_ADDRESS``, or of this machine where that is
             not set.
-        workers: how many; as many as there are GPUs where each takes one, else one for every two CPUs.
+        workers: how many at most; as many as fit when left out.
         cpus_per_worker: of these so many belong to each worker.
         gpus_per_worker: likewise; parts of one where workers share them.
     """
@@ -128,14 +128,14 @@ def _cluster(ray: Any, engine: Engine) -> Iterator[int]:
                 "(`ray start --head`), or unset RAY_ADDRESS for one on this machine"
             ) from error
     try:
-        there = ray.cluster_resources()
+        there = ray.available_resources()  # what others do not hold
         cpus, gpus = there.get("CPU", 0.0), there.get("GPU", 0.0)
         fitting = int(cpus // engine.cpus_per_worker)
         if engine.gpus_per_worker:
             fitting = min(fitting, int(gpus / engine.gpus_per_worker + 1e-9))
         if not fitting:
             raise HeadPursuitError(
-                f"the cluster has {cpus:g} CPUs and {gpus:g} GPUs, a worker needs {engine.cpus_per_worker:g} and "
+                f"the cluster has {cpus:g} CPUs and {gpus:g} GPUs free, a worker needs {engine.cpus_per_worker:g} and "
                 f"{engine.gpus_per_worker:g}: ask for fewer with cpus_per_worker=… and gpus_per_worker=…"
             )
         yield min(fitting, engine.workers or fitting)
@@ -170,7 +170,7 @@ def _by_workers(
     try:
         while not (ended and not again and not crew.busy):
             # What is done ahead of a slow part is held, and not without end.
-            while crew.free and len(done) < 4 * _AHEAD * workers and not (ended and not again):
+            while crew.free and (again or (len(done) < 4 * _AHEAD * workers and not ended)):
                 taken = again.popleft() if again else next(todo, None)
                 if taken is None:
                     ended = True

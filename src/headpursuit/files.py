@@ -155,7 +155,7 @@ def open_packed(path: Path) -> Iterator[BinaryIO]:
             yield file
     except (OSError, EOFError, zlib.error) as error:
         raise HeadPursuitError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    except HeadPursuitError:
+    except (HeadPursuitError, ValueError):  # what is read in the block says itself what is wrong with it
         raise
     except Exception as error:
         if address(path) is None:

@@ -38,8 +38,10 @@ def address(path: str | Path) -> str | None:
     """
     text = str(path)
     found = _ADDRESS.match(text)
-    if found is None or found[1].lower() in ("file", "local"):
+    if found is None:
         return None
+    if found[1].lower() in ("file", "local"):
+        raise HeadPursuitError(f"{text}: give a path of this machine without {found[1]}://")
     return f"{found[1].lower()}://{text[found.end() :]}"
 
 
@@ -109,15 +111,25 @@ def matching(pattern: str | Path) -> list[Path] | None:
     """
     text = str(pattern)
     where = address(text)
-    if not _MAGIC.search(text) or (where is None and Path(text).exists()):
+    # In an address of the web a question mark is no pattern.
+    if not _MAGIC.search(text) or (where or "").startswith("http") or (where is None and _is_there(text)):
         return None
     fsspec = optional_import("fsspec", extra="cloud", purpose="reading many files")
     with _reaching(text):
         fs, root = fsspec.core.url_to_fs(where or str(Path(text).expanduser()))
     names = sorted(tried(text, lambda: [name for name in fs.glob(root) if not fs.isdir(name)]))
     if not names:
-        raise HeadPursuitError(f"no file matches {text}: give the path of a file, or a pattern that matches some")
+        raise HeadPursuitError(
+            f"no file matches {text:.80}: give the path of a file, or a pattern that matches some; a text goes in a list"
+        )
     return [reachable(fs.unstrip_protocol(name) if where else name) for name in names]
+
+
+def _is_there(text: str) -> bool:
+    try:
+        return Path(text).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # too long for a name, or nobody's home
+        return False
 
 
 class _Stage:
@@ -131,9 +143,15 @@ class _Stage:
         self.seen: dict[str, Any] = {}
 
     def fetch(self) -> None:
-        """Copy what lies in the store."""
+        """Copy what lies in the store.
+
+        Raises:
+            HeadPursuitError: it is a file, or cannot be read.
+        """
+        if tried(self.where, partial(self.fs.isfile, self.root)):
+            raise HeadPursuitError(f"{self.where} is a file: choose another folder")
         for name, about in tried(self.where, self._list).items():
-            if name.startswith("/") or ".." in name.split("/"):
+            if not name or name.startswith("/") or ".." in name.split("/") or (self.folder / name).is_dir():
                 continue
             target = self.folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -145,6 +163,7 @@ class _Stage:
         if file.parent == self.folder and file.suffix == ".json":
             self.send_all(but=file)
         self._send(file)
+        self._forget()
 
     def send_all(self, *, but: Path | None = None) -> None:
         """Send every file that was not sent, and delete from the store what is gone here."""
@@ -152,7 +171,11 @@ class _Stage:
         for name, file in here.items():
             if name not in self.seen and file != but and not file.name.startswith("."):
                 self._send(file)
-        for name in [name for name in self.seen if name not in here]:
+        self._forget()
+
+    def _forget(self) -> None:
+        """Delete from the store what is gone here."""
+        for name in [name for name in self.seen if not (self.folder / name).is_file()]:
             tried(f"{self.where}/{name}", partial(self._remove, name))
             del self.seen[name]
 
@@ -195,12 +218,12 @@ class _Stage:
         return {name[len(self.root.rstrip("/")) + 1 :]: about for name, about in found.items()}
 
 
+# By which a store tells one version of a file from another, whatever it calls it.
+_TELLING = ("ETag", "etag", "generation", "md5Hash", "size", "LastModified", "last_modified", "updated", "mtime", "created")
+
+
 def _version(about: Any) -> Any:
-    return (
-        None
-        if about is None
-        else about.get("ETag") or (about.get("size"), str(about.get("LastModified") or about.get("created")))
-    )
+    return None if about is None else [str(about[key]) for key in _TELLING if key in about]
 
 
 @contextmanager
@@ -218,7 +241,7 @@ def staged(out: str | Path) -> Iterator[Path]:
     """
     where = address(out)
     if where is None:
-        yield Path(out)
+        yield Path(out).expanduser()
         return
     folder = Path(tempfile.mkdtemp(prefix="headpursuit-")).resolve()
     stage = _Stage(where, folder)
@@ -227,6 +250,8 @@ def staged(out: str | Path) -> Iterator[Path]:
         _staged[folder] = stage
         yield folder
         stage.send_all()
+    except HeadPursuitError as error:  # says where things are, and not where they were written first
+        raise type(error)(str(error).replace(str(folder), where)) from error
     finally:
         _staged.pop(folder, None)
         shutil.rmtree(folder, ignore_errors=True)

@@ -96,6 +96,26 @@ def test_a_part_that_workers_die_of_is_named_and_the_rest_goes_on(cluster):
             assert given == 2 * part
 
 
+def test_a_part_that_kills_slowly_is_given_again_however_much_was_done_meanwhile(cluster):
+    def setup():
+        def work(part):
+            if part == 0:
+                time.sleep(2)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return part
+
+        return work
+
+    found = dict(mapped(range(40), setup, engine=Engine("ray", workers=2), name=str))
+    assert isinstance(found.pop(0), LostPartError)
+    assert found == {part: part for part in range(1, 40)}
+
+
+def test_an_edit_does_not_travel(cluster, model):
+    with hp.HeadEdit(["L1.H0"], scale=-1).applied(model), pytest.raises(hp.HeadPursuitError, match="use engine='local'"):
+        hp.capture(model, TEXTS, **TWO)
+
+
 def test_parts_are_taken_as_they_are_needed(cluster):
     taken = []
 
@@ -135,7 +155,7 @@ def test_bad_samples_are_said_as_in_one_process(cluster, model):
     [
         ({"engine": "dask"}, "engine"),
         ({"workers": 2}, "workers speaks of workers, of which there are none"),
-        ({"engine": "ray", "gpus_per_worker": 1}, "0 GPUs, a worker needs 1 and 1"),
+        ({"engine": "ray", "gpus_per_worker": 1}, "0 GPUs free, a worker needs 1 and 1"),
         ({"engine": "ray", "cpus_per_worker": 0}, "give more than 0 CPUs"),
         ({"engine": "ray", "workers": 0}, "workers"),
     ],

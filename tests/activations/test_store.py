@@ -159,6 +159,24 @@ def test_the_index_is_put_together_from_the_shards(model, tmp_path, monkeypatch,
     assert files(out) == before
 
 
+@pytest.mark.parametrize("change", ["rewritten", "added"])
+def test_files_that_change_while_they_are_read_are_refused(model, tmp_path, monkeypatch, change):
+    monkeypatch.setattr(capture_module, "BLOCK", 16)
+    for number in (0, 2):
+        (tmp_path / f"part-{number}.txt").write_text("\n".join(TEXTS[number * 8 : number * 8 + 8]))
+    real = capture_module.survey
+
+    def surveyed(*given, **more):
+        found = real(*given, **more)
+        changed = tmp_path / ("part-2.txt" if change == "rewritten" else "part-1.txt")
+        changed.write_text("\n".join(reversed(TEXTS[8:16])))
+        return found
+
+    monkeypatch.setattr(capture_module, "survey", surveyed)
+    with pytest.raises(hp.HeadPursuitError, match="the samples changed while they were read"):
+        hp.capture(model, tmp_path / "part-*.txt", out=tmp_path / "acts", progress=False)
+
+
 @pytest.mark.parametrize("positions", ["mean", "all"])
 def test_files_that_are_added_add_their_blocks(model, tmp_path, monkeypatch, positions):
     data, out, options = tmp_path / "data", tmp_path / "acts", {"positions": positions, "progress": False}

@@ -126,6 +126,7 @@ WRONG = dict.fromkeys(
     (
         "device",
         "dtype",
+        "engine",
         "format",
         "kind",
         "method",

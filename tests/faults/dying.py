@@ -68,7 +68,7 @@ def commands(world: World, out: Path) -> dict[str, list[object]]:
         "capture": capture,
         "moments": [*capture, "--positions", "all"],
         "rank": ["rank", world.acts, "--concept", CONCEPT, "--out", out / "heads.json", "--method", "logit-lens"],
-        "map": ["map", world.acts, "--concept", CONCEPT, "--out", out / "map.csv", "--figure", out / "map.svg"],
+        "map": ["map", world.acts, "--concept", CONCEPT, "--out", out / "map.csv", "--plot", out / "map.svg"],
         "checkpoint": export,
         "lora": [*export, "--format", "lora"],
         "keywords": ["keywords", world.text, *asked, "--out", out / "words.txt"],

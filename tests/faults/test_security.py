@@ -51,6 +51,7 @@ NAMED = {"AutoTokenizer": "tokenizer_class", "AutoProcessor": "processor_class",
 # Every command that opens a checkpoint, a capture or an export: its words, with {} for what is opened.
 OPENS = {
     "app": ("{}", "--no-open", "--samples", "{one}"),  # of which nothing varies, so it ends
+    "atlas": ("{}", "--out", "{out}"),
     "capture": ("{}", "--samples", "{text}", "--limit", "2", "--out", "{out}"),
     "concepts": ("red,blue", "--model", "{}"),
     "describe": ("{}",),
@@ -61,10 +62,12 @@ OPENS = {
     "prompt": ("{}", "--samples", "{text}"),
     "rank": ("{}", "--concept", "red,blue"),
     "select": ("{}", "--samples", "{jsonl}", "--concept", "red,blue"),
+    "suppress": ("{}", "--samples", "{text}", "--concept", "red,blue", "--trials", "1", "--out", "{out}"),
+    "enhance": ("{}", "--samples", "{text}", "--concept", "red,blue", "--trials", "1", "--out", "{out}"),
     "tune": ("{}", "--samples", "{text}", "--concept", "red,blue", "--trials", "1", "--out", "{out}"),
     "verify": ("{}",),
 }
-CAPTURES = ("describe", "map", "rank")
+CAPTURES = ("atlas", "describe", "map", "rank")
 PLACES = {
     "configuration": ("AutoConfig", "config.json"),
     "tokenizer": ("AutoTokenizer", "tokenizer_config.json"),
@@ -149,7 +152,7 @@ def test_shards_that_lie_outside_are_neither_read_nor_deleted(world, tmp_path, c
     index = json.loads((acts / "index.json").read_text())
     shutil.copy(next(acts.glob("activations-*.safetensors")), victim)
     before = victim.read_bytes()
-    index["complete"], index["samples_done"] = complete, 4
+    index["complete"] = complete
     for shard in index["shards"]:
         shard["file"] = "../victim.safetensors"
     write_sealed(acts / "index.json", index)

@@ -16,7 +16,7 @@ from headpursuit.model.loaded import LoadedModel
 from headpursuit.model.samples import Sample, SampleFiles, content_of
 from headpursuit.model.tokenize import count_tokens
 
-# Samples of a block, or of a batch where that has more. Fewer lose less where a run is cut off, and pad more.
+# Samples of a block, and so of a batch at most. Fewer lose less where a run is cut off, and pad more.
 BLOCK = 256
 
 
@@ -57,6 +57,7 @@ class Survey:
     chat: bool
     keys: tuple[str, ...] = field(repr=False)
     sizes: tuple[int, ...] = field(repr=False)
+    contents: tuple[str, ...] = field(repr=False)
     lengths: Sequence[int] = field(repr=False)
 
 
@@ -74,6 +75,7 @@ def survey(
     """
     whole, tokens = hashlib.sha256(), hashlib.sha256()
     keys: list[str] = []
+    contents: list[str] = []
     sizes: list[int] = []
     lengths, chat, images = array("L"), False, False
     seen: Counter[tuple[str, str]] = Counter()
@@ -87,6 +89,7 @@ def survey(
         # The same samples may be there twice, and then count twice.
         keys.append(digest({**about, "samples": told[0], "tokens": told[1], "again": seen[told]}))
         seen[told] += 1
+        contents.append(told[0])
         sizes.append(len(samples))
         lengths.extend(counts.whole if with_target else counts.before)
         chat = chat or any(sample.chat for sample in samples)
@@ -100,6 +103,7 @@ def survey(
         chat=chat,
         keys=tuple(keys),
         sizes=tuple(sizes),
+        contents=tuple(contents),
         lengths=lengths,
     )
 
@@ -113,13 +117,20 @@ def blocks(
         HeadPursuitError: there are other samples now than when they were surveyed.
     """
     start, runs = 0, _runs(source, size)
-    for key, count in zip(found.keys, found.sizes, strict=True):
+    for key, count, content in zip(found.keys, found.sizes, found.contents, strict=True):
         samples = next(runs, [])
-        if len(samples) != count:
+        if len(samples) != count or (key not in without and _content(samples) != content):
             raise HeadPursuitError("the samples changed while they were read: leave their files as they are, and run again")
         if key not in without:
             yield Block(key, samples, found.lengths[start : start + count], start)
         start += count
+
+
+def _content(samples: Sequence[Sample]) -> str:
+    found = hashlib.sha256()
+    for piece in (piece for sample in samples for piece in content_of(sample)):
+        found.update(piece)
+    return found.hexdigest()
 
 
 def _runs(source: Sequence[Sample] | SampleFiles, size: int) -> Iterator[list[Sample]]:

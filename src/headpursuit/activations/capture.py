@@ -64,7 +64,7 @@ def capture(
             each head writes behind it: ``z`` times the norm's true scale of each token, and the norm's gain in the projection.
         out: a folder to keep the result in, block by block, on this machine or in a store (``s3://…``); a capture that was cut
             off goes on where it stopped, and one of files goes on with those that were added to them.
-        batch_size: samples run together, padded on the right, at most; those of like lengths do, out of 16 batches at a time.
+        batch_size: samples run together, padded on the right, at most; those of like lengths do, out of the 256 of a block.
         limit: only the first so many samples.
         sample: of these, only a random draw of so many without replacement, in their order.
         seed: seed of the draw.
@@ -100,7 +100,7 @@ def capture(
         )
     source = as_source(samples, limit=limit, sample=sample, seed=seed)
     where = as_engine(engine, workers=workers, cpus_per_worker=cpus_per_worker, gpus_per_worker=gpus_per_worker)
-    size = max(BLOCK, batch_size)
+    size = BLOCK  # whatever the batches are, so that a capture goes on with others
     alike = {
         "positions": positions,
         "dtype": str(model.hf.dtype).removeprefix("torch."),

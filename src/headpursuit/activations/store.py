@@ -28,7 +28,7 @@ from headpursuit.model.checkpoint_files import tensor_hash, write_tensors
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.load import load_tokenizer
 from headpursuit.model.weights import FileWeights, locate_weights
-from headpursuit.stores import fetched
+from headpursuit.stores import address, fetched
 
 # What is taken for a capture.
 ActsLike = HeadActivations | HeadMoments | str | Path
@@ -310,11 +310,14 @@ def open_capture(path: str | Path, *, trust_remote_code: bool = False) -> HeadAc
     """
     given, path = path, fetched(path)
     if not (path / INDEX).is_file():
-        raise HeadPursuitError(f"{given} is no capture: give a folder that `headpursuit capture --out` wrote")
+        raise HeadPursuitError(f"{address(given) or given} is no capture: give a folder that `headpursuit capture --out` wrote")
     index = _read_index(path)
     if not index.complete:
-        done = sum(block.n for shard in path.glob(_SHARDS) for block in _blocks_in(shard).values())
-        raise HeadPursuitError(f"{path} was cut off after {done} samples: run the same capture again to go on")
+        held = {key: block.n for shard in path.glob(_SHARDS) for key, block in _blocks_in(shard).items()}
+        done = sum(held.values())
+        raise HeadPursuitError(
+            f"{address(given) or given} was cut off after {done} samples: run the same capture again to go on"
+        )
     for entry in index.tokenizer:
         _check(path, entry)
     return _read(path, index, load_tokenizer(path / "tokenizer", trust_remote_code=trust_remote_code))

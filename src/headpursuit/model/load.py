@@ -31,6 +31,7 @@ from headpursuit.model.finding import find_anatomy, how_to_say
 from headpursuit.model.gguf_loading import find_gguf, given_to_transformers
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import PARTS, Part
+from headpursuit.model.identity import weights_fingerprint
 from headpursuit.model.images import find_image_style
 from headpursuit.model.loaded import ModelSource
 from headpursuit.model.selfcheck import proven
@@ -173,32 +174,40 @@ def as_model(model: ModelLike) -> HeadModel:
 def sendable(model: HeadModel) -> Callable[[], HeadModel]:
     """What gives the same model in another process: loaded from where it came from, or as it is where it came from nowhere.
 
-    There it lies on the process's own device.
+    There it lies on the process's own device, a model that is on the CPU here on the CPU.
 
     Raises:
-        HeadPursuitError: called there, which finds another model under the name.
+        HeadPursuitError: an edit is applied, which would not travel; called there: another model lies under the name.
     """
     source = model.source
+    if any(module._forward_hooks or module._forward_pre_hooks for module in model.hf.modules()):
+        raise HeadPursuitError("an edit or another hook is on the model, which workers would not see: use engine='local'")
     if source.path is None and source.revision is None:
         return partial(_same, replace(model))
     options = {
+        "device": "cpu" if model.device.type == "cpu" else None,
+        "anatomy": model.anatomy,
         "revision": source.revision,
         "dtype": str(model.hf.dtype).removeprefix("torch."),
         "attn_implementation": getattr(model.hf.config, "_attn_implementation", None),
         "trust_remote_code": hasattr(model.hf.config, "auto_map"),
         "part": model.anatomy.part,
     }
-    return partial(_loaded_again, source.id, model.identity, options)
+    name = source.id if source.path is None or source.id == "demo" else str(source.path.absolute())
+    return partial(_loaded_again, name, weights_fingerprint(model.hf), options)
 
 
 def _same(model: HeadModel) -> HeadModel:
     return model
 
 
-def _loaded_again(name: str, identity: Mapping[str, Any], options: Mapping[str, Any]) -> HeadModel:
+def _loaded_again(name: str, fingerprint: str, options: Mapping[str, Any]) -> HeadModel:
     found = load(name, **options)
-    if found.identity["fingerprint"] != identity["fingerprint"]:
-        raise HeadPursuitError(f"{name} is another model in a worker than here: give all machines the same files")
+    if weights_fingerprint(found.hf) != fingerprint:
+        raise HeadPursuitError(
+            f"{name} has other weights in a worker than here: give all machines the same files; a model that was changed in "
+            "memory or quantised takes engine='local'"
+        )
     return found
 
 

@@ -18,7 +18,7 @@ from headpursuit.errors import SEEDS, HeadPursuitError, check_counts, shown
 from headpursuit.files import expanded
 from headpursuit.model.image_files import as_image, images_in, open_image
 from headpursuit.model.rows import as_text, exists, field_names, field_value, has_field, read_rows
-from headpursuit.stores import matching
+from headpursuit.stores import address, matching
 
 # A tokenizer takes a hundred bytes of memory a character and more; no context is as long.
 LONGEST_TEXT = 2_000_000
@@ -146,17 +146,24 @@ def as_source(
     named = {"text": text_column, "image": image_column, "target": target_column}
     columns = {name: column for name, column in named.items() if column}
     if isinstance(samples, SampleFiles):
+        if columns or limit is not None or sample is not None:
+            raise HeadPursuitError("these samples know their columns and their limit already: give the path instead")
         return samples
-    if isinstance(samples, str | Path) and sample is None:
+    if isinstance(samples, str | Path) and sample is None and not _is_folder(samples):
         files = SampleFiles(samples, columns=columns, limit=limit)
         if next(iter(files), None) is None:
             raise HeadPursuitError(f"{samples} holds no samples: give at least one text or image")
         return files
-    rows = islice(numbered_rows(samples), limit)
-    found = [
-        _as_sample(row, columns=columns, folder=folder_of(samples), where=where)
-        for where, row in (rows if sample is None else _drawn(rows, sample, seed))
-    ]
+    if isinstance(samples, str | Path) and not _is_folder(samples):
+        rows = ((where, (row, file.parent)) for file in _files(samples) for where, row in _rows_of(file))
+        drawn = _drawn(islice(rows, limit), sample or 1, seed)
+        found = [_as_sample(row, columns=columns, folder=folder, where=where) for where, (row, folder) in drawn]
+    else:
+        items = islice(numbered_rows(samples), limit)
+        found = [
+            _as_sample(row, columns=columns, folder=None, where=where)
+            for where, row in (items if sample is None else _drawn(items, sample, seed))
+        ]
     if not found:
         origin = str(samples) if isinstance(samples, str | Path) else "the list of samples"
         raise HeadPursuitError(f"{origin} holds no samples: give at least one text or image")
@@ -220,8 +227,18 @@ def numbered_rows(samples: Any, *, noun: str = "sample", start: int = 0) -> Iter
 
 def _rows_of(path: Path) -> Iterator[tuple[str, Any]]:
     if exists(path) and path.is_dir():
-        return ((str(file), Sample(image=file, where=str(file))) for file in images_in(path))
+        # What lies in a store is fetched when it is read; a path of this machine stays one.
+        return ((str(one), Sample(image=_image_at(one), where=str(one))) for one in images_in(path))
     return read_rows(path)
+
+
+def _is_folder(path: str | Path) -> bool:
+    place = expanded(path)
+    return matching(path) is None and exists(place) and place.is_dir()
+
+
+def _image_at(path: Path) -> Any:
+    return path if address(path) is None else as_image(str(path), folder=None, where=str(path))
 
 
 def folder_of(samples: Any) -> Path | None:

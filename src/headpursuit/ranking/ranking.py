@@ -20,6 +20,7 @@ from headpursuit.model.heads import HEADS_FORMAT, Head, HeadLike, read_heads_con
 from headpursuit.ranking.chance import threshold
 from headpursuit.ranking.cost import Cost
 from headpursuit.ranking.methods import CALIBRATED, MEASURES, SHOWN
+from headpursuit.stores import address
 
 # The value of a ranking by which its edits scale each head, relative to each other.
 STEP = "step"
@@ -235,7 +236,7 @@ class HeadRanking:
         Raises:
             HeadPursuitError: the file cannot be read, or holds only the best heads of a ranking.
         """
-        if not Path(path).is_file():
+        if address(path) is None and not Path(path).is_file():
             raise HeadPursuitError(f"there is no file {path}: {_WRITE_ONE}")
         stored = read_sealed(Path(path), format=HEADS_FORMAT, what="heads file", remedy=_WRITE_ONE, by_hand=True)
         try:
