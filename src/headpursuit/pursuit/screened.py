@@ -24,8 +24,9 @@ _NEVER = float("-inf")
 _MARGIN = 1e-4
 
 # Where vectors come in low precision: of so many atoms a problem that may score highest, so many are scored for a score to
-# beat; then so many pairs of a problem and an atom, out of those that may beat it, are looked at together.
-_FIRST, _FIRST_SCORED, _TOGETHER = 512, 16, 2**14
+# beat; then so many pairs of a problem and an atom, out of those that may beat it, are looked at together: few enough for a
+# core's cache, or enough to keep a GPU busy.
+_FIRST, _FIRST_SCORED, _TOGETHER, _TOGETHER_CUDA = 512, 16, 2**14, 2**17
 
 # How many atoms are scored exactly in a step's first round and in later ones, where that is dear and where it is cheap.
 _DEAR, _CHEAP = (4, 16), (12, 32)
@@ -262,7 +263,8 @@ def _narrow(
     some = (best + everyone[:m, None] * width).view(-1)
     score(places.only(some), y[some], error[some])
     row, atoms = (_of(upper, problems) > chosen.low(problems)[:, None]).nonzero(as_tuple=True)
-    for flat in (problems[row] * v + atoms).split(_TOGETHER):
+    together = _TOGETHER if upper.device.type == "cpu" else _TOGETHER_CUDA
+    for flat in (problems[row] * v + atoms).split(together):
         places = Places.of(flat, v)
         bound, y, error = look(places)
         some = (bound > chosen.low(everyone)[places.problems]).nonzero()[:, 0]
