@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 Context = AbstractContextManager[object]
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -46,18 +47,19 @@ class Bench:
     repeats: int
     quick: bool
     model: Path | None = None
+    clock: Callable[[], float] = time.perf_counter
 
     def time(self, run: Callable[[], object], *, repeats: int | None = None, warm: bool = True) -> float:
-        """Median wall time; one run before the clock starts unless it would take too long."""
+        """Median time; one run before the clock starts unless it would take too long."""
         if warm:
             run()
         times = []
         for _ in range(repeats or self.repeats):
             self.wait()
-            start = time.perf_counter()
+            start = self.clock()
             run()
             self.wait()
-            times.append(time.perf_counter() - start)
+            times.append(self.clock() - start)
         return statistics.median(times)
 
     def alternate(
@@ -113,6 +115,16 @@ def _status(key: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
 
+def instructions() -> str:
+    """The instruction set that torch uses, and which of the kinds of products that matter here the processor has."""
+    has = {
+        "AMX": torch.cpu._is_amx_tile_supported(),
+        "AVX512-BF16": torch.cpu._is_avx512_bf16_supported(),
+        "AVX512-VNNI": torch.cpu._is_vnni_supported(),
+    }
+    return ", ".join([torch.backends.cpu.get_cpu_capability(), *(name for name, there in has.items() if there)])
+
+
 def machine(device: torch.device) -> dict[str, str | int]:
     cpuinfo = Path("/proc/cpuinfo")
     models = (
@@ -124,7 +136,7 @@ def machine(device: torch.device) -> dict[str, str | int]:
         "cpu": models[0] if models else platform.processor(),
         "cores": len(models),
         "threads": torch.get_num_threads(),
-        "amx": str(torch.cpu._is_amx_tile_supported()),
+        "instructions": instructions(),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
@@ -168,24 +180,28 @@ def run_cases(
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", choices=cases, action="append", help="a case; may be given several times")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="other programs do not lengthen the processor's time")
     parser.add_argument("--out", type=Path, help="the JSON file")
     if loads:
         parser.add_argument("--model", type=Path, help="a checkpoint's folder that is to be loaded instead of a random model's")
     options = parser.parse_args()
     device = torch.device(options.device)
-    bench = Bench(device, 1 if options.quick else options.repeats, options.quick, options.model if loads else None)
+    repeats = 1 if options.quick else options.repeats
+    bench = Bench(device, repeats, options.quick, options.model if loads else None, CLOCKS[options.clock])
+    found = machine(device) | {"clock": options.clock}
+    about_figures = f"{found['cpu']} ({found['instructions']}), {found['threads']} thread(s), {options.clock} clock"
     rows: list[Row] = []
     for case in options.only or cases:
         made = cases[case](bench)
         rows += made
         gc.collect()
-        print(table(made), flush=True)
-    print(f"\n{table(rows)}")
+        print(f"{about_figures}\n\n{table(made)}", flush=True)
+    print(f"\n{about_figures}\n\n{table(rows)}")
     if options.quick and not options.out:
         return
     out = options.out or RESULTS / f"{name}-{device.type}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     results = [asdict(row) | {"ratio": row.ratio} for row in rows]
-    ran_on = machine(device) | {package: version(package) for package in packages}
+    ran_on = found | {package: version(package) for package in packages}
     out.write_text(json.dumps({"machine": ran_on, "rows": results}, indent=1, ensure_ascii=False) + "\n")
     print(f"written to {out}")

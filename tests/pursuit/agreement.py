@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import headpursuit.pursuit as hp
-from headpursuit.pursuit import batches
+from headpursuit.pursuit import batches, screened
 from headpursuit.pursuit.results import HeadPursuits
 
 WAYS = {"compiled": 10**9, "small": 10**9, "large-bfloat16": 0, "large-float32": 0}
@@ -21,6 +21,9 @@ def use_way(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(batches, "serves", lambda *_, **__: False)
     dtype = torch.bfloat16 if name.endswith("bfloat16") else torch.float32
     monkeypatch.setattr(batches, "screening_dtype", lambda *_: dtype)
+    # A few atoms at first and a few pairs at a time, so that small dictionaries take every turn that a vocabulary takes.
+    for name, few in {"_FIRST": 8, "_FIRST_SCORED": 2, "_TOGETHER": 16}.items():
+        monkeypatch.setattr(screened, name, few)
 
 
 def assert_same_as_literal(

@@ -213,7 +213,7 @@ def test_rows_near_underflow_are_atoms_like_others(way: str, dtype: torch.dtype)
 
 def test_bounds_hold_whatever_the_input(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the proof claims of every atom and step, checked against float64."""
-    from headpursuit.pursuit import bounds, large_dictionary, screened
+    from headpursuit.pursuit import bounds, large_dictionary, scores
     from headpursuit.pursuit.whitening import whiten_rows
 
     atoms = clustered_atoms(300, 64, seed=1)
@@ -224,15 +224,18 @@ def test_bounds_hold_whatever_the_input(monkeypatch: pytest.MonkeyPatch) -> None
         vocabulary = large_dictionary.Vocabulary(atoms, dtype=dtype)
         vectors = large_dictionary.LargeDictionary(vocabulary, layer.projection, whitened, steps=20)
         everyone, every = torch.arange(2), torch.arange(300).expand(2, -1)
+        places = scores.Places.of(torch.arange(600), 300)
+        scorer = scores.Scorer(whitened)
+        assert bool((vectors.exact(everyone, every)[0].norm(dim=2) <= vectors.bounds()).all())
         previous = None
         for _ in range(20):
             y, component = vectors.exact(everyone, every)
-            assert bool((y.norm(dim=2) <= vectors.bounds()).all())
-            approximate, error = vectors.approximate(everyone, every)
-            assert bool(((y - approximate).norm(dim=2) <= error).all())
-            scorer = screened.Scorer(whitened)
+            approximate, error = vectors.approximate(places)
+            assert bool(((y.flatten(0, 1) - approximate).norm(dim=1) <= error).all())
             score = scorer.exact(everyone, y)
-            assert bool((score <= scorer.upper(everyone, approximate, error)).all())
+            low, high = scorer.between(places, approximate, error)
+            assert bool((low <= score.flatten()).all())
+            assert bool((score.flatten() <= high).all())
             near, slack = scorer.near(everyone, y)
             assert bool(((near - score).abs() <= slack).all())
             if previous is not None:
@@ -240,6 +243,14 @@ def test_bounds_hold_whatever_the_input(monkeypatch: pytest.MonkeyPatch) -> None
             pick = score.argmax(dim=1)
             u, reach = vectors.commit(pick, y[everyone, pick], component[everyone, pick], ~whitened.silent)
             previous = score + reach * scorer.exact(everyone, u[:, None])
+    squares = scores.Scorer(whiten_rows(layer.z, W @ W.mT, criterion="l2", center=True))
+    y = torch.randn(600, 8) * torch.logspace(-6, 3, 600)[:, None]
+    error = y.norm(dim=1) * torch.rand(600)
+    off = torch.nn.functional.normalize(torch.randn(600, 8, dtype=torch.float64), dim=1) * error[:, None]
+    true = squares.near(everyone, (y.double() + off).view(2, 300, 8))[0].flatten()
+    low, high = squares.between(places, y, error)
+    assert bool((low <= true).all())
+    assert bool((true <= high).all())
     gram = torch.randn(5, 30, 12)
     true = torch.linalg.matrix_norm(gram, ord=2)
     bound = bounds.spectral_bound(gram @ gram.mT)

@@ -48,9 +48,14 @@ def screening_dtype(device: torch.device, source: torch.dtype) -> torch.dtype:
         source = torch.float32
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
+    if device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or (source == torch.bfloat16 and _has_avx512_bf16())):
         return torch.bfloat16
     return torch.float32
+
+
+def _has_avx512_bf16() -> bool:
+    """Whether bfloat16 products are native: twice as fast as float32 here, which pays where no row has to be rounded for it."""
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX512") and torch.cpu._is_avx512_bf16_supported()
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from headpursuit.pursuit.bounds import accumulation, rounding, spectral_bound
+from headpursuit.pursuit.products import inner_products
+from headpursuit.pursuit.scores import Places
 from headpursuit.pursuit.whitening import WhitenedHeads
 
 # Rows of the dictionary at a time: few where they are only read, so that a second look finds them in the cache.
@@ -51,7 +53,7 @@ class LargeDictionary:
 
     What is known of ``y = A (I − QQᵀ) d`` (``A = Lᵀ W``) is the low-precision image ``Ĝ ≈ A d`` of every atom
     and, for every direction ``q`` taken so far, the coefficients ``c ≈ q·d``. From these ``ŷ = Ĝ − Σ u c`` is formed anew
-    for the few atoms that are asked for, so its error has no history; the squared norm alone is carried along for all.
+    for the few atoms that are asked for, so its error has no history, and nothing but ``c`` is worked out for all.
     """
 
     def __init__(
@@ -67,8 +69,7 @@ class LargeDictionary:
         self._gram = torch.bmm(self._exact, self._exact.mT)
         self._directions = torch.zeros(h, steps, d, dtype=torch.float64, device=device)
         self._shadows = torch.zeros(h, steps, e, dtype=torch.float64, device=device)
-        # An atom's coefficients lie together, and the heads innermost: a step writes and a candidate reads whole lines.
-        self._coefficients = torch.empty(v, steps, h, dtype=dtype, device=device)
+        self._coefficients = torch.empty(steps, h * v, dtype=dtype, device=device)
 
         self._unit = rounding(dtype)
         self._sum = accumulation(d, device)
@@ -76,45 +77,42 @@ class LargeDictionary:
         self._relative = self._unit * (1 + self._unit) + self._sum_e
         self._norm = spectral_bound(self._gram)
         self._size = self._gram.diagonal(dim1=1, dim2=2).sum(1).sqrt()
-        self._operator = self._exact.to(dtype)
-        cut = self._exact - self._operator.double()
+        operator = self._exact.to(dtype)
+        cut = self._exact - operator.double()
         self._cut = spectral_bound(torch.bmm(cut, cut.mT))
         del cut
         self._images = torch.empty(h, v, e, dtype=dtype, device=device)
-        self._first = torch.empty(v, h, device=device)
-        flat = self._operator.reshape(h * e, d).T
+        self._first = torch.empty(h, v, device=device)
+        flat = operator.reshape(h * e, d)
         for rows in _chunks(v, _MULTIPLY):
-            images = (vocabulary.screened[rows] @ flat).view(-1, h, e)
+            images = inner_products(vocabulary.screened[rows], flat).view(-1, h, e)
             self._images[:, rows] = images.transpose(0, 1)
-            self._first[rows] = torch.linalg.vector_norm(images, dim=2, dtype=torch.float32)
-        self._first *= vocabulary.inverse[:, None]
-        self._energy = self._first.square()
-        self._doubt = self._energy * (3 * self._sum_e)
+            self._first[:, rows] = torch.linalg.vector_norm(images, dim=2, dtype=torch.float32).T
+        self._first *= vocabulary.inverse
         self._update_errors()
 
-    def bounds(self) -> Float[Tensor, "h v"]:
-        """Upper bounds on ``‖y‖`` of all atoms at this step."""
-        bound = (self._energy + self._doubt).clamp_min_(0).sqrt_()
-        bound.add_(self._first, alpha=self._relative)
-        bound.addcmul_(self._vocabulary.faint[:, None], self._norm.float())
-        return bound.add_(self._image_error).mul_(1 + 1e-6).T.contiguous()
+    def bounds(self) -> Float[Tensor, "h v"] | None:
+        """Upper bounds on ``‖y‖`` of all atoms before the first step."""
+        if self._step:
+            return None
+        bound = self._first * (1 + self._relative + 3 * self._sum_e)
+        bound.addcmul_(self._vocabulary.faint, self._norm.float()[:, None])
+        return bound.add_(self._image_error[:, None]).mul_(1 + 1e-6)
 
-    def approximate(
-        self, problems: Int64[Tensor, " m"], atoms: Int64[Tensor, "m c"]
-    ) -> tuple[Float[Tensor, "m c e"], Float[Tensor, "m c"]]:
+    def approximate(self, places: Places) -> tuple[Float[Tensor, "m e"], Float[Tensor, " m"]]:
         """Float32 ``ŷ`` of some atoms, and bounds on ``‖y − ŷ‖``."""
-        t = self._step
-        y = self._images[problems[:, None], atoms].float().mul_(self._vocabulary.inverse[atoms][:, :, None])
-        line = problems[:, None]
-        error = self._first[atoms, line] * self._relative + self._image_error[line]
-        error += self._vocabulary.faint[atoms] * self._norm.float()[line]
+        t, heads = self._step, places.problems
+        inverse = self._vocabulary.inverse[places.atoms]
+        y = self._images.view(-1, self.width).index_select(0, places.flat).float().mul_(inverse[:, None])
+        error = self._first.view(-1)[places.flat] * self._relative + self._image_error[heads]
+        error += self._vocabulary.faint[places.atoms] * self._norm.float()[heads]
         if t:
-            steps = torch.arange(t, device=atoms.device)
-            c = self._coefficients[atoms[:, :, None], steps, line[:, :, None]].float()
-            y = torch.baddbmm(y, c, self._shadows[problems, :t].float(), alpha=-1)
-            length = torch.linalg.vector_norm(c, dim=2)
+            past = self._coefficients[:t].index_select(1, places.flat).float()
+            for head, part in places.parts():
+                y[part].addmm_(past[:, part].T, self._shadows[head, :t].float(), alpha=-1)
             relative = 3 * self._unit + accumulation(t + 4, y.device) * t**0.5
-            error += self._shadow_norm[line] * (length * relative + t**0.5 * self._column_error)
+            length = torch.linalg.vector_norm(past, dim=0)
+            error += self._shadow_norm[heads] * (length * relative + t**0.5 * self._column_error)
         return y, error
 
     def exact(
@@ -150,52 +148,26 @@ class LargeDictionary:
             q = q / torch.linalg.vector_norm(q, dim=1, keepdim=True).clamp_min(1e-300)
         q = torch.where(active[:, None], q, torch.zeros_like(q))
         u = torch.where(active[:, None], u, torch.zeros_like(u))
-        c, b, doubt_b = self._columns(q, u)
-        self._coefficients[:, t] = c
+        c = self._columns(q)
+        self._coefficients[t] = c.view(-1)
         self._directions[:, t] = q
         self._shadows[:, t] = u
         self._step += 1
         self._update_errors()
+        reach = c.abs_().mul_(1 + 3 * self._unit).add_(self._column_error + self._vocabulary.rounded)
+        return u, reach.add_(self._vocabulary.faint)
 
-        # ‖y − u c‖² = ‖y‖² − 2 c b + c² ‖u‖², and the same for what the rounded c and b may have missed of it.
-        weight = u.square().sum(dim=1).float()
-        doubt_c = self._column_error
-        self._energy.addcmul_(b, c, value=-2).addcmul_(c.square(), weight)
-        c.abs_()
-        b.abs_()
-        self._doubt.add_(b, alpha=2 * doubt_c)
-        b.mul_(5 * self._unit + 2e-6).addcmul_(c, weight, value=5 * self._unit + 1e-6).add_(2 * (doubt_b + weight * doubt_c))
-        self._doubt.addcmul_(b, c).add_(doubt_c * (2 * doubt_b + weight * doubt_c))
-        self._doubt.add_(self._energy, alpha=1e-6)
-        reach = c.mul_(1 + 3 * self._unit).add_(doubt_c + self._vocabulary.rounded)
-        return u, reach.add_(self._vocabulary.faint[:, None]).T.contiguous()
-
-    def _columns(
-        self, q: Float[Tensor, "h d"], u: Float[Tensor, "h e"]
-    ) -> tuple[Float[Tensor, "v h"], Float[Tensor, "v h"], Float[Tensor, " h"]]:
-        """Low-precision ``c = q·d`` and ``b = u·y`` of all atoms by one product, and a bound on the error of ``b``."""
-        screened, t = self._vocabulary.screened, self._step
-        h = len(q)
-        dtype = screened.dtype
-        # b = d·p with p = (I − QQᵀ) Aᵀ u; the projection's coefficients are known exactly, since A q is a shadow.
-        p = torch.bmm(u.to(dtype)[:, None], self._operator)[:, 0].double()
-        if t:
-            overlap = torch.bmm(u[:, None], self._shadows[:, :t].mT)
-            p -= torch.bmm(overlap, self._directions[:, :t])[:, 0]
+    def _columns(self, q: Float[Tensor, "h d"]) -> Float[Tensor, "h v"]:
+        """Low-precision ``q·d`` of all atoms, from ``q`` in as many parts as its precision takes."""
+        dtype = self._vocabulary.screened.dtype
         high = q.to(dtype)
-        parts = [high, p.to(dtype)]
-        if dtype != torch.float32:
-            parts.append((q - high.double()).to(dtype))
-        columns = screened @ torch.cat(parts).T
-        inverse = self._vocabulary.inverse[:, None]
-        c = columns[:, :h] * inverse
-        b = columns[:, h : 2 * h] * inverse
-        if dtype != torch.float32:
-            c.addcmul_(columns[:, 2 * h :], inverse)
-        length = torch.linalg.vector_norm(u, dim=1)
-        operator = 2 * self._cut + 4 * self._unit * self._norm + (self._sum_e + self._sum) * self._size
-        doubt = length * (operator + self._sum * self._norm)
-        return c, b, (doubt * (1 + self._vocabulary.rounded) * (1 + 8 * self._unit)).float()
+        if dtype == torch.float32:
+            c = inner_products(self._vocabulary.screened, high).T
+        else:
+            parts = torch.cat([high, (q - high.double()).to(dtype)])
+            both = inner_products(self._vocabulary.screened, parts).float().T
+            c = both[: len(q)] + both[len(q) :]
+        return torch.mul(c, self._vocabulary.inverse).contiguous()
 
     @property
     def _column_error(self) -> float:

@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
-from headpursuit.pursuit.bounds import SLACK, accumulation
+from headpursuit.pursuit.bounds import SLACK
 from headpursuit.pursuit.checks import TIE
+from headpursuit.pursuit.scores import Places, Scorer
 from headpursuit.pursuit.whitening import WhitenedHeads
 
 _NEVER = float("-inf")
@@ -22,14 +23,17 @@ _NEVER = float("-inf")
 # Bounds are kept in float32 and grow by an addition a step: this covers their own rounding, relative to the best score.
 _MARGIN = 1e-4
 
-# How many atoms a round bounds anew, scores approximately, and scores exactly: in a step's first round, which only looks
-# for a good score to beat, and in the later ones. A small dictionary, whose vectors are exact, needs no approximations.
-_FIRST, _LATER = (32, 8, 3), (2048, 256, 16)
-_FIRST_EXACT, _LATER_EXACT = (12, 0, 12), (32, 0, 32)
+# Where vectors come in low precision: of so many atoms a problem that may score highest, so many are scored for a score to
+# beat; then so many pairs of a problem and an atom, out of those that may beat it, are looked at together: few enough for a
+# core's cache, or enough to keep a GPU busy.
+_FIRST, _FIRST_SCORED, _TOGETHER, _TOGETHER_CUDA = 512, 16, 2**14, 2**17
+
+# How many atoms are scored exactly in a step's first round and in later ones, where that is dear and where it is cheap.
+_DEAR, _CHEAP = (4, 16), (12, 32)
 
 
-# (problems (m,), atoms (m, c)) to ŷ (m, c, e) and its errors (m, c).
-Approximation = Callable[["Tensor", "Tensor"], tuple["Tensor", "Tensor"]]
+# Pairs to ŷ ``(m, e)`` and its errors ``(m,)``.
+Approximation = Callable[[Places], tuple["Tensor", "Tensor"]]
 
 
 class AtomVectors(Protocol):
@@ -38,8 +42,8 @@ class AtomVectors(Protocol):
     shape: tuple[int, int]
     width: int
 
-    def bounds(self) -> Float[Tensor, "p v"]:
-        """Upper bounds on ``‖y‖`` of all atoms at this step."""
+    def bounds(self) -> Float[Tensor, "p v"] | None:
+        """Upper bounds on ``‖y‖`` of all atoms at this step, wherever they may be lower than what is known; always at first."""
 
     @property
     def approximate(self) -> Approximation | None:
@@ -54,76 +58,6 @@ class AtomVectors(Protocol):
         self, atoms: Int64[Tensor, " p"], y: Float[Tensor, "p e"], component: Float[Tensor, "p x"], active: Bool[Tensor, " p"]
     ) -> tuple[Float[Tensor, "p e"], Float[Tensor, "p v"]]:
         """Take one atom a problem; returns ``u = A q`` and upper bounds on ``|q·d|`` for all atoms."""
-
-
-class Scorer:
-    """Scores ``‖Z y‖`` in the criterion's norm: bounds on them, close values, and exact ones for what is too close."""
-
-    def __init__(self, whitened: WhitenedHeads) -> None:
-        self._whitened = whitened
-        n, h, e = whitened.samples.shape if whitened.samples is not None else (0, len(whitened.mass), 1)
-        self._per_head = len(whitened.mass) // h
-        # Rounding of Z and of its products, by Cauchy-Schwarz over the samples; then the sum of n terms.
-        self._relative = accumulation(e + 4, whitened.mass.device) * e**0.5
-        self.inflated = 1 + accumulation(whitened.metric.shape[1] + 4, whitened.mass.device)
-        self._sum = accumulation(n + 4, whitened.mass.device)
-
-    @property
-    def sums_over_rows(self) -> bool:
-        """Whether a score is more than a norm in head space (the L1 criterion)."""
-        return self._whitened.rows is not None
-
-    def upper(self, problems: Int64[Tensor, " m"], y: Float[Tensor, "m c e"], error: Float[Tensor, "m c"]) -> Tensor:
-        """Upper bounds on the L1 scores of vectors that lie within `error` of `y`."""
-        score = self._l1(problems, y)
-        slack = torch.linalg.vector_norm(y, dim=2) * self._relative + error
-        return score * (1 + self._sum) + self._whitened.mass[problems].float()[:, None] * slack
-
-    def near(
-        self, problems: Int64[Tensor, " m"], y: Float64[Tensor, "m c e"]
-    ) -> tuple[Float64[Tensor, "m c"], Float64[Tensor, "m c"]]:
-        """Scores, and how far each may be off."""
-        if not self.sums_over_rows:
-            score = self.energy(problems, y).sqrt()
-            return score, torch.zeros_like(score)
-        score = self._l1(problems, y.float()).double()
-        slack = torch.linalg.vector_norm(y, dim=2) * (self._relative * self._whitened.mass[problems])[:, None]
-        return score, score * self._sum + slack
-
-    def exact(self, problems: Int64[Tensor, " m"], y: Float64[Tensor, "m c e"]) -> Float64[Tensor, "m c"]:
-        """L1 scores in float64, from the rows as they were given."""
-        whitened = self._whitened
-        assert whitened.samples is not None
-        score = y.new_empty(y.shape[:2])
-        for i, problem in enumerate(problems.tolist()):
-            head = problem // self._per_head
-            z = whitened.samples[:, head].double() - whitened.mean[head]
-            raw = torch.linalg.solve_triangular(whitened.factor[problem].T, y[i].T, upper=True)
-            score[i] = (z @ raw).abs_().sum(dim=0)
-        return score
-
-    def energy(self, problems: Int64[Tensor, " m"], y: Float64[Tensor, "m c e"]) -> Float64[Tensor, "m c"]:
-        """``‖Z y‖²`` without weights."""
-        metric = self._whitened.metric
-        metric = metric if len(problems) == len(metric) else metric[problems]
-        return (torch.bmm(y, metric) * y).sum(dim=2).clamp_min_(0)
-
-    def _l1(self, problems: Tensor, y: Float[Tensor, "m c e"]) -> Float[Tensor, "m c"]:
-        rows = self._whitened.rows
-        assert rows is not None
-        m, c, e = y.shape
-        if m == len(self._whitened.mass):
-            y = y.reshape(len(rows), -1, e)
-            return torch.bmm(y, rows.mT).abs_().sum(dim=2).view(m, c)
-        score = torch.empty(m, c, dtype=y.dtype, device=y.device)
-        # One head after the other: indexing by a list of heads would copy their rows.
-        heads, counts = torch.unique_consecutive(problems // self._per_head, return_counts=True)
-        start = 0
-        for head, count in zip(heads.tolist(), counts.tolist(), strict=True):
-            part = slice(start, start + count)
-            score[part] = (y[part].reshape(-1, e) @ rows[head].T).abs_().sum(dim=1).view(count, c)
-            start += count
-        return score
 
 
 def pursue(
@@ -152,7 +86,9 @@ def pursue(
         growth = gains.float() * (1 + 1e-6)
         scale = scale * growth
 
-    upper = vectors.bounds() * scale
+    bounds = vectors.bounds()
+    assert bounds is not None
+    upper = bounds * scale
     energy = torch.zeros(p, dtype=torch.float64, device=device)
     for step in range(n_atoms):
         chosen = _best(vectors, scorer, upper, scale=scale, gains=gains, active=active)
@@ -168,11 +104,13 @@ def pursue(
         energy += scorer.energy(everyone, u[:, None])[:, 0]
         support[:, step] = torch.where(active, chosen.atom, support[:, step])
         explained[:, step] = energy
+        upper[everyone, chosen.atom] = _NEVER
         reach *= (shift * (1 + 1e-6)).float()[:, None]
         reach *= growth
         upper += reach
-        torch.minimum(upper, vectors.bounds() * scale, out=upper)
-        upper[everyone, chosen.atom] = _NEVER
+        bounds = vectors.bounds()
+        if bounds is not None:
+            torch.minimum(upper, bounds * scale, out=upper)
     else:
         step = n_atoms
     explained[:, step:] = energy[:, None]
@@ -181,18 +119,23 @@ def pursue(
 
 
 class _Chosen:
-    """The best atom so far of every problem; its score is exact, or known to be higher than any other by more than `slack`."""
+    """The best atom so far of every problem; its score is exact, or known to be higher than any other by more than `slack`.
+
+    Some atom, be it this one or not, is known to reach the score `sure`.
+    """
 
     def __init__(self, p: int, e: int, device: torch.device) -> None:
         self.score = torch.zeros(p, dtype=torch.float64, device=device)
         self.slack = torch.zeros_like(self.score)
+        self.sure = torch.zeros(p, device=device)
         self.atom = torch.full((p,), torch.iinfo(torch.int64).max, device=device)
         self.y = torch.zeros(p, e, dtype=torch.float64, device=device)
         self.component = torch.zeros(0)
 
     def low(self, problems: Int64[Tensor, " m"]) -> Float[Tensor, " m"]:
         """Threshold that an atom's upper bound must exceed for the atom to matter."""
-        return (self.score[problems] - self.slack[problems]).float() * (1 - _MARGIN)
+        found = (self.score[problems] - self.slack[problems]).float()
+        return torch.maximum(found, self.sure[problems]) * (1 - _MARGIN)
 
     def offer(
         self,
@@ -251,52 +194,83 @@ def _best(
     chosen = _Chosen(p, vectors.width, upper.device)
     settled: list[tuple[Tensor, Tensor, Tensor]] = []
     problems = active.nonzero()[:, 0]
-    first, later = (_FIRST, _LATER) if vectors.approximate else (_FIRST_EXACT, _LATER_EXACT)
-    widths = first
+    if vectors.approximate:
+        _narrow(vectors.approximate, scorer, upper, chosen, scale=scale, gains=gains, problems=problems)
+    first, later = _DEAR if vectors.approximate else _CHEAP
+    width = first
     while len(problems):
-        everyone = len(problems) == p
-        best = chosen.low(problems)[:, None]
         line = problems[:, None]
-        bound, atoms = (upper if everyone else upper[problems]).topk(min(v, widths[0]), dim=1)
-        if vectors.approximate:
-            y, error = vectors.approximate(problems, atoms)
-            reach = torch.linalg.vector_norm(y, dim=2) * scorer.inflated + error
-            reach *= scale[problems] if gains is None else scale[line, atoms]
-            bound = torch.minimum(bound, reach)
-        if vectors.approximate and scorer.sums_over_rows:
-            width = min(widths[1], _most(bound > best))
-            some_bound, some = bound.topk(width, dim=1)
-            y = y.gather(1, some[:, :, None].expand(-1, -1, y.shape[2]))
-            score = scorer.upper(problems, y, error.gather(1, some))
-            if gains is not None:
-                score *= gains[line, atoms.gather(1, some)].float() * (1 + 1e-6)
-            bound.scatter_(1, some, torch.minimum(some_bound, score))
-
-        few_bound, few = bound.topk(min(widths[2], _most(bound > best)), dim=1)
-        few_atoms = atoms.gather(1, few)
-        y64, component = vectors.exact(problems, few_atoms)
-        score, slack = scorer.near(problems, y64)
+        bound, atoms = _of(upper, problems).topk(min(v, width), dim=1)
+        some = _most(bound > chosen.low(problems)[:, None])
+        bound, atoms = bound[:, :some], atoms[:, :some]
+        y, component = vectors.exact(problems, atoms)
+        score, slack = scorer.near(problems, y)
         if gains is not None:
-            score, slack = score * gains[line, few_atoms], slack * gains[line, few_atoms]
-        # Atoms taken already carry no bound and must not come back as candidates.
-        taken = few_bound == _NEVER
-        score, slack = score.masked_fill(taken, 0), slack.masked_fill(taken, 0)
-        chosen.offer(problems, few_atoms, (score, slack), y64, component, scorer=scorer, gains=gains)
-        settled.append((problems, few_atoms, ((score + slack) * (1 + SLACK)).masked_fill(taken, _NEVER)))
-        bound.scatter_(1, few, torch.full_like(few_bound, _NEVER))
-
-        upper[line, atoms] = bound
-        best = chosen.low(problems)[:, None]
-        waiting = ((upper if everyone else upper[problems]) > best).sum(dim=1)
-        left = waiting.nonzero()[:, 0]
-        if len(left):
-            problems = problems[left]
-            # A small dictionary pays for each atom in full, so it takes a few more at a time as long as some are waiting.
-            most = max(8, int(waiting.max())) if vectors.approximate else 2 * widths[0]
-            widths = (min(later[0], most), later[1], later[2])
-        else:
-            problems = left
+            score, slack = score * gains[line, atoms], slack * gains[line, atoms]
+        # Atoms that were taken, or scored in this step, carry no bound and must not come back as candidates.
+        known = bound == _NEVER
+        score, slack = score.masked_fill(known, 0), slack.masked_fill(known, 0)
+        chosen.offer(problems, atoms, (score, slack), y, component, scorer=scorer, gains=gains)
+        settled.append((problems, atoms, ((score + slack) * (1 + SLACK)).masked_fill(known, _NEVER).float() * (1 + 1e-6)))
+        upper[line, atoms] = _NEVER
+        waiting = (_of(upper, problems) > chosen.low(problems)[:, None]).sum(dim=1)
+        problems = problems[waiting > 0]
+        # A small dictionary pays for each atom in full, so it takes a few more at a time as long as some are waiting.
+        width = later if vectors.approximate else min(later, 2 * width)
     for problems, atoms, score in settled:
-        upper[problems[:, None], atoms] = score.float() * (1 + 1e-6)
+        line = problems[:, None]
+        upper[line, atoms] = torch.maximum(upper[line, atoms], score)
     chosen.atom.clamp_max_(v - 1)
     return chosen
+
+
+def _narrow(
+    approximate: Approximation,
+    scorer: Scorer,
+    upper: Float[Tensor, "p v"],
+    chosen: _Chosen,
+    *,
+    scale: Float[Tensor, "p _"],
+    gains: Float64[Tensor, "_ v"] | None,
+    problems: Int64[Tensor, " m"],
+) -> None:
+    """Raise `chosen.sure` and lower `upper` until every atom whose bound is above the former was scored approximately."""
+    m, v = len(problems), upper.shape[1]
+    everyone = torch.arange(len(upper), device=upper.device)
+    line = upper.view(-1)
+
+    def look(places: Places) -> tuple[Float[Tensor, " c"], Float[Tensor, "c e"], Float[Tensor, " c"]]:
+        y, error = approximate(places)
+        reach = torch.linalg.vector_norm(y, dim=1) * scorer.inflated + error
+        reach *= scale[places.problems, 0] if gains is None else scale.view(-1)[places.flat]
+        line[places.flat] = bound = torch.minimum(line[places.flat], reach)
+        return bound, y, error
+
+    def score(places: Places, y: Float[Tensor, "c e"], error: Float[Tensor, " c"]) -> None:
+        floor, ceiling = scorer.between(places, y, error)
+        if gains is not None:
+            gain = gains.reshape(-1)[places.flat].float()
+            floor, ceiling = floor * gain, ceiling * gain * (1 + 1e-6)
+        bound = line[places.flat]
+        line[places.flat] = torch.minimum(bound, ceiling)
+        chosen.sure.scatter_reduce_(0, places.problems, floor.masked_fill_(bound == _NEVER, 0), "amax")
+
+    width = min(v, _FIRST)
+    first = _of(upper, problems).topk(width, dim=1).indices + problems[:, None] * v
+    places = Places.of(first.view(-1), v)
+    bound, y, error = look(places)
+    best = bound.view(m, width).topk(min(width, _FIRST_SCORED), dim=1).indices
+    some = (best + everyone[:m, None] * width).view(-1)
+    score(places.only(some), y[some], error[some])
+    row, atoms = (_of(upper, problems) > chosen.low(problems)[:, None]).nonzero(as_tuple=True)
+    together = _TOGETHER if upper.device.type == "cpu" else _TOGETHER_CUDA
+    for flat in (problems[row] * v + atoms).split(together):
+        places = Places.of(flat, v)
+        bound, y, error = look(places)
+        some = (bound > chosen.low(everyone)[places.problems]).nonzero()[:, 0]
+        score(places.only(some), y[some], error[some])
+
+
+def _of(values: Float[Tensor, "p v"], problems: Int64[Tensor, " m"]) -> Float[Tensor, "m v"]:
+    """The rows of some problems; no copy where these are all."""
+    return values if len(problems) == len(values) else values[problems]
