@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sys
+import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -24,6 +26,8 @@ ENGINES: tuple[EngineName, ...] = ("local", "ray")
 TRIES = 3
 # Parts that a worker has waiting for it: the next one is there when it is done with one, and no more are held.
 _AHEAD = 2
+# Looks at what a cluster has free, a fifth of a second apart.
+_PATIENCE = 50
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -128,20 +132,29 @@ def _cluster(ray: Any, engine: Engine) -> Iterator[int]:
                 "(`ray start --head`), or unset RAY_ADDRESS for one on this machine"
             ) from error
     try:
-        there = ray.available_resources()  # what others do not hold
-        cpus, gpus = there.get("CPU", 0.0), there.get("GPU", 0.0)
-        fitting = int(cpus // engine.cpus_per_worker)
-        if engine.gpus_per_worker:
-            fitting = min(fitting, int(gpus / engine.gpus_per_worker + 1e-9))
+        wanted = min(_fitting(ray.cluster_resources(), engine), engine.workers or sys.maxsize)
+        for _ in range(_PATIENCE):  # what others have just let go of is free a moment later
+            there = ray.available_resources()
+            if (fitting := _fitting(there, engine)) >= wanted:
+                break
+            time.sleep(0.2)
         if not fitting:
             raise HeadPursuitError(
-                f"the cluster has {cpus:g} CPUs and {gpus:g} GPUs free, a worker needs {engine.cpus_per_worker:g} and "
-                f"{engine.gpus_per_worker:g}: ask for fewer with cpus_per_worker=… and gpus_per_worker=…"
+                f"the cluster has {there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs free, a worker needs "
+                f"{engine.cpus_per_worker:g} and {engine.gpus_per_worker:g}: ask for fewer with cpus_per_worker=… and gpus_per_worker=…"
             )
-        yield min(fitting, engine.workers or fitting)
+        yield min(fitting, wanted)
     finally:
         if ours:
             ray.shutdown()
+
+
+def _fitting(there: Mapping[str, float], engine: Engine) -> int:
+    """How many workers some CPUs and GPUs are enough for."""
+    found = int(there.get("CPU", 0.0) // engine.cpus_per_worker)
+    if engine.gpus_per_worker:
+        found = min(found, int(there.get("GPU", 0.0) / engine.gpus_per_worker + 1e-9))
+    return found
 
 
 def _reach(address: str | None) -> None:
