@@ -141,7 +141,8 @@ def _cluster(ray: Any, engine: Engine) -> Iterator[int]:
         if not fitting:
             raise HeadPursuitError(
                 f"the cluster has {there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs free, a worker needs "
-                f"{engine.cpus_per_worker:g} and {engine.gpus_per_worker:g}: ask for fewer with cpus_per_worker=… and gpus_per_worker=…"
+                f"{engine.cpus_per_worker:g} and {engine.gpus_per_worker:g}: ask for fewer with cpus_per_worker=… and "
+                "gpus_per_worker=…"
             )
         yield min(fitting, wanted)
     finally:
