@@ -144,7 +144,7 @@ def gpt2_case(bench: Bench) -> list[Row]:
 
 
 def somp_case(bench: Bench) -> list[Row]:
-    """A layer of GPT-2's shape by Algorithm 1 in float64, as published with ResiDual, one head of it whole."""
+    """A layer of GPT-2's shape by Algorithm 1 in float64, in the manner of ResiDual, one head of it whole."""
     layer = make_layer(bench, v=32000, d=768, n=256, h=12, e=64, dtype=torch.float32)
     steps = 10 if bench.quick else 50
     heads = 1
