@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -52,11 +53,20 @@ def test_a_worker_that_is_killed_changes_nothing(cluster, model):
     alone = hp.capture(model, TEXTS, progress=False)
     killed = []
 
+    session = ray._private.worker._global_node.get_session_name()
+
+    def ours(pid):
+        try:
+            parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+            return session in Path(f"/proc/{parent}/cmdline").read_text()
+        except OSError:
+            return False
+
     def kill():
         while not killed:
             time.sleep(0.05)
             listed = subprocess.run(["pgrep", "-f", "ray::Worker"], capture_output=True, text=True).stdout.split()
-            killed.extend(map(int, listed[:1]))
+            killed.extend([int(pid) for pid in listed if ours(pid)][:1])
         os.kill(killed[0], signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
@@ -100,7 +110,7 @@ def test_a_part_that_kills_slowly_is_given_again_however_much_was_done_meanwhile
     def setup():
         def work(part):
             if part == 0:
-                time.sleep(2)
+                time.sleep(1)
                 os.kill(os.getpid(), signal.SIGKILL)
             return part
 
