@@ -69,12 +69,17 @@ def metered(model: HeadModel) -> Iterator[Meter]:
     """
     meter = Meter()
 
-    def count(module: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any], output: Any) -> None:
+    def rows_of(args: tuple[Any, ...], inputs: dict[str, Any]) -> int:
         given = [inputs[name] for name in _ROWS if inputs.get(name) is not None] or args
-        logits, rows = output.logits, len(given[0])
-        meter.forward += rows
-        if logits.requires_grad:
-            logits.register_hook(ran_backward(rows))
+        return len(given[0])
+
+    def count(module: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]) -> None:
+        # Before the pass: one of a capture ends where the last heads have been read.
+        meter.forward += rows_of(args, inputs)
+
+    def watch(module: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any], output: Any) -> None:
+        if output.logits.requires_grad:
+            output.logits.register_hook(ran_backward(rows_of(args, inputs)))
 
     def ran_backward(rows: int) -> Any:
         def hook(gradient: Any) -> None:
@@ -83,5 +88,6 @@ def metered(model: HeadModel) -> Iterator[Meter]:
         return hook
 
     with Hooks() as hooks:
-        hooks.after(model.hf, count, with_kwargs=True)
+        hooks.before(model.hf, count, with_kwargs=True)
+        hooks.after(model.hf, watch, with_kwargs=True)
         yield meter
