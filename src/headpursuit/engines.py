@@ -180,21 +180,23 @@ def _by_workers(
     again: deque[tuple[int, P]] = deque()
     tries: Counter[int] = Counter()
     done: dict[int, tuple[P, R | LostPartError]] = {}
+    left: set[int] = set()
     following, ended = 0, False
     try:
         while not (ended and not again and not crew.busy):
-            # What is done ahead of a slow part is held, and not without end.
-            while crew.free and (again or (len(done) < 4 * _AHEAD * workers and not ended)):
+            # A part that a worker left is done by one that has no other, so that it is known who dies of what. What is done
+            # ahead of a slow part is held, and not without end.
+            while crew.idle if again else crew.free and len(done) < 4 * _AHEAD * workers and not ended:
                 taken = again.popleft() if again else next(todo, None)
                 if taken is None:
                     ended = True
                 else:
-                    crew.give(taken)
+                    crew.give(taken, alone=taken[0] in left)
             if crew.busy:
                 finished, unfinished, reason = crew.wait()
                 done.update(finished)
-                for number, part in unfinished:
-                    again.append((number, part))
+                again.extend(unfinished)
+                left.update(number for number, _ in unfinished)
                 if unfinished:  # a worker does one part after the other: it died of the first of those that it had left
                     number, part = unfinished[0]
                     tries[number] += 1
@@ -231,26 +233,35 @@ class _Crew:
         shared = ray.put(setup)
         self.ray, self.hired = ray, lambda: Worker.remote([shared])  # type: ignore[attr-defined]
         self.given: dict[Any, dict[Any, tuple[int, Any]]] = {self.hired(): {} for _ in range(workers)}
+        self.alone: set[Any] = set()
 
     @property
     def free(self) -> bool:
         """Whether a worker can be given one more part."""
-        return any(len(given) < _AHEAD for given in self.given.values())
+        return any(len(given) < _AHEAD and worker not in self.alone for worker, given in self.given.items())
+
+    @property
+    def idle(self) -> bool:
+        """Whether a worker has nothing to do."""
+        return not all(self.given.values())
 
     @property
     def busy(self) -> bool:
         """Whether a part is being done."""
         return any(self.given.values())
 
-    def give(self, numbered: tuple[int, Any]) -> None:
-        """Give a part to the worker that has the fewest."""
-        worker = min(self.given, key=lambda one: len(self.given[one]))
+    def give(self, numbered: tuple[int, Any], *, alone: bool) -> None:
+        """Give a part to the worker that has the fewest, and none behind it where it is to be alone."""
+        able = [worker for worker in self.given if worker not in self.alone]
+        worker = min(able, key=lambda one: len(self.given[one]))
+        self.alone |= {worker} if alone else set()
         self.given[worker][worker.do.remote(numbered[1])] = numbered
 
     def wait(self) -> tuple[dict[int, Any], list[tuple[int, Any]], str]:
         """Wait for a worker: what it has done, what is left of one that died, in the order of its work, and why it died."""
         ready, _ = self.ray.wait([ref for given in self.given.values() for ref in given], num_returns=1)
         worker, own = next((one, given) for one, given in self.given.items() if ready[0] in given)
+        self.alone.discard(worker)
         try:
             found = self._got(ready[0])
             number, part = own.pop(ready[0])

@@ -53,7 +53,7 @@ def test_a_worker_that_is_killed_changes_nothing(cluster, model):
     alone = hp.capture(model, TEXTS, progress=False)
     killed = []
 
-    session = ray._private.worker._global_node.get_session_name()
+    session = Path(ray._private.worker._global_node.get_session_dir_path()).name
 
     def ours(pid):
         try:
