@@ -68,14 +68,14 @@ def tried(what: str, action: Callable[[], _T]) -> _T:
     Raises:
         HeadPursuitError: it failed, with what was done and why.
     """
-    for wait in _WAITS:
-        try:
-            return action()
-        except _FINAL:
-            break
-        except Exception:  # libraries of stores raise anything at all
-            time.sleep(wait)
     with _reaching(what):
+        for wait in _WAITS:
+            try:
+                return action()
+            except _FINAL:
+                raise
+            except Exception:  # libraries of stores raise anything at all
+                time.sleep(wait)
         return action()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from headpursuit.errors import HeadPursuitError
 from headpursuit.files import digest
 from headpursuit.model.loaded import LoadedModel
-from headpursuit.model.samples import Sample, SampleFiles, content_of
+from headpursuit.model.samples import Sample, SampleFiles, content_of, fingerprint
 from headpursuit.model.tokenize import count_tokens
 
 # Samples of a block, and so of a batch at most. Fewer lose less where a run is cut off, and pad more.
@@ -48,6 +48,7 @@ class Survey:
         chat: whether one of them wants the chat template.
         keys: of the blocks, in their order.
         sizes: samples of each block.
+        contents: the fingerprint of each block's samples, by which it is seen that they changed.
         lengths: the tokens that each sample has.
     """
 
@@ -85,7 +86,7 @@ def survey(
             whole.update(piece)
             own.update(piece)
         counts = count_tokens(model, samples, whole_hash=tokens)
-        told = (own.hexdigest(), counts.fingerprint)
+        told = (own.hexdigest()[:16], counts.fingerprint)
         # The same samples may be there twice, and then count twice.
         keys.append(digest({**about, "samples": told[0], "tokens": told[1], "again": seen[told]}))
         seen[told] += 1
@@ -119,18 +120,11 @@ def blocks(
     start, runs = 0, _runs(source, size)
     for key, count, content in zip(found.keys, found.sizes, found.contents, strict=True):
         samples = next(runs, [])
-        if len(samples) != count or (key not in without and _content(samples) != content):
+        if len(samples) != count or (key not in without and fingerprint(samples) != content):
             raise HeadPursuitError("the samples changed while they were read: leave their files as they are, and run again")
         if key not in without:
             yield Block(key, samples, found.lengths[start : start + count], start)
         start += count
-
-
-def _content(samples: Sequence[Sample]) -> str:
-    found = hashlib.sha256()
-    for piece in (piece for sample in samples for piece in content_of(sample)):
-        found.update(piece)
-    return found.hexdigest()
 
 
 def _runs(source: Sequence[Sample] | SampleFiles, size: int) -> Iterator[list[Sample]]:

@@ -100,7 +100,6 @@ def capture(
         )
     source = as_source(samples, limit=limit, sample=sample, seed=seed)
     where = as_engine(engine, workers=workers, cpus_per_worker=cpus_per_worker, gpus_per_worker=gpus_per_worker)
-    size = BLOCK  # whatever the batches are, so that a capture goes on with others
     alike = {
         "positions": positions,
         "dtype": str(model.hf.dtype).removeprefix("torch."),
@@ -108,7 +107,7 @@ def capture(
         **({"through_norm": True} if through_norm else {}),
     }
     identity = {**model.identity, "id": None}
-    found = survey(model, source, size=size, with_target=positions == "answer", about={**alike, "model": identity})
+    found = survey(model, source, size=BLOCK, with_target=positions == "answer", about={**alike, "model": identity})
     about = {
         **alike,
         "n_samples": found.n,
@@ -123,18 +122,16 @@ def capture(
         """What is read of each block that is not done yet."""
         if before := sum(count for key, count in zip(found.keys, found.sizes, strict=True) if key in done):
             bar.update(before)
-        if where.name == "local":
-            setup, bar_of_parts = partial(partial, read, model, bar=bar), None
-        else:
-            setup, bar_of_parts = partial(_reader, sendable(model), read), bar
-        todo = blocks(source, found, size=size, without=done)
+        here = where.name == "local"  # where the bar moves batch by batch
+        setup = partial(partial, read, model, bar=bar) if here else partial(_reader, sendable(model), read)
+        todo = blocks(source, found, size=BLOCK, without=done)
         for block, given in mapped(todo, setup, engine=where, name=_name_of):
             if isinstance(given, LostPartError):
                 if not skip_bad:
                     raise given
                 given = {}, [str(given)] * len(block.samples)
-            if bar_of_parts is not None:
-                bar_of_parts.update(len(block.samples))
+            if not here:
+                bar.update(len(block.samples))
             yield block, *given
 
     with bar:

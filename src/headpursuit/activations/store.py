@@ -207,13 +207,13 @@ class CaptureFolder:
             return _read(self.path, self.index, tokenizer)
         if self.index.adds_up and self._summed.keys() - {key for blocks in self.held.values() for key in blocks}:
             self._write(self._sum or {}, self._summed)
-        shards = {name: _shard_of(self.path / name) for name in self.held}
         order = {key: place for place, key in enumerate(self.keys)}
-        named = sorted(shards.values(), key=lambda shard: min(order[key] for key in shard.blocks))
-        self.index.shards, self.index.blocks = named, list(self.keys)
-        if not any(shard.rows for shard in named):
+        named = sorted(self.held, key=lambda name: min(order[key] for key in self.held[name]))
+        read = [_shard_of(self.path / name) for name in named]
+        self.index.shards, self.index.blocks = [shard for shard, _ in read], list(self.keys)
+        if not any(shard.rows for shard in self.index.shards):
             raise HeadPursuitError(f"every sample was skipped: {self.index.skipped[0]}")
-        found = _read(self.path, self.index, tokenizer)
+        found = _captured(self.path, self.index, [reading for _, reading in read], tokenizer)
         found.check()
         self.index.complete = True
         self._write_index()
@@ -276,8 +276,8 @@ def _blocks_in(path: Path) -> dict[str, _Block]:
     return {key: checked(_Block, block, what=f"{path} is no shard", remedy=_AGAIN) for key, block in told.items()}
 
 
-def _shard_of(path: Path) -> _Shard:
-    """A shard's entry of the index, once it is known to be as it was written.
+def _shard_of(path: Path) -> tuple[_Shard, Reading]:
+    """A shard's entry of the index and its content, once it is known to be as it was written.
 
     Raises:
         HeadPursuitError: it is not.
@@ -285,7 +285,8 @@ def _shard_of(path: Path) -> _Shard:
     reading, told = _load(path), _told(path)
     if told["sha256"] != _seal(told["blocks"], reading):
         raise HeadPursuitError(f"{path} is not as it was written, it was changed or damaged: {_AGAIN}")
-    return _Shard(file=path.name, sha256=file_hash(path), rows=_rows(reading), blocks=_blocks_in(path))
+    shard = _Shard(file=path.name, sha256=file_hash(path), rows=_rows(reading), blocks=_blocks_in(path))
+    return shard, reading
 
 
 def is_complete(path: Path) -> bool:
@@ -381,7 +382,12 @@ def _in_order(index: _Index) -> list[str]:
 
 
 def _read(path: Path, index: _Index, tokenizer: Any) -> HeadActivations | HeadMoments:
-    whole = joined([reading for shard in index.shards if (reading := _checked(path, shard))], add=index.adds_up)
+    return _captured(path, index, [_checked(path, shard) for shard in index.shards], tokenizer)
+
+
+def _captured(path: Path, index: _Index, readings: Sequence[Reading], tokenizer: Any) -> HeadActivations | HeadMoments:
+    """What an index and the content of its shards come to; a shard of which all samples were skipped is empty."""
+    whole = joined([reading for reading in readings if reading], add=index.adds_up)
     weights = {
         name: {**entry.model_dump(exclude_none=True), "file": _weights_file(path, entry.file)}
         for name, entry in index.weights.items()
