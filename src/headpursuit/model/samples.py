@@ -7,7 +7,8 @@ import json
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -154,16 +155,9 @@ def as_source(
         if next(iter(files), None) is None:
             raise HeadPursuitError(f"{samples} holds no samples: give at least one text or image")
         return files
-    if isinstance(samples, str | Path) and not _is_folder(samples):
-        rows = ((where, (row, file.parent)) for file in _files(samples) for where, row in _rows_of(file))
-        drawn = _drawn(islice(rows, limit), sample or 1, seed)
-        found = [_as_sample(row, columns=columns, folder=folder, where=where) for where, (row, folder) in drawn]
-    else:
-        items = islice(numbered_rows(samples), limit)
-        found = [
-            _as_sample(row, columns=columns, folder=None, where=where)
-            for where, row in (items if sample is None else _drawn(items, sample, seed))
-        ]
+    rows = islice(_placed(samples), limit)
+    drawn = rows if sample is None else _drawn(rows, sample, seed)
+    found = [_as_sample(row, columns=columns, folder=folder, where=where) for where, (row, folder) in drawn]
     if not found:
         origin = str(samples) if isinstance(samples, str | Path) else "the list of samples"
         raise HeadPursuitError(f"{origin} holds no samples: give at least one text or image")
@@ -189,20 +183,16 @@ class SampleFiles:
 
     def parts(self) -> Iterator[Iterator[Sample]]:
         """The samples of each file; they must be gone through in their order."""
-        left = self.limit
-        for file in _files(self.path):
-            if left == 0:
-                return
-            taken = 0
+        rows = ((file, row) for file in _files(self.path) for row in _rows_of(file))
+        for file, group in groupby(islice(rows, self.limit), key=itemgetter(0)):
+            yield (_as_sample(row, columns=self.columns, folder=file.parent, where=where) for _, (where, row) in group)
 
-            def counted(file: Path = file, left: int | None = left) -> Iterator[Sample]:
-                nonlocal taken
-                for where, row in islice(_rows_of(file), left):
-                    taken += 1
-                    yield _as_sample(row, columns=self.columns, folder=file.parent, where=where)
 
-            yield counted()
-            left = None if left is None else left - taken
+def _placed(samples: Any) -> Iterator[tuple[str, tuple[Any, Path | None]]]:
+    """Each item behind where it stands, with the folder in which images lie that it names; None for what is in memory."""
+    if isinstance(samples, str | Path):
+        return ((where, (row, file.parent)) for file in _files(samples) for where, row in _rows_of(file))
+    return ((where, (row, None)) for where, row in numbered_rows(samples))
 
 
 def _files(path: str | Path) -> list[Path]:
