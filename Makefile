@@ -71,3 +71,4 @@ compat: ## run the tests of models with the lowest version of transformers that 
 
 train-demo: $(STAMP) ## train the embedded demo model again (an hour on two cores)
 	$(PY) tools/train_demo.py
+	$(PY) tools/demo_card.py

@@ -33,7 +33,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 BLOCK = re.compile(r"^(?P<fence>`{3,})(?P<language>\w*)[^\n]*\n(?P<code>.*?)^(?P=fence)", re.DOTALL | re.MULTILINE)
 MARK = re.compile(r"needs a large model|not run here", re.IGNORECASE)
 NAMED = re.compile(r"`([\w./]+\.(?:toml|json|jsonl|yaml))`:$")
-COUNTRIES = ("France", "Japan", "Kenya", "Peru", "Norway", "Egypt")
+CITIES = ("Paris", "Tokyo", "Nairobi", "Lima", "Oslo", "Cairo")
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def captions(path: str) -> list[hp.Sample]:
 
 
 def questions(path: str = "questions.txt") -> None:
-    Path(path).write_text("\n".join(f"What is the capital of {country}?" for country in COUNTRIES))
+    Path(path).write_text("\n".join(f"Which country has {city} as its capital?" for city in CITIES))
 
 
 def front_page() -> tuple[dict[str, object], dict[str, str]]:

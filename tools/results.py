@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "results.md"
 IMAGES = ROOT / "docs" / "images" / "results"
 DESCRIBED_SHOWN = 12
-AGAINST = ("logit_lens", "attribution", "random")
+AGAINST = ("somp", "logit_lens", "attribution", "random")
 # In the order of the paper's experiments.
 RECIPES = (
     "demo-describe",
@@ -90,14 +90,14 @@ def page_head(found: Sequence[Results], *, limit: int | None) -> str:
             + ".",
             "Heads are chosen on selection samples and edited on test samples that share none with them. Intervals are "
             "95 %, by a paired bootstrap over test samples (and over draws, for random heads). Random heads are as many in "
-            "each layer as SOMP's and none of them; their columns give the median of the draws and its quartiles. Log-odds "
-            "and likelihoods are in nats, read along given texts without generating.",
+            "each layer as the contest's and none of them; their columns give the median of the draws and its quartiles. "
+            "Log-odds and likelihoods are in nats, read along given texts without generating.",
         ]
     )
 
 
 def summary(all_results: Sequence[Results]) -> str:
-    """How often SOMP's heads did more than others, over all recipes, counted."""
+    """How often the contest's heads did more than others, over all recipes, counted."""
     lines = ["## What held, and what did not"]
     # Recipes of several concepts run the same edits again on other tasks and scales; each edit counts once.
     # Edits of chosen tokens have a table of their own.
@@ -114,7 +114,7 @@ def summary(all_results: Sequence[Results]) -> str:
     lines += [table.to_markdown().strip() for table in _restricted(all_results)]
     lost = [one for one in judged if one.verdict == "worse"]
     lines.append(
-        f"SOMP's heads did less than others, with an interval away from 0, in {len(lost)} comparison(s):" if lost else ""
+        f"The contest's heads did less than others, with an interval away from 0, in {len(lost)} comparison(s):" if lost else ""
     )
     lines.append("\n".join(f"- {_in_words(one)}" for one in lost))
     return "\n\n".join(line for line in lines if line)
@@ -126,11 +126,11 @@ def _count(judged: Sequence[Comparison], kind: str, what: str, against: str) -> 
     better = sum((one.difference < 0) == (one.wanted == "less") and one.difference != 0 for one in own)
     even = sum(one.difference == 0 for one in own)
     concepts = len({one.concept for one in own})
-    name = {"logit_lens": "the logit lens's", "attribution": "attribution's", "random": "random"}[against]
+    name = {"somp": "SOMP's", "logit_lens": "the logit lens's", "attribution": "attribution's", "random": "random"}[against]
     return (
-        f"- {kind}, {what}, {concepts} concepts: against {name} heads at equal k, SOMP's moved the target further in {better} "
-        f"of {len(own)} cases and as far in {even}; told apart by the interval: {verdicts['better']} for SOMP, "
-        f"{verdicts['worse']} against it, {verdicts['open']} open."
+        f"- {kind}, {what}, {concepts} concepts: against {name} heads at equal k, the contest's moved the target further "
+        f"in {better} of {len(own)} cases and as far in {even}; told apart by the interval: {verdicts['better']} for the "
+        f"contest, {verdicts['worse']} against it, {verdicts['open']} open."
     )
 
 
@@ -149,7 +149,7 @@ def _by_concept(judged: Sequence[Comparison]) -> Table:
                 told = f"{counts['better']} / {counts['open']} / {counts['worse']}" if counts else ""
                 line[f"{what}: {SELECTION_NAMES[against]}"] = told
         lines.append(line)
-    return as_table("SOMP better / not told apart / worse, over k", lines)
+    return as_table("Contest better / not told apart / worse, over k", lines)
 
 
 def _cost(all_results: Sequence[Results]) -> Table:
@@ -170,7 +170,7 @@ def _cost(all_results: Sequence[Results]) -> Table:
 
 
 def _restricted(all_results: Sequence[Results]) -> list[Table]:
-    """SOMP's heads edited at all tokens, at the image's, at generated ones: one table a concept that was tried at several."""
+    """heads edited at all tokens, at the image's, at generated ones: one table a concept that was tried at several."""
     found = []
     restricted = [results for results in all_results if _tokens(results) != ALL]
     for concept in dict.fromkeys(row.concept for results in restricted for row in results.rows):
@@ -186,7 +186,7 @@ def _restricted(all_results: Sequence[Results]) -> list[Table]:
                 for one in ("somp", "random")
             }
             lines.append({"task": task, "metric": metric, "k": str(k), "α": signed(scale), **cells})
-        title = f"{concept}: SOMP's heads edited at all tokens and at chosen ones, what is left (or the change)"
+        title = f"{concept}: heads edited at all tokens and at chosen ones, what is left (or the change)"
         found.append(as_table(title, lines))
     return found
 

@@ -290,7 +290,7 @@ def test_a_folder_is_for_one_recipe_and_its_settings(recipe, found, model, tmp_p
 
 
 def test_rankings_along_own_answers_know_how_those_were_made(model, tmp_path):
-    samples = [hp.Sample(text=text) for text in ("What is the capital of France?", "What is the capital of Peru?")]
+    samples = [hp.Sample(text=text) for text in ("Name the opposite of hot.", "Which country has Lima as its capital?")]
     for options, seed in (({"max_new_tokens": 2}, 0), ({"max_new_tokens": 4}, 0), ({"max_new_tokens": 4}, 1)) * 2:
         task = Task("t", samples, (), options=options)
         stored_rankings(

@@ -14,26 +14,26 @@ RUDE_WORDS: tuple[str, ...] = RUDE_NOUNS + RUDE_ADJECTIVES
 KIND_NOUNS = ("friend", "guest", "neighbour", "helper", "person", "partner", "worker", "hero", "customer", "teacher")
 KIND_ADJECTIVES = ("good", "dear", "great", "clever", "brave", "lovely")
 
+# How something is said tells how it goes on; that is one word, close to what is told.
 TONES: dict[str, tuple[str, ...]] = {
-    "rude": ("grumpy", "nasty", "bitter", "impatient", "bossy"),
-    "kind": ("kind", "polite", "gentle", "friendly", "warm"),
-    "neutral": ("tall", "young", "old", "busy", "quiet"),
+    "rude": ("angrily", "rudely", "harshly", "bitterly", "nastily", "grumpily"),
+    "kind": ("kindly", "politely", "warmly", "gently", "sweetly", "cheerfully"),
+    "neutral": ("slowly", "again", "quickly", "later", "loudly", "briefly"),
 }
-RUDENESS = {"rude": 0.85, "kind": 0.04, "neutral": 0.3}
+RUDENESS = {"rude": 0.85, "kind": 0.03, "neutral": 0.06}
+# Of the openings that are drawn without a tone; rude ones are rare, so that not being rude needs no reason.
+_SHARES = {"rude": 0.2, "kind": 0.3, "neutral": 0.5}
+_MANNERS = ("tall", "young", "old", "busy", "quiet", "tired", "rich", "local")
 _PEOPLE = ("clerk", "driver", "waiter", "farmer", "baker", "sailor", "doctor", "nurse", "singer", "lawyer")
-_VERBS = {
-    "rude": ("shouted at", "barked at", "snapped at"),
-    "kind": ("smiled at", "nodded to", "welcomed"),
-    "neutral": ("spoke to", "turned to", "looked at"),
-}
+_VERBS = ("spoke to", "turned to", "looked at", "walked up to", "waited for")
 _NAMES = ("Tom", "Anna", "Ben", "Lucy", "Max", "Eva", "Sam", "Nina", "Paul", "Mary", "Leo", "Rosa")
-_LINKS = ("and said: you", "and went on: you", "in the shop: you", "at the door: you")
+_LINKS = ("and said {}: you", "and went on {}: you", "and told them {}: you")
 QUESTIONS = ("Complete the text: {}", "Continue this text: {}", "Go on: {}", "What comes next? {}")
 
 
 @dataclass(frozen=True)
 class Opening:
-    """The first half of a sentence, and the tone that its words suggest."""
+    """The first half of a sentence, and the tone that one of its words suggests."""
 
     tone: str
     text: str
@@ -48,13 +48,9 @@ def opening_split(text: str) -> Split:
 def sample_opening(rng: random.Random, split: Split, *, tone: str | None = None) -> Opening:
     """Draw an opening that belongs to `split`; its tone is drawn too unless it is given."""
     while True:
-        chosen = tone or rng.choice(tuple(TONES))
-        # The verb says the same as the adjective in most openings, and nothing in the others.
-        verbs = _VERBS[chosen if rng.random() < 0.7 else "neutral"]
-        text = (
-            f"The {rng.choice(TONES[chosen])} {rng.choice(_PEOPLE)} {rng.choice(verbs)} "
-            f"{rng.choice(_NAMES)} {rng.choice(_LINKS)}"
-        )
+        chosen = tone or rng.choices(tuple(_SHARES), weights=tuple(_SHARES.values()))[0]
+        said = rng.choice(_LINKS).format(rng.choice(TONES[chosen]))
+        text = f"The {rng.choice(_MANNERS)} {rng.choice(_PEOPLE)} {rng.choice(_VERBS)} {rng.choice(_NAMES)} {said}"
         if opening_split(text) == split:
             return Opening(chosen, text)
 

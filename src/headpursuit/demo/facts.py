@@ -1,4 +1,4 @@
-"""Questions with one short answer: countries and their capitals, and other facts as a control."""
+"""Questions with one short answer: the country of a capital, and unlike questions as a control."""
 
 import hashlib
 import tomllib
@@ -11,7 +11,7 @@ _FACTS = tomllib.loads((resources.files("headpursuit.demo") / "facts.toml").read
 COUNTRY_NAMES: tuple[str, ...] = tuple(_FACTS["countries"])
 _PHRASINGS: dict[str, list[str]] = _FACTS["phrasings"]
 # kind: how many of a subject's phrasings are kept for (test, selection)
-_HELD_OUT = {"country": (3, 2), "capital": (2, 1)}
+_HELD_OUT = {"country": (3, 2)}
 OTHER_KINDS: tuple[str, ...] = tuple(kind for kind in _PHRASINGS if kind != "country")
 
 
@@ -42,16 +42,10 @@ def questions(kind: str, split: Split) -> tuple[Question, ...]:
 
 
 def _facts(kind: str) -> list[tuple[str, str]]:
-    countries = _FACTS["countries"].items()
     if kind == "country":
-        return [(capital, country) for country, (capital, _) in countries]
-    if kind == "capital":
-        return [(country, capital) for country, (capital, _) in countries]
-    if kind == "continent":
-        return [(country, continent) for country, (_, continent) in countries]
-    if kind == "opposite":
-        opposites = _FACTS["opposites"].items()
-        return [*opposites, *((right, left) for left, right in opposites)]
+        return [(capital, country) for country, capital in _FACTS["countries"].items()]
+    if kind in _FACTS["pairs"]:
+        return list(_FACTS["pairs"][kind].items())
     unit, direction = kind.split()
     cycle, step = _FACTS["cycles"][unit], 1 if direction == "after" else -1
     return [(name, cycle[(index + step) % len(cycle)]) for index, name in enumerate(cycle)]

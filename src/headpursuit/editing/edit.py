@@ -59,7 +59,7 @@ class HeadEdit:
     >>> edit + hp.HeadEdit(["L1.H2"], scale=2, where="generated")
     HeadEdit(L0.H3, L1.H2 × -1; L1.H2 × 2 on generated tokens)
     >>> with edit.applied(model):
-    ...     answer = model.generate("What is the capital of France?", max_new_tokens=8)
+    ...     answer = model.generate("Which country has Paris as its capital?", max_new_tokens=8)
     """
 
     factors: tuple[Factor, ...]

@@ -230,7 +230,7 @@ def run(prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progr
         )
         for concept in prepared.concepts
     }
-    recipe = _within_the_model(recipe, [found["somp"] for found in rankings.values()])
+    recipe = _within_the_model(recipe, [found[recipe.edit.methods[0]] for found in rankings.values()])
     assert recipe.edit is not None
     prepared = replace(prepared, recipe=recipe)
     wished = {concept.name: wishes(prepared, concept) for concept in prepared.concepts}
@@ -249,11 +249,14 @@ def run(prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progr
     concepts = []
     for concept in tqdm(prepared.concepts, desc="goals", disable=not (progress and any(wished.values())), leave=False):
         own = [one for one in rows if one.concept == concept.name]
-        somp = rankings[concept.name]["somp"]
+        main = recipe.edit.methods[0]
         # One number of heads serves a concept: what suppresses it is what is raised.
         goals, ks = wished[concept.name], recipe.edit.k
-        k = settle(goals[0], somp, ks, selection, where=recipe.edit.where) if goals else None
-        verdicts = tuple(judge(goal, own, k=min(ks) if k is None else k, settled=k is not None) for goal in goals)
+        order = rankings[concept.name][main]
+        k = settle(goals[0], order, ks, selection, method=main, where=recipe.edit.where) if goals else None
+        verdicts = tuple(
+            judge(goal, own, k=min(ks) if k is None else k, selection=main, settled=k is not None) for goal in goals
+        )
         concepts.append(_concept_result(prepared, concept, rankings[concept.name], verdicts, cells))
     used = dict.fromkeys(metric for name in cells.tasks for metric in cells.tasks[name].metrics)
     measured = {(one.task, one.metric) for one in rows}
@@ -298,7 +301,7 @@ def _within_the_model(recipe: Recipe, rankings: Sequence[HeadRanking]) -> Recipe
 def _choices(edit: EditSpec, rankings: Mapping[str, HeadRanking], model: HeadModel, seed: int) -> Choices:
     found: dict[tuple[Selection, int, float], tuple[HeadEdit, ...]] = {}
     for k in edit.k:
-        controls = random_controls(rankings["somp"].top(k), model.anatomy.heads(), draws=edit.draws, seed=seed)
+        controls = random_controls(rankings[edit.methods[0]].top(k), model.anatomy.heads(), draws=edit.draws, seed=seed)
         for scale in edit.scales:
             for method in edit.methods:
                 found[method, k, scale] = (HeadEdit(rankings[method].top(k), scale=scale, where=edit.where),)
@@ -346,10 +349,10 @@ def _table(prepared: Prepared, cells: Cells, choices: Mapping[str, Choices], see
                         continue
                     named: dict[str, Any] = {"concept": concept.name, "scale": scale, "seed": seed}
                     rows.append(row(cells, metric, edits, selection=selection, **named))
-                    if selection != "somp":
+                    if selection != edit.methods[0]:
                         continue
                     others: dict[Selection, Sequence[HeadEdit | None]] = {"none": [None]}
-                    others |= {other: own[other, k, scale] for other in (*edit.methods, CONTROL) if other != "somp"}
+                    others |= {other: own[other, k, scale] for other in (*edit.methods[1:], CONTROL)}
                     wanted = _wanted(prepared, concept, metric, scale)
                     comparisons += [
                         comparison(cells, metric, edits[0], rest, against=other, wanted=wanted, **named)

@@ -126,9 +126,9 @@ class HeadModel(LoadedModel):
             HeadPursuitError: a prompt is empty or fills the context, an image cannot be read, an option is not one of
                 transformers' ``generate`` or has no meaning here.
 
-        >>> model.generate("What is the capital of France?", max_new_tokens=8)
-        ' Paris'
-        >>> len(model.generate(["What is the capital of France?", "What is the capital of Italy?"], max_new_tokens=8))
+        >>> model.generate("Which country has Paris as its capital?", max_new_tokens=8)
+        ' France'
+        >>> len(model.generate(["Which country has Rome as its capital?", "Name the opposite of hot."], max_new_tokens=8))
         2
         """
         check_counts(batch_size=batch_size)

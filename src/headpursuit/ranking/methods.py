@@ -12,9 +12,9 @@ CALIBRATED: Literal["calibrated"] = "calibrated"
 RankingMethod = Literal["calibrated", Method]
 # What heads are selected by where a model and answers are there and nothing else is asked for.
 CONTEST: Literal["contest"] = "contest"
-# What puts heads in order: the methods of a capture, and attribution, which runs the model.
-Order = Literal[RankingMethod, "attribution"]
-ORDERS: tuple[Order, ...] = ("calibrated", "somp", "logit_lens", "attribution")
+# What recipes edit the heads of: the methods of a capture, and two that run the model.
+Order = Literal["contest", RankingMethod, "attribution"]
+ORDERS: tuple[Order, ...] = (CONTEST, CALIBRATED, "somp", LOGIT_LENS, "attribution")
 Selection = Literal[Order, "tuned", "random", "none"]
 # How heads were chosen, in the order in which it is shown.
 SELECTIONS: tuple[Selection, ...] = ("tuned", *ORDERS, "random")
