@@ -40,8 +40,10 @@ def write_card(folder: Path, figures: dict[str, tuple[float, int]]) -> None:
     """Write the card of a model that lies in ``folder`` beside the log of its training."""
     training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     settings, last = training["settings"], training["log"][-1]
-    pictures = settings["shapes"] + settings["faces"] + settings["digits"]
-    texts = settings["facts"] + settings["continuations"]
+    batch = (
+        f"{settings['shapes'] + settings['faces'] + settings['digits']} pictures and "
+        f"{settings['facts'] + settings['continuations']} texts"
+    )
     table = "\n".join(f"| {name} | {value:.3f} | {n} |" for name, (value, n) in figures.items())
     (folder / "README.md").write_text(
         f"""---
@@ -69,8 +71,9 @@ named and edited. It is good for nothing else.
 
 ## Training
 
-By `tools/train_demo.py`, seed {settings["seed"]}, from random initialisation, by next-token prediction of the answers:
-{settings["steps"]} steps of {pictures} pictures and {texts} texts, {last["minutes"]:.0f} minutes on {training["device"]}.
+By `tools/train_demo.py`, seed {settings["seed"]}, from random initialisation, by next-token prediction of the answers. First
+the vision tower, {settings["tower_steps"]} steps below a decoder that is thrown away; then projector and decoder anew, the
+tower at rest: {settings["steps"]} steps of {batch}, {last["minutes"]:.0f} minutes on {training["device"]}.
 Last losses: {last["pictures"]:.3f} nats a token on pictures, {last["texts"]:.3f} on texts. No head was planted, supervised or
 treated unlike another.
 

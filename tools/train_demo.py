@@ -1,10 +1,11 @@
 """Train the embedded demo model: a small LLaVA, from nothing, on what `headpursuit.demo` draws.
 
-    python tools/train_demo.py [--out FOLDER] [--seed N] [--device cuda]
+    python tools/train_demo.py [--out FOLDER] [--tower FOLDER] [--seed N] [--device cuda]
     python tools/demo_card.py FOLDER
 
-In one piece, tower, projector and decoder together, by next-token prediction of the answers. No head is planted, supervised
-or treated unlike another. The second command measures what came out and writes its card.
+As in LLaVA, the vision tower learns first, here below a decoder that is thrown away, and rests while projector and decoder
+learn anew by next-token prediction of the answers. No head is planted, supervised or treated unlike another. The second
+command measures what came out and writes its card.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ class Settings:
     """All that the weights depend on, beside the code and the versions."""
 
     seed: int = 0
-    steps: int = 4000
+    steps: int = 2000
+    tower_steps: int = 4000
     # Large enough for every country's name to be a token of its own, but for those of two words.
     vocabulary: int = 2048
     layers: int = 6
@@ -73,15 +75,14 @@ class Settings:
     vision_layers: int = 4
     vision_width: int = 96
     learning_rate: float = 1.5e-3
-    weight_decay: float = 0.0
     # Drawn scenes that the words are written for anew at every step.
     pool: int = 20000
     # Samples of each task in one step.
-    shapes: int = 24
-    faces: int = 20
-    digits: int = 16
-    facts: int = 48
-    continuations: int = 16
+    shapes: int = 12
+    faces: int = 10
+    digits: int = 8
+    facts: int = 24
+    continuations: int = 8
 
 
 @dataclass(frozen=True)
@@ -308,25 +309,27 @@ def loss_of(model: LlavaForConditionalGeneration, batch: Tokens) -> Tensor:
     return nn.functional.cross_entropy(model.lm_head(hidden[learned.to(model.device)]), target.to(model.device))
 
 
-def train(settings: Settings, model: LlavaForConditionalGeneration, feed: Feed) -> list[dict[str, float]]:
+def train(
+    settings: Settings, model: LlavaForConditionalGeneration, feed: Feed, *, steps: int, name: str
+) -> list[dict[str, float]]:
     """Minimise the losses of pictures and of texts together; returns the log, one entry every hundred steps."""
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay, fused=True
-    )
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    # Without weight decay: it made heads serve several concepts at once.
+    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=settings.learning_rate, total_steps=settings.steps, pct_start=0.06, final_div_factor=100
+        optimizer, max_lr=settings.learning_rate, total_steps=steps, pct_start=0.06, final_div_factor=100
     )
     model.train()
     log, start = [], time.monotonic()
-    bar = tqdm(range(settings.steps), desc="train", mininterval=5)
+    bar = tqdm(range(steps), desc=name, mininterval=5)
     for step in bar:
         pictures, texts = loss_of(model, feed.captions()), loss_of(model, feed.texts())
         (pictures + texts).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        if step % 100 == 0 or step == settings.steps - 1:
+        if step % 100 == 0 or step == steps - 1:
             entry = {
                 "step": step,
                 "pictures": pictures.item(),
@@ -339,13 +342,29 @@ def train(settings: Settings, model: LlavaForConditionalGeneration, feed: Feed) 
     return log
 
 
-def train_demo(settings: Settings, out: Path, *, device: str = "cpu") -> None:
-    """Train a demo model and write it as an ordinary Hugging Face folder, with a log of its training."""
+def train_demo(settings: Settings, out: Path, *, tower: Path | None = None, device: str = "cpu") -> None:
+    """Train a demo model and write it as an ordinary Hugging Face folder, with a log of its training.
+
+    Args:
+        settings: what it depends on.
+        out: the folder.
+        tower: a model whose vision tower is taken instead of training one.
+        device: where to train.
+    """
     tokenizer = make_tokenizer(settings)
     feed = Feed(settings, tokenizer)
     torch.manual_seed(settings.seed)
+    if tower is None:
+        first = make_model(settings, vocabulary=len(tokenizer)).to(device)
+        train(settings, first, feed, steps=settings.tower_steps, name="train tower")
+    else:
+        first = LlavaForConditionalGeneration.from_pretrained(tower)
+    feed.rng.seed(settings.seed + 1)
+    torch.manual_seed(settings.seed)
     model = make_model(settings, vocabulary=len(tokenizer)).to(device)
-    log = train(settings, model, feed)
+    model.model.vision_tower.load_state_dict(first.model.vision_tower.state_dict())
+    model.model.vision_tower.requires_grad_(False)
+    log = train(settings, model, feed, steps=settings.steps, name="train")
     model.save_pretrained(out)
     make_processor(tokenizer).save_pretrained(out)
     training = {"settings": asdict(settings), "device": device_name(device), "log": log}
@@ -360,10 +379,11 @@ def device_name(device: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=demo.demo_path(), help="folder to write the model to")
+    parser.add_argument("--tower", type=Path, help="take the vision tower of this model instead of training one")
     parser.add_argument("--device", default="cpu", help="where to train, such as cuda")
     parser.add_argument("--seed", type=int, default=Settings.seed)
     args = parser.parse_args()
-    train_demo(Settings(seed=args.seed), args.out, device=args.device)
+    train_demo(Settings(seed=args.seed), args.out, tower=args.tower, device=args.device)
 
 
 if __name__ == "__main__":
