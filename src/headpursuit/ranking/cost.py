@@ -87,7 +87,7 @@ def metered(model: HeadModel) -> Iterator[Meter]:
 
         return hook
 
-    with Hooks() as hooks:
+    with Hooks(looking=True) as hooks:
         hooks.before(model.hf, count, with_kwargs=True)
         hooks.after(model.hf, watch, with_kwargs=True)
         yield meter
