@@ -63,6 +63,9 @@ class Engine:
             )
 
 
+LOCAL = Engine()
+
+
 class LostPartError(HeadPursuitError):
     """A part that was given to several workers, all of which died."""
 
@@ -86,7 +89,7 @@ def as_engine(
     """An engine from its name and the options that users give.
 
     Args:
-        engine: ``local``, this process; ``ray``, workers of the cluster at ``RAY_ADDRESS``, or of this machine; or one in whole.
+        engine: ``local``, this process; ``ray``, workers of the cluster at ``RAY_ADDRESS``, or of this machine.
         workers: how many workers; as many as fit when left out.
         cpus_per_worker: CPUs that each takes, 1 when left out.
         gpus_per_worker: GPUs that each takes, none when left out.

@@ -59,7 +59,11 @@ class Hooks(ExitStack):
 
 
 def is_changed(model: nn.Module) -> bool:
-    """Whether a hook of some module may change what passes through a model, such as an edit's."""
+    """Whether a hook of some module may change what passes through a model, such as an edit's.
+
+    transformers leaves some of its own behind, which keep hidden states for whoever asks.
+    """
     modules = list(model.modules())
     hooks = [hook for one in modules for hook in (*one._forward_hooks.values(), *one._forward_pre_hooks.values())]
-    return any(hook not in _only_looking for hook in hooks)
+    own = (hook for hook in hooks if not getattr(hook, "__module__", "").startswith("transformers."))
+    return any(hook not in _only_looking for hook in own)

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from headpursuit.activations.measures import contrast_measure
 from headpursuit.concepts.texts import FEWEST, Texts, telling_words
 from headpursuit.editing.edit import HeadEdit
+from headpursuit.engines import LOCAL, Engine
 from headpursuit.errors import HeadPursuitError, check_counts
 from headpursuit.evaluation.cells import Cells, Task
 from headpursuit.evaluation.curves import AtCost, Curve, CurvePoint, area
@@ -109,7 +110,7 @@ class _Ground:
 
 
 def compare_selectors(
-    prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progress: bool = True
+    prepared: Prepared, model: HeadModel, *, out: Path, engine: Engine = LOCAL, seed: int = 0, progress: bool = True
 ) -> tuple[tuple[Curve, ...], tuple[ConceptResult, ...]]:
     """Compare ways to choose heads for every concept of a recipe.
 
@@ -117,6 +118,7 @@ def compare_selectors(
         prepared: what the recipe runs on.
         model: the model.
         out: where rankings, knock-outs and cells are kept.
+        engine: where cells and knock-outs are run.
         seed: seed of every drawing.
         progress: show progress bars.
 
@@ -133,7 +135,7 @@ def compare_selectors(
         raise HeadPursuitError(f"select.k: there are {heads} heads, no {max(spec.k)}: choose fewer")
     for method in spec.methods:
         method_options(method, spec, heads=heads)
-    cells = Cells(model, prepared.tasks, seed=seed, folder=out / "cells")
+    cells = Cells(model, prepared.tasks, seed=seed, folder=out / "cells", engine=engine)
     grounds = [_ground(prepared, concept, cells, seed=seed) for concept in prepared.concepts]
     tasks = [_test_task(prepared, ground, cells) for ground in grounds if not ground.prepared.spec.target]
     tasks.append(divergence_task(model, prepared.neutral))
@@ -308,8 +310,10 @@ def _curves(
         [HeadEdit([heads[index] for index in sets[k]], scale=scale) for k in spec.k for scale in scales] for sets in drawn
     ]
     edits = [edit for lists in tried.values() for one in lists for edit in one]
-    for edit in tqdm(dict.fromkeys(edits), desc=f"{kind} {ground.prepared.name}: edits", disable=not progress, leave=False):
-        cells.scores(ground.metric, edit), cells.scores(DIVERGENCE, edit)
+    keys = list(dict.fromkeys((metric.task, edit) for edit in edits for metric in (ground.metric, DIVERGENCE)))
+    known, title = sum(cells.is_known(*key) for key in keys), f"{kind} {ground.prepared.name}: edits"
+    with tqdm(total=len(keys), initial=known, desc=title, disable=not progress, leave=False) as bar:
+        cells.fill(keys, done=lambda *cell: bar.update())
     sign = -1 if kind == "suppress" else 1
     moved = np.stack([sign * (cells.scores(ground.metric, edit) - cells.scores(ground.metric, None)) for edit in edits])
     spent = np.stack([cells.scores(DIVERGENCE, edit) for edit in edits])
