@@ -16,6 +16,7 @@ from headpursuit.cli.main import app
 from headpursuit.concepts import resolve
 from headpursuit.concepts.endpoint import Endpoint, endpoint_from
 from headpursuit.concepts.keywords import keywords
+from headpursuit.engines import as_engine
 from headpursuit.evaluation.demo import run_demo
 from headpursuit.model.samples import as_samples
 from headpursuit.ranking.select import _BY_RUNNING
@@ -32,7 +33,7 @@ FUNCTIONS = {
     "describe": (hp.open_capture, hp.as_samples, hp.describe),
     "doctor": (hp.doctor,),
     "enhance": (hp.load, hp.as_samples, hp.suppress),
-    "evaluate": (hp.load, hp.evaluate),
+    "evaluate": (hp.load, hp.evaluate, as_engine),
     "export": (hp.export, hp.HeadEdit),
     "generate": GENERATE,
     "keywords": (keywords, Endpoint, endpoint_from, as_samples),

@@ -92,6 +92,8 @@ def stored_rankings(
             about["answers"] = {"options": dict(task.options), "seed": seed}
         if "out" in takes:
             own["out"] = folder / "knock-outs"
+        if "engine" in takes:
+            own["engine"] = engine
 
         def made() -> HeadRanking:
             if "acts" in takes:

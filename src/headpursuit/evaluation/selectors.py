@@ -48,7 +48,7 @@ _PASSES: dict[str, int] = {
     "contest": 84,
 }
 # Options of methods that the comparison gives them all.
-_GIVEN = {"acts", "batch_size", "limit", "metric", "neutral", "out", "progress", "seed", "without"}
+_GIVEN = {"acts", "batch_size", "engine", "limit", "metric", "neutral", "out", "progress", "seed", "without"}
 # Each head is in one of so many sets of heads, if they are edited by twentieths.
 _FEWEST_MASKS = 20
 
@@ -148,7 +148,8 @@ def compare_selectors(
         for kind, scales in directions.items():
             ways = []
             for method in tqdm(spec.methods, desc=f"{kind} {ground.prepared.name}", disable=not progress, leave=False):
-                options: dict[str, Any] = {"scale": scales[-1], "seed": seed, "out": out, "progress": progress}
+                options: dict[str, Any] = {"scale": scales[-1], "seed": seed, "out": out, "engine": engine}
+                options["progress"] = progress
                 ranking = _ranking(model, prepared, ground, method, half=None, **options)
                 halves = [
                     set(_ranking(model, prepared, ground, method, half=half, **options).edit(max(spec.k)).heads)
@@ -252,6 +253,7 @@ def _ranking(
     scale: float,
     seed: int,
     out: Path,
+    engine: Engine,
     progress: bool,
 ) -> HeadRanking:
     """The heads by one method, on all selection samples or on a half of them, from ``out`` where they lie there."""
@@ -286,6 +288,8 @@ def _ranking(
         options["neutral"], about["neutral"] = prepared.quiet, fingerprint(prepared.quiet)
     if name == "knockout":
         options["out"] = out / "knock-outs"
+    if "engine" in takes:
+        options["engine"] = engine
     if ground.own is not None and "metric" in takes:
         options["metric"], about["metric"] = ground.own, ground.own.fingerprint
     return stored_ranking(out, about, lambda: select(model, samples, concept, method=name, progress=progress, **options))
