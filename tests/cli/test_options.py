@@ -42,9 +42,9 @@ FUNCTIONS = {
     "prompt": (hp.load, hp.tokens),
     "rank": (hp.open_capture, hp.as_samples, hp.rank, hp.significance, hp.stability, hp.HeadRanking.save),
     "report": (hp.report.load,),
-    "select": (hp.load, hp.as_samples, hp.select, hp.HeadRanking.save, hp.rank, hp.capture, *_BY_RUNNING.values()),
+    "select": (hp.load, hp.as_samples, hp.select, hp.HeadRanking.save, hp.rank, hp.capture, as_engine, *_BY_RUNNING.values()),
     "suppress": (hp.load, hp.as_samples, hp.suppress),
-    "tune": (hp.load, hp.as_samples, hp.tune, Options),
+    "tune": (hp.load, hp.as_samples, hp.tune, Options, as_engine),
     "verify": (hp.verify, hp.as_samples),
 }
 

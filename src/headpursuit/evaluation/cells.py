@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from headpursuit.editing.edit import HeadEdit
 from headpursuit.engines import LOCAL, Engine, LostPartError, mapped
@@ -117,31 +118,38 @@ class Cells:
                 self.fill([(task, edit)])
         return self._held[task, edit]
 
-    def fill(self, wanted: Iterable[Key], *, done: Callable[[Key, Cell], object] = lambda key, cell: None) -> None:
+    def fill(
+        self, wanted: Iterable[Key], *, title: str = "", done: Callable[[Key, Cell], object] = lambda key, cell: None
+    ) -> None:
         """Run those cells that are missing, side by side where there are workers, and keep each as soon as it is there.
 
         Args:
             wanted: cells by task and edit.
+            title: what a progress bar says; none is shown when empty.
             done: called with each that was run.
 
         Raises:
             LostPartError: workers died of some cells; names each of them, once all others were run.
         """
-        missing = [key for key in dict.fromkeys(wanted) if not self.is_known(*key)]
+        keys = dict.fromkeys(wanted)
+        missing = [key for key in keys if not self.is_known(*key)]
         if not missing:
             return
         tasks = {name: self.tasks[name] for name, _ in missing}
         setup = setup_for(partial(_run, tasks=tasks, seed=self.seed), self.model, engine=self.engine)
         lost: list[LostPartError] = []
-        for key, found in mapped(missing, setup, engine=self.engine, name=_called):
-            if isinstance(found, LostPartError):
-                lost.append(found)
-                continue
-            self.tick(_called(key))
-            if (path := self._path(*key)) is not None:
-                _write(path, found, about=self.about(*key))
-            self._held[key] = found
-            done(key, found)
+        known = len(keys) - len(missing)
+        with tqdm(total=len(keys), initial=known, desc=title, unit="cell", disable=not title, leave=False) as bar:
+            for key, found in mapped(missing, setup, engine=self.engine, name=_called):
+                if isinstance(found, LostPartError):
+                    lost.append(found)
+                    continue
+                self.tick(_called(key))
+                if (path := self._path(*key)) is not None:
+                    _write(path, found, about=self.about(*key))
+                self._held[key] = found
+                bar.update()
+                done(key, found)
         if lost:
             raise LostPartError(
                 f"{'; '.join(map(str, lost))}: all other cells were run; give workers more memory, or engine='local'"

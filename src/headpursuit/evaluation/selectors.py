@@ -314,10 +314,8 @@ def _curves(
         [HeadEdit([heads[index] for index in sets[k]], scale=scale) for k in spec.k for scale in scales] for sets in drawn
     ]
     edits = [edit for lists in tried.values() for one in lists for edit in one]
-    keys = list(dict.fromkeys((metric.task, edit) for edit in edits for metric in (ground.metric, DIVERGENCE)))
-    known, title = sum(cells.is_known(*key) for key in keys), f"{kind} {ground.prepared.name}: edits"
-    with tqdm(total=len(keys), initial=known, desc=title, disable=not progress, leave=False) as bar:
-        cells.fill(keys, done=lambda *cell: bar.update())
+    keys = ((metric.task, edit) for edit in edits for metric in (ground.metric, DIVERGENCE))
+    cells.fill(keys, title=f"{kind} {ground.prepared.name}: edits" if progress else "")
     sign = -1 if kind == "suppress" else 1
     moved = np.stack([sign * (cells.scores(ground.metric, edit) - cells.scores(ground.metric, None)) for edit in edits])
     spent = np.stack([cells.scores(DIVERGENCE, edit) for edit in edits])
