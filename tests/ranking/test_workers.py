@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 
 import headpursuit as hp
 import tiny
-from headpursuit.engines import Engine, held
+from headpursuit.engines import LOCAL, Engine, held
+from headpursuit.ranking.one_layer import _alone, layer_by_layer
 
 ray = pytest.importorskip("ray")
 
@@ -34,6 +36,13 @@ def model(tmp_path_factory):
     tiny.hf_model("llama").save_pretrained(folder)
     tiny.tokenizer().save_pretrained(folder)
     return hp.load(folder, device="cpu")
+
+
+@pytest.fixture(scope="module", params=["mean", "all"])
+def acts(request, model, tmp_path_factory):
+    """A capture of rows and one of moments, whose weights are read from files."""
+    texts = [f"{text} {number}" for number in range(6) for text in tiny.TEXTS]
+    return hp.capture(model, texts, positions=request.param, out=tmp_path_factory.mktemp("acts"), progress=False)
 
 
 def same(found, alone):
@@ -77,3 +86,41 @@ def test_a_method_without_parts_says_so(model):
         hp.select(model, SAMPLES, WORDS, method="attribution", engine="ray")
     with pytest.raises(hp.HeadPursuitError, match="workers speaks of workers"):
         hp.select(model, SAMPLES, WORDS, workers=2)
+
+
+def test_heads_are_named_layer_by_layer(workers, acts):
+    options = {"n_atoms": 3, "significance": 10, "progress": False}
+    assert list(hp.describe(acts, engine=workers, **options)) == list(hp.describe(acts, **options))
+    some = ["L2.H3", "L0.H1", "L2.H0"]
+    options = {"heads": some, "progress": False}
+    assert list(hp.describe(acts, engine=workers, **options)) == list(hp.describe(acts, **options))
+
+
+@pytest.mark.parametrize("method", ["somp", "calibrated"])
+def test_rankings_and_what_is_measured_beside_them_are_the_same(workers, acts, method):
+    options = {"method": method, "progress": False}
+    np.testing.assert_array_equal(
+        hp.rank(acts, WORDS, engine=workers, **options).scores, hp.rank(acts, WORDS, **options).scores
+    )
+    tested = [hp.significance(acts, WORDS, draws=300, **options, **where) for where in ({}, {"engine": workers})]
+    for name, values in tested[0].columns().items():
+        np.testing.assert_array_equal(tested[1].columns()[name], values)
+    disturbed = [hp.stability(acts, WORDS, k=3, draws=5, **options, **where) for where in ({}, {"engine": workers})]
+    for name in ("samples", "words"):
+        np.testing.assert_array_equal(getattr(disturbed[1], name), getattr(disturbed[0], name))
+
+
+def test_maps_are_the_same(workers, acts):
+    options = {"draws": 20, "progress": False}
+    alone = hp.concept_map(acts, [WORDS, hp.Concept("numbers", ["two", "three", "seven"])], **options)
+    found = hp.concept_map(acts, [WORDS, hp.Concept("numbers", ["two", "three", "seven"])], engine=workers, **options)
+    np.testing.assert_array_equal(found.scores, alone.scores)
+    np.testing.assert_array_equal(found.z, alone.z)
+
+
+def test_a_layer_travels_by_itself(acts):
+    whole = len(pickle.dumps(acts))
+    for layer, part in _alone(acts, acts.layers):
+        assert part.layers == (layer,)
+        assert len(pickle.dumps(part)) < whole
+    assert [layer for layer, _ in layer_by_layer(acts, [2, 0], len, engine=LOCAL, title="", progress=False)] == [2, 0]
