@@ -68,13 +68,12 @@ def test_a_recipe_gives_the_same_numbers_files_and_verdicts(workers, demo, tmp_p
 
 
 def writing():
-    def score(answers):
-        if any("kills" in answer for answer in answers):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return {"letters a": np.array([1.0 + answer.count("a") for answer in answers])}
-
     samples = [hp.Sample(text=text, chat=False) for text in tiny.TEXTS]
     options = {"max_new_tokens": 4, "min_new_tokens": 4}
+
+    def score(answers):
+        return {"letters a": np.array([1.0 + answer.count("a") for answer in answers])}
+
     return Task("writing", samples, (Metric("writing", "letters a"),), score, options)
 
 
