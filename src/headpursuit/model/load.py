@@ -174,10 +174,14 @@ def as_model(model: ModelLike) -> HeadModel:
     return model if isinstance(model, HeadModel) else load(model)
 
 
-def sendable(model: HeadModel) -> Callable[[], HeadModel]:
+def sendable(model: HeadModel, *, on_gpu: bool = False) -> Callable[[], HeadModel]:
     """What gives the same model in another process: loaded from where it came from, or as it is where it came from nowhere.
 
     There it lies on the process's own device, a model that is on the CPU here on the CPU.
+
+    Args:
+        model: the model.
+        on_gpu: the process has a GPU of its own, for whatever this one has.
 
     Raises:
         HeadPursuitError: an edit is applied, which would not travel; called there: another model lies under the name.
@@ -188,7 +192,7 @@ def sendable(model: HeadModel) -> Callable[[], HeadModel]:
     if source.path is None and source.revision is None:
         return partial(_same, replace(model))
     options = {
-        "device": "cpu" if model.device.type == "cpu" else None,
+        "device": "cpu" if model.device.type == "cpu" and not on_gpu else None,
         "anatomy": model.anatomy,
         "revision": source.revision,
         "dtype": str(model.hf.dtype).removeprefix("torch."),
@@ -206,7 +210,9 @@ def setup_for(function: Callable[..., R], model: HeadModel, *, engine: Engine) -
     Raises:
         HeadPursuitError: as for :func:`sendable`, where there are workers.
     """
-    return partial(partial, function, model) if engine.name == "local" else partial(_given, function, sendable(model))
+    if engine.name == "local":
+        return partial(partial, function, model)
+    return partial(_given, function, sendable(model, on_gpu=engine.gpus_per_worker > 0))
 
 
 def _given(function: Callable[..., R], make_model: Callable[[], HeadModel]) -> Callable[..., R]:
