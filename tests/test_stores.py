@@ -14,7 +14,7 @@ import tiny
 from command import call
 from headpursuit import stores
 from headpursuit.activations import capture as capture_module
-from headpursuit.evaluation.cells import Cells
+from headpursuit.evaluation import cells as cells_module
 
 moto = pytest.importorskip("moto.server")
 s3fs = pytest.importorskip("s3fs")
@@ -235,8 +235,8 @@ def test_results_go_to_a_store_cell_by_cell_and_from_there_on(bucket, monkeypatc
     assert hp.Results.load(stores.fetched(out)) == first
     bucket.rm_file("bucket/results/results.json")
     bucket.rm_file(cells[0])
-    real, run = Cells._run, []
-    monkeypatch.setattr(Cells, "_run", lambda *given: (run.append(1), real(*given))[1])
+    real, run = cells_module._run, []
+    monkeypatch.setattr(cells_module, "_run", lambda *given, **options: (run.append(1), real(*given, **options))[1])
     again = hp.evaluate("demo-digits", out=out, **options)
     assert len(run) == 1
     assert again == first

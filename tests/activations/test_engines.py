@@ -16,7 +16,7 @@ import pytest
 import headpursuit as hp
 import tiny
 from headpursuit.activations import capture as capture_module
-from headpursuit.engines import Engine, LostPartError, mapped
+from headpursuit.engines import Engine, LostPartError, held, mapped
 
 ray = pytest.importorskip("ray")
 
@@ -139,6 +139,27 @@ def test_parts_are_taken_as_they_are_needed(cluster):
         next(results)
     assert len(taken) < 40
     results.close()
+
+
+def test_workers_that_are_held_stay_and_forget_what_is_not_wanted_any_more(cluster):
+    def setup():
+        return lambda part: (part, os.getpid())
+
+    def pids(found):
+        return {pid for _, (_, pid) in found}
+
+    with held(Engine("ray", workers=2)) as engine:
+        first, second = (list(mapped(range(8), setup, engine=engine, name=str)) for _ in range(2))
+        assert pids(first) == pids(second)
+        left = mapped(range(100, 200), setup, engine=engine, name=str)
+        next(left)
+        left.close()
+        again = list(mapped(range(8), setup, engine=engine, name=str))
+    assert [part for part, _ in again] == [given for _, (given, _) in again] == list(range(8))
+
+
+def test_nobody_is_hired_for_nothing(cluster):
+    assert list(mapped([], working(), engine=Engine("ray", cpus_per_worker=99), name=str)) == []
 
 
 def test_what_work_says_comes_back_as_it_is(cluster):

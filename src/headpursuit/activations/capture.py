@@ -4,7 +4,7 @@ Activations are read by a forward pre-hook on the output projection. Its input h
 kernel filled it; behind the projection they are already mixed.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from headpursuit.engines import Engine, EngineName, LostPartError, as_engine, ma
 from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
 from headpursuit.files import locked
 from headpursuit.model.head_model import HeadModel
-from headpursuit.model.load import ModelLike, as_model, sendable
+from headpursuit.model.load import ModelLike, as_model, setup_for
 from headpursuit.model.samples import Sample, Samples, as_source
 from headpursuit.model.tokenize import make_prompt
 from headpursuit.model.weights import LiveWeights
@@ -123,7 +123,7 @@ def capture(
         if before := sum(count for key, count in zip(found.keys, found.sizes, strict=True) if key in done):
             bar.update(before)
         here = where.name == "local"  # where the bar moves batch by batch
-        setup = partial(partial, read, model, bar=bar) if here else partial(_reader, sendable(model), read)
+        setup = setup_for(partial(read, bar=bar) if here else read, model, engine=where)
         todo = blocks(source, found, size=BLOCK, without=done)
         for block, given in mapped(todo, setup, engine=where, name=_name_of):
             if isinstance(given, LostPartError):
@@ -160,10 +160,6 @@ def capture(
     )
     acts.check()
     return acts
-
-
-def _reader(make_model: Callable[[], HeadModel], read: Callable[..., tuple[Reading, list[str]]]) -> Any:
-    return partial(read, make_model())
 
 
 def _name_of(block: Block) -> str:

@@ -11,6 +11,7 @@ from headpursuit.cli.output import check_out, note, print_json
 
 @options.loads_a_model
 @options.reads_samples
+@options.may_have_workers
 def capture(
     model: options.Model,
     samples: Annotated[
@@ -31,11 +32,8 @@ def capture(
     sample: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only N samples, drawn at random with --seed.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples run together.")] = 16,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on past samples that cannot be used.")] = False,
-    engine: options.EngineOption = "local",
-    workers: options.Workers = None,
-    cpus_per_worker: options.CpusPerWorker = None,
-    gpus_per_worker: options.GpusPerWorker = None,
     *,
+    workers: dict[str, Any],
     columns: dict[str, Any],
     load_options: dict[str, Any],
     seed: options.Seed = 0,
@@ -48,12 +46,7 @@ def capture(
 
     check_out(out, folder=True)
     check_positions(positions, part=part)  # type: ignore[arg-type]
-    where = as_engine(
-        engine,  # type: ignore[arg-type]
-        workers=workers,
-        cpus_per_worker=cpus_per_worker,
-        gpus_per_worker=gpus_per_worker,
-    )
+    engine = as_engine(**workers)
     given = as_source(samples, **columns, limit=limit, sample=sample, seed=seed)
 
     from headpursuit.activations.capture import capture as capture_heads
@@ -71,7 +64,7 @@ def capture(
         out=out,
         batch_size=batch_size,
         skip_bad=skip_bad,
-        engine=where,
+        engine=engine,
     )
     if before:
         note(f"{out} is complete already")

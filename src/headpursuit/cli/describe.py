@@ -12,6 +12,7 @@ from headpursuit.errors import HeadPursuitError
 
 
 @options.reads_samples
+@options.may_have_workers
 def describe(
     acts: options.Acts,
     head: Annotated[list[str] | None, typer.Option(help="Such as L18.H27; all heads when left out.")] = None,
@@ -35,6 +36,7 @@ def describe(
     plot: options.Plot = None,
     trust_remote_code: options.Trust = False,
     *,
+    workers: dict[str, Any],
     columns: dict[str, Any],
     seed: options.Seed = 0,
     json: options.Json = False,
@@ -42,9 +44,11 @@ def describe(
     """Name heads by the tokens that explain what they write; needs no model in memory."""
     from headpursuit.concepts import as_concept
     from headpursuit.concepts.vocabulary_parts import parts_of
+    from headpursuit.engines import as_engine
     from headpursuit.model.heads import parse_heads
     from headpursuit.ranking.methods import as_method
 
+    engine = as_engine(**workers)
     check_capture(acts)
     check_plot(plot)
     chosen, wanted = as_method(method), parse_heads(head) if head else None
@@ -78,6 +82,7 @@ def describe(
         significance=significance,
         examples=examples,
         samples=given,
+        engine=engine,
         seed=seed,
     )
     if plot is not None:

@@ -69,6 +69,13 @@ _COLUMNS: dict[str, tuple[Any, Any]] = {
     "image_column": (ImageColumn, None),
     "target_column": (TargetColumn, None),
 }
+# What every command takes whose work workers can do, as `engines.as_engine` does.
+_ENGINE: dict[str, tuple[Any, Any]] = {
+    "engine": (EngineOption, "local"),
+    "workers": (Workers, None),
+    "cpus_per_worker": (CpusPerWorker, None),
+    "gpus_per_worker": (GpusPerWorker, None),
+}
 
 
 def given_concept(concept: str | None, positive: str | None, negative: str | None) -> Any:
@@ -94,6 +101,11 @@ def loads_a_model(command: Callable[..., None]) -> Callable[..., None]:
 def reads_samples(command: Callable[..., None]) -> Callable[..., None]:
     """The command with options for the names of fields, which it is given as one mapping, ``columns``."""
     return _with_options(command, _COLUMNS, into="columns")
+
+
+def may_have_workers(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with options for where its work is done, which it is given as one mapping, ``workers``."""
+    return _with_options(command, _ENGINE, into="workers")
 
 
 def refuse_without_samples(**given: object) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from html import escape
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
@@ -18,6 +18,7 @@ from headpursuit.activations.store import ActsLike, as_acts
 from headpursuit.concepts import ConceptLike
 from headpursuit.concepts.vocabulary import atom_ids
 from headpursuit.drawing import Figure
+from headpursuit.engines import EngineOptions, as_engine
 from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
 from headpursuit.model.heads import Head, HeadsLike, parse_heads
 from headpursuit.model.samples import Sample, Samples, as_samples
@@ -27,6 +28,7 @@ from headpursuit.ranking.examples import HeadExample, check_samples, driving_sam
 from headpursuit.ranking.methods import Method, as_method
 from headpursuit.ranking.name_dictionary import name_dictionary
 from headpursuit.ranking.name_evidence import FDR, NameEvidence, name_evidence
+from headpursuit.ranking.one_layer import Layer, layer_by_layer
 from headpursuit.ranking.pursue import somp_capture
 
 _SHARES = {"somp": "of variance explained", "logit_lens": "of samples"}
@@ -239,6 +241,7 @@ def describe(
     samples: Samples | None = None,
     seed: int = 0,
     progress: bool = True,
+    **where: Unpack[EngineOptions],
 ) -> Descriptions:
     """Name heads by the tokens that explain what they write.
 
@@ -259,6 +262,8 @@ def describe(
         samples: the captured samples, for their texts: a capture keeps none. Needed for ``examples`` and for ``seen``.
         seed: seed of the random turns.
         progress: show a progress bar.
+        **where: ``engine``, ``workers``, ``cpus_per_worker`` and ``gpus_per_worker`` as for :func:`headpursuit.capture`;
+            workers name the heads of a layer each.
 
     Returns:
         One description a head, in the order asked for.
@@ -276,6 +281,7 @@ def describe(
     check_counts(n_atoms=n_atoms)
     check_counts(0, significance=significance, examples=examples)
     check_counts(*SEEDS, seed=seed)
+    engine = as_engine(**where)
     view, acts = as_method(method), as_acts(acts)
     wanted = acts.heads() if heads is None else parse_heads(heads)
     acts.require(wanted)
@@ -295,11 +301,13 @@ def describe(
         if significance
         else {}
     )
-    explain = _somp if view == "somp" else _lens
     found: dict[Head, HeadDescription] = {}
     token_ids = atom_ids(atoms)
-    for layer, columns in tqdm(by_layer.items(), desc="describe", unit="layer", disable=not progress, leave=False):
-        described = explain(acts, layer, columns, atoms, n_atoms)
+    # Labels are read where what is found comes back.
+    used = atoms if engine.name == "local" else Dictionary(atoms.atoms.cpu(), [""] * len(atoms))
+    work = partial(_explained, view=view, columns=by_layer, n_atoms=n_atoms, dictionary=used)
+    for layer, described in layer_by_layer(acts, by_layer, work, engine=engine, title="describe", progress=progress):
+        columns = by_layer[layer]
         for column, (ids, variance, frequency) in zip(columns, described, strict=True):
             head = acts.head(layer, column)
             found[head] = HeadDescription(
@@ -341,6 +349,13 @@ def _driving(
     assert isinstance(acts, HeadActivations)
     projection = acts.weights.projection(head.layer)[head.head]
     return driving_samples(acts.z[head.layer][:, head.head], projection, atom, samples, positions=acts.positions, count=count)
+
+
+def _explained(
+    part: Layer, *, view: Method, columns: Mapping[int, list[int]], n_atoms: int, dictionary: Dictionary
+) -> list[tuple[Any, Any, Any]]:
+    layer, acts = part
+    return list((_somp if view == "somp" else _lens)(acts, layer, columns[layer], dictionary, n_atoms))
 
 
 def _somp(

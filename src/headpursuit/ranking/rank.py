@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from jaxtyping import Float
 from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.store import ActsLike
 from headpursuit.concepts import ConceptLike, MultiToken, ResolvedConcept
+from headpursuit.engines import EngineOptions
 from headpursuit.errors import SEEDS, check_counts
 from headpursuit.ranking.chance import Chance, beyond, logarithms, threshold
 from headpursuit.ranking.methods import CALIBRATED, LOGIT_LENS
@@ -38,6 +39,7 @@ def rank(
     draws: int = 200,
     seed: int = 0,
     progress: bool = True,
+    **where: Unpack[EngineOptions],
 ) -> HeadRanking:
     """Order all heads by how much a concept explains of what they write (Head Pursuit, section 3).
 
@@ -55,6 +57,8 @@ def rank(
             ``somp`` do without a look at what chance explains of the first head.
         seed: seed of their draw.
         progress: show a progress bar.
+        **where: ``engine``, ``workers``, ``cpus_per_worker`` and ``gpus_per_worker`` as for :func:`headpursuit.capture`;
+            workers pursue a layer each.
 
     Returns:
         The ranking, scores of shape ``(l, h)``.
@@ -72,9 +76,8 @@ def rank(
     """
     check_counts(0, draws=draws)
     check_counts(*SEEDS, seed=seed)
-    scorer = Scorer(
-        acts, method=method, n_atoms=n_atoms, multi_token=multi_token, variants=variants, fold_norm=fold_norm, progress=progress
-    )
+    options: dict[str, Any] = {"n_atoms": n_atoms, "multi_token": multi_token, "variants": variants, "fold_norm": fold_norm}
+    scorer = Scorer(acts, method=method, progress=progress, **options, **where)
     return rank_resolved(scorer, scorer.resolved(concept), draws=draws, seed=seed)[0]
 
 
