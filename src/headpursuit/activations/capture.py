@@ -76,7 +76,7 @@ def capture(
         through_norm: where a norm stands between output projection and residual stream (Gemma 2 and 3, OLMo 2, …), read what
             each head writes behind it: ``z`` times the norm's true scale of each token, and the norm's gain in the projection.
         keep_rows: keep moments, in memory that does not grow with the samples, and beside them the rows of a random draw of so
-            many samples, for whatever looks at single ones: the paper's own criterion (``l1``), the logit lens, driving samples.
+            many samples, for what looks at single ones: the paper's own criterion (``l1``), the logit lens, driving samples.
             For ``all`` such a row is the mean over the sample's tokens. The draw depends on the samples and the seed alone.
         out: a folder to keep the result in, block by block, on this machine or in a store (``s3://…``); a capture that was cut
             off goes on where it stopped, and one of files goes on with those that were added to them.
@@ -137,8 +137,8 @@ def capture(
     }
     kept_rows = drawn(found, count=keep_rows, seed=seed) if keep_rows else {}
     bar = tqdm(total=found.n, desc="capture", unit="sample", disable=not progress, leave=False)
-    options = {"positions": positions, "through_norm": through_norm, "batch_size": batch_size, "skip_bad": skip_bad}
-    read = partial(_read_block, add=add, **options)
+    options: dict[str, Any] = {"positions": positions, "through_norm": through_norm, "batch_size": batch_size}
+    read = partial(_read_block, add=add, skip_bad=skip_bad, **options)
 
     def readings(done: Collection[str]) -> Iterator[tuple[Block, Reading, list[str]]]:
         """What is read of each block that is not done yet."""

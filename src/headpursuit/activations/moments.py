@@ -107,9 +107,11 @@ def rows_of(acts: HeadActivations | HeadMoments, *, what: str) -> HeadActivation
             f"{what} need rows of samples, and this capture of moments kept none: capture again with keep_rows=2000 "
             "(--keep-rows 2000)"
         )
-    if acts.rows is not acts:
-        total = acts.about["n_samples"] - len(acts.about.get("skipped", ()))
-        warnings.warn(f"{what} look at the {acts.rows.n} of {total} samples whose rows were kept", KeptRowsWarning, stacklevel=3)
+    total = acts.about["n_samples"] - len(acts.about.get("skipped", ()))
+    if acts.rows is not acts and acts.rows.n < total:
+        warnings.warn(
+            f"{what} look at the {acts.rows.n} of {total} samples whose rows were kept", KeptRowsWarning, stacklevel=3
+        )
     return acts.rows
 
 

@@ -27,6 +27,9 @@ def capture(
     through_norm: Annotated[
         bool, typer.Option("--through-norm", help="Read heads behind the norm that follows their projection (Gemma 2, …).")
     ] = False,
+    keep_rows: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Keep moments of all samples, and rows of N drawn with --seed.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many samples.")] = None,
     sample: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only N samples, drawn at random with --seed.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples run together.")] = 16,
@@ -68,6 +71,8 @@ def capture(
         given,
         positions=positions,  # type: ignore[arg-type]
         through_norm=through_norm,
+        keep_rows=keep_rows,
+        seed=seed,
         out=out,
         batch_size=batch_size,
         skip_bad=skip_bad,
@@ -91,4 +96,6 @@ def capture(
             }
         )
     else:
-        typer.echo(f"{acts.n} samples × {len(acts.heads())} heads in {address(out) or out} ({len(skipped)} skipped)")
+        typer.echo(
+            f"{acts.n} {'tokens' if positions == 'all' else 'samples'} × {len(acts.heads())} heads in {address(out) or out} ({len(skipped)} skipped)"
+        )

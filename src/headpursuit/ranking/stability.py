@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from tqdm.auto import tqdm
 
-from headpursuit.activations.moments import HeadMoments
+from headpursuit.activations.moments import rows_of
 from headpursuit.activations.store import ActsLike
 from headpursuit.concepts import ConceptLike, ResolvedConcept
 from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
@@ -33,7 +33,7 @@ class Stability(Beside):
         ranking: the undisturbed ranking.
         k: how many heads are looked at.
         samples: share of the bootstrap draws in which a head is among the best ``k``, shape ``(l, h)``; NaN throughout where
-            a capture kept no samples to draw from.
+            a capture kept no rows to draw from; one of moments with kept rows draws from those.
         words: the same over draws that leave words out; NaN throughout for a concept of one word.
         jaccard_samples: mean Jaccard similarity of those head sets to the undisturbed best ``k``, or None.
         jaccard_words: the same for words, or None.
@@ -114,14 +114,15 @@ def stability(
     best = ranking.top(k)
 
     samples = None
-    if not isinstance(acts, HeadMoments):
+    if acts.rows is not None:
+        kept = rows_of(acts, what="draws of samples")
         samples = np.full((draws, *acts.shape), np.nan)
-        rows = _row_draws(acts.n, draws, rng)
+        rows = _row_draws(kept.n, draws, rng)
         layers = tqdm(acts.layers, desc="draw samples", unit="layer", disable=not scorer.progress, leave=False)
         for layer in layers:
             # One layer at a time, so that never more than one is copied.
             for draw, chosen in enumerate(rows):
-                part = replace(acts, z={layer: acts.z[layer][chosen]})
+                part = replace(kept, z={layer: kept.z[layer][chosen]})
                 samples[draw, layer] = _scores(scorer, [resolved.rows], chance, acts=part, layer=layer)[0]
 
     words = None
