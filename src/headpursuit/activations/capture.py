@@ -30,9 +30,9 @@ from headpursuit.activations.reducers import (
     parted,
 )
 from headpursuit.activations.reservoir import drawn
-from headpursuit.activations.store import CaptureFolder, adds_up, as_captured, open_capture, rows_by_layer
+from headpursuit.activations.store import CaptureFolder, adds_up, as_captured, open_sent, rows_by_layer
 from headpursuit.activations.tokens import tokenize
-from headpursuit.engines import Engine, EngineName, LostPartError, as_engine, mapped
+from headpursuit.engines import Engine, EngineName, LostPartError, as_engine, connected, mapped
 from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
 from headpursuit.files import locked
 from headpursuit.model.head_model import HeadModel
@@ -110,87 +110,90 @@ def capture(
     check_counts(batch_size=batch_size, limit=limit, sample=sample, keep_rows=keep_rows)
     check_counts(*SEEDS, seed=seed)
     check_positions(positions)
-    model = as_model(model)
-    check_positions(positions, part=model.anatomy.part)
-    if through_norm and not any(layer.norm for layer in model.anatomy.layers):
-        raise HeadPursuitError(
-            f"{model.source.architecture} has no norm between output projections and residual stream: leave through_norm out"
-        )
-    source = as_source(samples, limit=limit, sample=sample, seed=seed)
     where = as_engine(engine, workers=workers, cpus_per_worker=cpus_per_worker, gpus_per_worker=gpus_per_worker)
-    alike = {
-        "positions": positions,
-        "dtype": str(model.hf.dtype).removeprefix("torch."),
-        "versions": versions(),
-        **({"through_norm": True} if through_norm else {}),
-        **({"keep_rows": {"n": keep_rows, "seed": seed}} if keep_rows else {}),
-    }
-    add = adds_up(alike)
-    identity = {**model.identity, "id": None}
-    found = survey(model, source, size=BLOCK, with_target=positions == "answer", about={**alike, "model": identity})
-    about = {
-        **alike,
-        "n_samples": found.n,
-        "data": found.data,
-        "tokens": found.tokens,
-        "chat_template": bool(model.has_chat_template and found.chat),
-    }
-    kept_rows = drawn(found, count=keep_rows, seed=seed) if keep_rows else {}
-    bar = tqdm(total=found.n, desc="capture", unit="sample", disable=not progress, leave=False)
-    options: dict[str, Any] = {"positions": positions, "through_norm": through_norm, "batch_size": batch_size}
-    read = partial(_read_block, add=add, skip_bad=skip_bad, **options)
+    with connected(where):  # before anything is opened or read
+        model = as_model(model)
+        check_positions(positions, part=model.anatomy.part)
+        if through_norm and not any(layer.norm for layer in model.anatomy.layers):
+            raise HeadPursuitError(
+                f"{model.source.architecture} has no norm between output projections and residual stream: "
+                "leave through_norm out"
+            )
+        source = as_source(samples, limit=limit, sample=sample, seed=seed)
+        alike = {
+            "positions": positions,
+            "dtype": str(model.hf.dtype).removeprefix("torch."),
+            "versions": versions(),
+            **({"through_norm": True} if through_norm else {}),
+            **({"keep_rows": {"n": keep_rows, "seed": seed}} if keep_rows else {}),
+        }
+        add = adds_up(alike)
+        identity = {**model.identity, "id": None}
+        found = survey(model, source, size=BLOCK, with_target=positions == "answer", about={**alike, "model": identity})
+        about = {
+            **alike,
+            "n_samples": found.n,
+            "data": found.data,
+            "tokens": found.tokens,
+            "chat_template": bool(model.has_chat_template and found.chat),
+        }
+        kept_rows = drawn(found, count=keep_rows, seed=seed) if keep_rows else {}
+        bar = tqdm(total=found.n, desc="capture", unit="sample", disable=not progress, leave=False)
+        options: dict[str, Any] = {"positions": positions, "through_norm": through_norm, "batch_size": batch_size}
+        read = partial(_read_block, add=add, skip_bad=skip_bad, **options)
 
-    def readings(done: Collection[str]) -> Iterator[tuple[Block, Reading, list[str]]]:
-        """What is read of each block that is not done yet."""
-        if before := sum(count for key, count in zip(found.keys, found.sizes, strict=True) if key in done):
-            bar.update(before)
-        here = where.name == "local"  # where the bar moves batch by batch
-        setup = partial(partial, read, model, bar=bar) if here else partial(_reader, sendable(model), read)
-        todo = blocks(source, found, size=BLOCK, without=done, kept=kept_rows)
-        for block, given in mapped(todo, setup, engine=where, name=_name_of):
-            if isinstance(given, LostPartError):
-                if not skip_bad:
-                    raise given
-                given = {}, [str(given)] * len(block.samples)
-            if not here:
-                bar.update(len(block.samples))
-            yield block, *given
+        def readings(done: Collection[str]) -> Iterator[tuple[Block, Reading, list[str]]]:
+            """What is read of each block that is not done yet."""
+            if before := sum(count for key, count in zip(found.keys, found.sizes, strict=True) if key in done):
+                bar.update(before)
+            here = where.name == "local"  # where the bar moves batch by batch
+            setup = partial(partial, read, model, bar=bar) if here else partial(_reader, sendable(model), read)
+            todo = blocks(source, found, size=BLOCK, without=done, kept=kept_rows)
+            for block, given in mapped(todo, setup, engine=where, name=_name_of):
+                if isinstance(given, LostPartError):
+                    if not skip_bad:
+                        raise given
+                    given = {}, [str(given)] * len(block.samples)
+                if not here:
+                    bar.update(len(block.samples))
+                yield block, *given
 
-    with bar:
-        if out is not None:
-            with staged(out) as folder, locked(folder):
-                kept = CaptureFolder.create(folder, model=model, about=about, keys=found.keys, drawn=kept_rows)
-                if not kept.index.complete:
-                    for block, reading, skipped in readings(kept.done):
-                        kept.append(block.key, reading, n=len(block.samples), skipped=skipped)
-                acts = kept.finish(model.tokenizer)
-            return acts if address(out) is None else open_capture(out)
-        whole: list[Reading] = []
-        rows: list[Reading] = []
-        numbers: list[tuple[int, int]] = []  # of the samples whose rows are kept, and of their draw
-        bad: list[str] = []
-        for block, reading, skipped in readings(()):
-            if PLACES in reading:
-                reading, own = parted(reading)
-                places = own.pop(PLACES).tolist()
-                numbers += [(block.start + place, kept_rows[block.key][place]) for place in places]
-                rows.append(own)
-            whole = gathered(whole, [reading] if reading else [], add=add)
-            bad.extend(skipped)
-    if not whole:
-        raise HeadPursuitError(f"every sample was skipped: {bad[0]}")
-    acts = as_captured(
-        joined(whole, add=add),
-        rows=rows_by_layer(rows),
-        numbers=numbers,
-        positions=positions,
-        weights=LiveWeights(model, through_norm=through_norm),
-        tokenizer=model.tokenizer,
-        model=model.identity,
-        about={**about, "skipped": bad},
-    )
-    acts.check()
-    return acts
+        with bar:
+            if out is not None:
+                with staged(out) as folder, locked(folder):
+                    kept = CaptureFolder.create(folder, model=model, about=about, keys=found.keys, drawn=kept_rows)
+                    if not kept.index.complete:
+                        for block, reading, skipped in readings(kept.done):
+                            kept.append(block.key, reading, n=len(block.samples), skipped=skipped)
+                    acts = kept.finish(model.tokenizer)
+                    sent_to = address(out)
+                    return acts if sent_to is None else open_sent(folder, sent_to, model.tokenizer)
+            whole: list[Reading] = []
+            rows: list[Reading] = []
+            numbers: list[tuple[int, int]] = []  # of the samples whose rows are kept, and of their draw
+            bad: list[str] = []
+            for block, reading, skipped in readings(()):
+                if PLACES in reading:
+                    reading, own = parted(reading)
+                    places = own.pop(PLACES).tolist()
+                    numbers += [(block.start + place, kept_rows[block.key][place]) for place in places]
+                    rows.append(own)
+                whole = gathered(whole, [reading] if reading else [], add=add)
+                bad.extend(skipped)
+        if not whole:
+            raise HeadPursuitError(f"every sample was skipped: {bad[0]}")
+        acts = as_captured(
+            joined(whole, add=add),
+            rows=rows_by_layer(rows),
+            numbers=numbers,
+            positions=positions,
+            weights=LiveWeights(model, through_norm=through_norm),
+            tokenizer=model.tokenizer,
+            model=model.identity,
+            about={**about, "skipped": bad},
+        )
+        acts.check()
+        return acts
 
 
 def _reader(make_model: Callable[[], HeadModel], read: Callable[..., tuple[Reading, list[str]]]) -> Any:

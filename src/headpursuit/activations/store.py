@@ -31,7 +31,7 @@ from headpursuit.model.checkpoint_files import tensor_hash, write_tensors
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.load import load_tokenizer
 from headpursuit.model.weights import FileWeights, locate_weights
-from headpursuit.stores import address, fetched
+from headpursuit.stores import address, checked_here, fetched, linked_mirror, mirrored
 
 # What is taken for a capture.
 ActsLike = HeadActivations | HeadMoments | str | Path
@@ -346,8 +346,10 @@ def is_complete(path: Path) -> bool:
 def open_capture(path: str | Path, *, trust_remote_code: bool = False) -> HeadActivations | HeadMoments:
     """Open a capture folder.
 
+    Of one in a store what is needed is fetched, once, see :func:`headpursuit.stores.cache_folder`.
+
     Args:
-        path: the folder.
+        path: the folder, on this machine or in a store.
         trust_remote_code: run code that came with the model's tokenizer. Off unless asked.
 
     Raises:
@@ -358,19 +360,24 @@ def open_capture(path: str | Path, *, trust_remote_code: bool = False) -> HeadAc
     >>> hp.open_capture(tmp_path / "acts") == acts
     True
     """
-    given, path = path, fetched(path)
-    if not (path / INDEX).is_file():
-        raise HeadPursuitError(f"{address(given) or given} is no capture: give a folder that `headpursuit capture --out` wrote")
-    index = _read_index(path)
+    where = address(path)
+    folder = Path(path) if where is None else mirrored(where, INDEX)
+    if folder is None or not (folder / INDEX).is_file():
+        raise HeadPursuitError(f"{where or path} is no capture: give a folder that `headpursuit capture --out` wrote")
+    index = _read_index(folder)
     if not index.complete:
-        held = {key: block.n for shard in path.glob(_SHARDS) for key, block in _blocks_in(shard).items()}
+        held = {key: block.n for shard in fetched(path).glob(_SHARDS) for key, block in _blocks_in(shard).items()}
         done = sum(held.values())
-        raise HeadPursuitError(
-            f"{address(given) or given} was cut off after {done} samples: run the same capture again to go on"
-        )
+        raise HeadPursuitError(f"{where or path} was cut off after {done} samples: run the same capture again to go on")
     for entry in index.tokenizer:
-        _check(path, entry)
-    return _read(path, index, load_tokenizer(path / "tokenizer", trust_remote_code=trust_remote_code))
+        _check(folder, entry)
+    return _read(folder, index, load_tokenizer(folder / "tokenizer", trust_remote_code=trust_remote_code))
+
+
+def open_sent(folder: Path, where: str, tokenizer: Any) -> HeadActivations | HeadMoments:
+    """A capture that was just sent to a store from a folder that goes: read from this machine's cache, where it stays."""
+    mirror = linked_mirror(folder, where, INDEX)
+    return _read(mirror, _read_index(mirror), tokenizer)
 
 
 def as_acts(acts: ActsLike) -> HeadActivations | HeadMoments:
@@ -479,7 +486,8 @@ def _captured(path: Path, index: _Index, readings: Sequence[Reading], tokenizer:
         for name, entry in index.weights.items()
     }
     held = FileWeights(weights)
-    held.check()
+    for file in {Path(entry["file"]) for entry in weights.values()}:
+        checked_here(file, FileWeights({name: entry for name, entry in weights.items() if Path(entry["file"]) == file}).check)
     return as_captured(
         {name: whole[name] for name in sorted(whole, key=_layer_of)},
         rows=_LaterRows(index.layers, lambda: rows_by_layer([_checked(path, shard) for shard in index.rows])),
@@ -522,8 +530,11 @@ def _load(path: Path) -> Reading:
 
 
 def _check(path: Path, entry: _Entry) -> None:
-    if file_hash(path / entry.file) != entry.sha256:
-        raise HeadPursuitError(f"{path / entry.file} is not as it was written, it was changed or damaged: {_AGAIN}")
+    def check() -> None:
+        if file_hash(path / entry.file) != entry.sha256:
+            raise HeadPursuitError(f"{path / entry.file} is not as it was written, it was changed or damaged: {_AGAIN}")
+
+    checked_here(path / entry.file, check)
 
 
 def _rows(reading: Reading) -> int:

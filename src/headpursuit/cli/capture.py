@@ -46,10 +46,10 @@ def capture(
 ) -> None:
     """Read what every head writes for every sample, into a folder that `describe` and `rank` take."""
     from headpursuit.activations.positions import check_positions
-    from headpursuit.engines import as_engine
+    from headpursuit.engines import as_engine, check_reachable
     from headpursuit.model.samples import as_source
 
-    check_out(out, folder=True)
+    check_out(out, folder=True, stores=True)
     check_positions(positions, part=part)  # type: ignore[arg-type]
     where = as_engine(
         engine,  # type: ignore[arg-type]
@@ -57,6 +57,7 @@ def capture(
         cpus_per_worker=cpus_per_worker,
         gpus_per_worker=gpus_per_worker,
     )
+    check_reachable(where)
     given = as_source(samples, **columns, limit=limit, sample=sample, seed=seed)
 
     from headpursuit.activations.capture import capture as capture_heads
@@ -96,6 +97,5 @@ def capture(
             }
         )
     else:
-        typer.echo(
-            f"{acts.n} {'tokens' if positions == 'all' else 'samples'} × {len(acts.heads())} heads in {address(out) or out} ({len(skipped)} skipped)"
-        )
+        rows = f"{acts.n} {'tokens' if positions == 'all' else 'samples'}"
+        typer.echo(f"{rows} × {len(acts.heads())} heads in {address(out) or out} ({len(skipped)} skipped)")
