@@ -26,7 +26,7 @@ from headpursuit.activations.positions import ALL
 from headpursuit.activations.reducers import COUNT, PLACES, SECOND, TOTAL, Reading, joined, parted
 from headpursuit.activations.reservoir import Drawn
 from headpursuit.errors import HeadPursuitError, shown
-from headpursuit.files import checked, digest, file_hash, inside, read_sealed, write_sealed
+from headpursuit.files import checked, digest, file_hash, inside, read_json, read_sealed, write_json, write_sealed
 from headpursuit.model.checkpoint_files import tensor_hash, write_tensors
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.load import load_tokenizer
@@ -186,7 +186,7 @@ class CaptureFolder:
             folder._write_index()
             weights = locate_weights(model, path, through_norm=bool(about.get("through_norm")))
             folder.index.weights = {name: _Weight(**entry) for name, entry in weights.items()}
-            model.tokenizer.save_pretrained(path / "tokenizer")
+            _save_tokenizer(model.tokenizer, path / "tokenizer")
             files = sorted(one for one in (path / "tokenizer").rglob("*") if one.is_file())
             folder.index.tokenizer = [_Entry(file=str(one.relative_to(path)), sha256=file_hash(one)) for one in files]
         folder._write_index()
@@ -290,6 +290,16 @@ class CaptureFolder:
 
     def _write_index(self) -> None:
         write_sealed(self.path / INDEX, self.index.model_dump(exclude={"sha256"}, exclude_defaults=True))
+
+
+def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    tokenizer.save_pretrained(folder)
+    config = folder / "tokenizer_config.json"
+    content = read_json(config) if config.is_file() else {}
+    named = content.get("auto_map", {})
+    if isinstance(named, dict) and isinstance(one := named.get("AutoTokenizer"), str):
+        # transformers writes one name of code that came with it, and reads a pair.
+        write_json(config, {**content, "auto_map": {**named, "AutoTokenizer": [one, None]}})
 
 
 def _differs(index: _Index, model: HeadModel, about: Mapping[str, Any]) -> bool:
