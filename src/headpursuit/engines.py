@@ -169,11 +169,54 @@ class _Held:
     def crew(self, engine: Engine) -> _Crew:
         """The workers of an engine."""
         if self._crew is None:
-            ray = optional_import("ray", extra="ray", purpose="engine='ray'")
+            ray = _ray()
             count = self._stack.enter_context(_cluster(ray, engine))
             self._crew = _Crew(ray, engine=engine, count=count)
             self._stack.callback(self._crew.end)
         return self._crew
+
+
+@contextmanager
+def connected(engine: Engine) -> Iterator[None]:
+    """Connect to an engine's cluster before there is work for it, so that one that is not there is said at once.
+
+    Raises:
+        HeadPursuitError: no cluster at the address, fewer CPUs or GPUs than a worker needs.
+        MissingExtraError: Ray is not installed.
+    """
+    if engine.name == "local":
+        yield
+        return
+    with _cluster(_ray(), engine):
+        yield
+
+
+def check_reachable(engine: Engine) -> None:
+    """Check that an engine's libraries are there and somebody listens at its cluster's address; starts nothing.
+
+    Raises:
+        HeadPursuitError: nobody does.
+        MissingExtraError: Ray is not installed.
+    """
+    if engine.name == "ray":
+        _ray()
+        with _answering(os.environ.get("RAY_ADDRESS")):
+            _reach(os.environ.get("RAY_ADDRESS"))
+
+
+def _ray() -> Any:
+    return optional_import("ray", extra="ray", purpose="engine='ray'")
+
+
+@contextmanager
+def _answering(address: str | None) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # ConnectionError, RuntimeError, ValueError, by version and kind of address
+        raise HeadPursuitError(
+            f"no Ray cluster answers at RAY_ADDRESS={address!r} ({_plain(error):.160}): start one "
+            "(`ray start --head`), or unset RAY_ADDRESS for one on this machine"
+        ) from error
 
 
 @contextmanager
@@ -187,14 +230,9 @@ def _cluster(ray: Any, engine: Engine) -> Iterator[int]:
         if not address:
             wanted = (engine.workers or 1) * engine.cpus_per_worker
             more = {"num_cpus": max(os.cpu_count() or 1, -int(-wanted // 1)), "include_dashboard": False}
-        try:
+        with _answering(address):
             _reach(address)
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=True, **more)
-        except Exception as error:  # ConnectionError, RuntimeError, ValueError, by version and kind of address
-            raise HeadPursuitError(
-                f"no Ray cluster answers at RAY_ADDRESS={address!r} ({_plain(error):.160}): start one "
-                "(`ray start --head`), or unset RAY_ADDRESS for one on this machine"
-            ) from error
     try:
         wanted = min(_fitting(ray.cluster_resources(), engine), engine.workers or sys.maxsize)
         for _ in range(_PATIENCE):  # what others have just let go of is free a moment later

@@ -15,6 +15,7 @@ import pytest
 
 import headpursuit as hp
 import tiny
+from command import call
 from headpursuit.activations import capture as capture_module
 from headpursuit.engines import Engine, LostPartError, held, mapped
 
@@ -226,3 +227,19 @@ def test_no_cluster_at_the_address_is_one_line(model, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(hp.HeadPursuitError, match=r"no Ray cluster answers at RAY_ADDRESS='127.0.0.1:1'.*unset RAY_ADDRESS"):
         hp.capture(model, TEXTS, **TWO)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", None], ids=["nobody listens", "too few GPUs"])
+def test_a_cluster_is_asked_for_before_anything_is_read(model, monkeypatch, tmp_path, address, capsys):
+    ray.shutdown()
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(capture_module, "as_model", None)
+    with pytest.raises(hp.HeadPursuitError, match="no Ray cluster answers" if address else "0 GPUs free"):
+        hp.capture("nowhere", "no.txt", engine="ray", workers=1, gpus_per_worker=1, progress=False)
+    if address:
+        (tmp_path / "t.txt").write_text("a text")
+        words = ["--samples", str(tmp_path / "t.txt"), "--out", str(tmp_path / "acts"), "--engine", "ray"]
+        assert call("capture", "nowhere/model", *words) == 1
+        assert "no Ray cluster answers" in capsys.readouterr().err

@@ -125,6 +125,7 @@ def test_an_option_is_spelled_as_it_is_named(command):
 # Options whose values are all known, or have one form, and what is none of them.
 WRONG = dict.fromkeys(
     (
+        "criterion",
         "device",
         "dtype",
         "engine",

@@ -18,6 +18,7 @@ def describe(
     head: Annotated[list[str] | None, typer.Option(help="Such as L18.H27; all heads when left out.")] = None,
     n_atoms: Annotated[int, typer.Option(min=1, help="Tokens a head.")] = 5,
     method: Annotated[str, typer.Option(help="somp (Table 1) or logit-lens (Table 6).")] = "somp",
+    criterion: options.Criterion = None,
     fold_norm: options.FoldNorm = False,
     dictionary: Annotated[
         str,
@@ -46,11 +47,12 @@ def describe(
     from headpursuit.concepts.vocabulary_parts import parts_of
     from headpursuit.engines import as_engine
     from headpursuit.model.heads import parse_heads
-    from headpursuit.ranking.methods import as_method
+    from headpursuit.ranking.methods import as_method, check_criterion
 
     engine = as_engine(**workers)
     check_capture(acts)
     check_plot(plot)
+    check_criterion(criterion)
     chosen, wanted = as_method(method), parse_heads(head) if head else None
     if samples is None and (examples or limit or sample):
         raise HeadPursuitError("a capture keeps no texts: give the samples that it was made of with --samples FILE")
@@ -77,6 +79,7 @@ def describe(
         heads=wanted,
         n_atoms=n_atoms,
         method=chosen,
+        criterion=criterion,  # type: ignore[arg-type]
         fold_norm=fold_norm,
         dictionary=named_by,
         significance=significance,
@@ -85,15 +88,16 @@ def describe(
         engine=engine,
         seed=seed,
     )
+    n = described[0].n if described else opened.n
     if plot is not None:
-        save_plot(described.plot(title=f"{opened.model['id']}, {opened.n} samples"), plot)
+        save_plot(described.plot(title=f"{opened.model['id']}, {n} samples"), plot)
     if json:
         print_json(
             {
                 "model": dict(opened.model),
                 "method": chosen,
                 "positions": opened.positions,
-                "n": opened.n,
+                "n": n,
                 "seed": seed,
                 "dictionary": described.dictionary,
                 "tokens": described.n_tokens,
@@ -112,7 +116,7 @@ def describe(
         blank = [""] * (1 + len(measured))
         rows += [[*blank, f"{example.score:+.2g}  {example.text}"] for example in one.examples]
     print_table(
-        f"{opened.model['id']}, {opened.n} samples, positions {opened.positions}, {chosen}; "
+        f"{opened.model['id']}, {n} samples, positions {opened.positions}, {chosen}; "
         f"{described.n_tokens} tokens ({described.dictionary})",
         ["head", *measured, "tokens"],
         rows,

@@ -56,7 +56,7 @@ def evaluate(
     if dry_run:
         _dry_run(chosen, model or chosen.model, folder, {"data": data, "limit": limit, "seed": seed}, load_options, json=json)
         return
-    check_out(folder, folder=True)
+    check_out(folder, folder=True, stores=True)
     check_report()
 
     from headpursuit.evaluation.evaluate import evaluate as run

@@ -41,6 +41,10 @@ Top = Annotated[
     int | None,
     typer.Option(min=1, help="How many heads to show and to write.", show_default="16 shown; 2 % written, at most 8"),
 ]
+Criterion = Annotated[
+    str | None,
+    typer.Option(help="What a pursuit chooses by: l1 (the paper's; from rows) or l2; of moments l2.", show_default="l1"),
+]
 Atoms = Annotated[int, typer.Option(min=1, help="Pursuit steps at most.")]
 MultiToken = Annotated[str, typer.Option(help="Words of several tokens: skip, first or mean.")]
 FoldNorm = Annotated[bool, typer.Option("--fold-norm", help="Fold the final norm's gain into the dictionary.")]

@@ -26,6 +26,7 @@ def rank(
     method: options.RankingMethod = "calibrated",
     top: options.Top = None,
     n_atoms: options.Atoms = 50,
+    criterion: options.Criterion = None,
     multi_token: options.MultiToken = "skip",
     fold_norm: options.FoldNorm = False,
     significance: Annotated[
@@ -52,7 +53,7 @@ def rank(
 ) -> None:
     """Order all heads by how much a concept explains of what they write; needs no model in memory."""
     from headpursuit.engines import as_engine, held
-    from headpursuit.ranking.methods import CALIBRATED, MEASURES, METHODS, SHOWN, as_ranking_method, method_key
+    from headpursuit.ranking.methods import CALIBRATED, MEASURES, METHODS, SHOWN, as_ranking_method, check_criterion, method_key
 
     if frequencies is not None and not significance:
         raise HeadPursuitError("--frequencies are for random token sets: give --significance N, too")
@@ -64,6 +65,7 @@ def rank(
     check_out(out)
     check_plot(plot)
     check_capture(acts)
+    check_criterion(criterion)
     view, words = as_ranking_method(method), options.given_concept(concept, positive, negative)
 
     from headpursuit.activations.store import open_capture
@@ -72,7 +74,13 @@ def rank(
     from headpursuit.ranking.stability import stability as disturb
 
     opened = open_capture(acts, trust_remote_code=trust_remote_code)
-    settings: dict[str, Any] = {"method": view, "n_atoms": n_atoms, "multi_token": multi_token, "fold_norm": fold_norm}
+    settings: dict[str, Any] = {
+        "method": view,
+        "n_atoms": n_atoms,
+        "criterion": criterion,
+        "multi_token": multi_token,
+        "fold_norm": fold_norm,
+    }
     beside: list[Beside] = []
     with held(engine) as settings["engine"]:
         if significance:

@@ -48,7 +48,7 @@ from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.ranking.controls import most_controlled, random_controls
 from headpursuit.ranking.methods import Selection
 from headpursuit.ranking.ranking import HeadRanking
-from headpursuit.stores import address, staged
+from headpursuit.stores import address, on_this_machine, staged
 from headpursuit.versions import versions
 
 CONTROL: Selection = "random"
@@ -179,6 +179,7 @@ def check_folder(folder: Path, recipe: str, *, settings: Mapping[str, Any] | Non
     Raises:
         HeadPursuitError: it holds something else.
     """
+    on_this_machine(folder)
     stored = folder / RESULTS
     if stored.is_file():
         try:

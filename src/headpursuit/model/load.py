@@ -99,8 +99,9 @@ def load(
     model = model if gguf_file is None else f"{model}/{gguf_file}"
     dtype = _dtype(dtype)
     if device == "auto":
-        optional_import("accelerate", extra="devices", purpose="device='auto'")
         device, options = None, {"device_map": "auto", **options}
+    if options.get("device_map") is not None:
+        optional_import("accelerate", extra="devices", purpose=f"device_map={options['device_map']!r:.40}, device='auto'")
     wanted, gguf = _device(device), find_gguf(model, revision=revision)
     with _as_files(model, gguf, revision=revision, trust_remote_code=trust_remote_code) as (path, common):
         config = AutoConfig.from_pretrained(path, **common)

@@ -75,8 +75,9 @@ def _alone(acts: HeadActivations | HeadMoments, layers: Collection[int]) -> Iter
     """Layers and the captures of each alone: in memory, without the model, its files and its tokenizer."""
     for layer in layers:
         weights = LayerWeights(acts.weights.projection(layer).cpu())
-        if isinstance(acts, HeadMoments):
-            total, second = ({layer: one[layer].cpu().clone()} for one in (acts.total, acts.second))
-            yield layer, replace(acts, weights=weights, tokenizer=None, total=total, second=second)
+        own = acts.of_layer(layer)
+        if isinstance(own, HeadMoments):
+            total, second = ({layer: one[layer].cpu().clone()} for one in (own.total, own.second))
+            yield layer, replace(own, weights=weights, tokenizer=None, total=total, second=second)
         else:  # a copy, since a part of a tensor would take the whole of it along
-            yield layer, replace(acts, weights=weights, tokenizer=None, z={layer: acts.z[layer].cpu().clone()})
+            yield layer, replace(own, weights=weights, tokenizer=None, z={layer: own.z[layer].cpu().clone()})

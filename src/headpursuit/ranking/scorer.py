@@ -20,11 +20,12 @@ from headpursuit.concepts.vocabulary import gather_atoms
 from headpursuit.engines import LOCAL, EngineOptions, as_engine
 from headpursuit.errors import check_choice, check_counts
 from headpursuit.pursuit.batches import SMALL
+from headpursuit.pursuit.checks import Criterion
 from headpursuit.pursuit.logit_lens import mean_logits
 from headpursuit.pursuit.results import EarlyStopWarning
 from headpursuit.ranking.methods import CALIBRATED, LOGIT_LENS, Method, as_method, as_ranking_method
 from headpursuit.ranking.one_layer import Layer, layer_by_layer
-from headpursuit.ranking.pursue import somp_capture, somp_capture_many
+from headpursuit.ranking.pursue import criterion_of, seen_by, somp_capture, somp_capture_many
 from headpursuit.ranking.ranking import HeadRanking
 
 # The token ids of every atom of a set, as in `ResolvedConcept.rows`.
@@ -39,6 +40,7 @@ class ScoreOptions(EngineOptions, total=False):
 
     method: str
     n_atoms: int
+    criterion: Criterion | None
     multi_token: MultiToken
     variants: bool
     fold_norm: bool
@@ -49,7 +51,8 @@ class Scorer:
     """A capture, and how its heads are scored; arguments as for :func:`rank`.
 
     Attributes:
-        acts: the capture.
+        acts: the capture, or those of its rows that the criterion looks at.
+        criterion: the pursuit's.
         method: by its usual name.
         progress: show progress bars.
         engine: where heads are pursued, each layer by itself.
@@ -63,6 +66,7 @@ class Scorer:
         *,
         method: str = CALIBRATED,
         n_atoms: int = 50,
+        criterion: Criterion | None = None,
         multi_token: MultiToken = "skip",
         variants: bool = True,
         fold_norm: bool = False,
@@ -73,9 +77,17 @@ class Scorer:
         self.engine = as_engine(**where)
         check_choice(get_args(MultiToken), multi_token=multi_token)
         self.method, self.progress = as_ranking_method(method), progress
-        self.acts = acts = as_acts(acts)
+        self.acts = acts = seen_by(as_acts(acts), criterion)
+        self.criterion = criterion or criterion_of(acts)
         self._n_atoms, self._multi_token = n_atoms, multi_token
-        self._about = {"n_atoms": n_atoms, "multi_token": multi_token, "variants": variants, "fold_norm": fold_norm}
+        self._about: dict[str, Any] = {
+            "n_atoms": n_atoms,
+            "multi_token": multi_token,
+            "variants": variants,
+            "fold_norm": fold_norm,
+        }
+        if criterion is not None:
+            self._about["criterion"] = criterion
         unembedding = acts.weights.unembedding().float()
         self.unembedding = unembedding * acts.weights.final_norm_gain() if fold_norm else unembedding
 
@@ -138,7 +150,7 @@ class Scorer:
                     if view == LOGIT_LENS:
                         found = _mean_logits(acts, layer, self.unembedding, tokens)
                     else:
-                        found = _explained(acts, layer, atoms, dictionaries, n_atoms=self._n_atoms)
+                        found = self._explained(acts, layer, atoms, dictionaries)
                     scores[part, layer, :count] = found.cpu().numpy()
                     bar.update()
         return scores
@@ -172,20 +184,21 @@ class Scorer:
             values=values or {},
         )
 
+    def _explained(
+        self, acts: HeadActivations | HeadMoments, layer: int, atoms: Float[Tensor, "v d"], dictionaries: list[list[int]]
+    ) -> Float[Tensor, "g h"]:
+        steps = min(self._n_atoms, max(map(len, dictionaries)))
+        if len(dictionaries) > 1:
+            many = somp_capture_many(acts, layer, atoms, dictionaries, n_atoms=steps, criterion=self.criterion)
+            return many.explained_variance[:, :, -1]
+        heads = range(acts.head_counts[layer])
+        found = somp_capture(acts, layer, atoms, heads=heads, n_atoms=steps, criterion=self.criterion)
+        return found.explained_variance[None, :, -1]
+
 
 def _layer_scores(part: Layer, *, scorer: Scorer, sets: Sequence[AtomRows]) -> Float[np.ndarray, "g h"]:
     layer, acts = part
     return scorer.scores(sets, view="somp", acts=acts)[:, layer]
-
-
-def _explained(
-    acts: HeadActivations | HeadMoments, layer: int, atoms: Float[Tensor, "v d"], dictionaries: list[list[int]], *, n_atoms: int
-) -> Float[Tensor, "g h"]:
-    steps = min(n_atoms, max(map(len, dictionaries)))
-    if len(dictionaries) > 1:
-        return somp_capture_many(acts, layer, atoms, dictionaries, n_atoms=steps).explained_variance[:, :, -1]
-    heads = range(acts.head_counts[layer])
-    return somp_capture(acts, layer, atoms, heads=heads, n_atoms=steps).explained_variance[None, :, -1]
 
 
 def _mean_logits(

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from headpursuit.activations.head_activations import HeadActivations
-from headpursuit.activations.moments import HeadMoments
+from headpursuit.activations.moments import rows_of
 from headpursuit.activations.store import ActsLike
 from headpursuit.concepts import ConceptLike, ResolvedConcept
 from headpursuit.engines import held
@@ -36,7 +36,7 @@ class Stability(Beside):
         ranking: the undisturbed ranking.
         k: how many heads are looked at.
         samples: share of the bootstrap draws in which a head is among the best ``k``, shape ``(l, h)``; NaN throughout where
-            a capture kept no samples to draw from.
+            a capture kept no rows to draw from; one of moments with kept rows draws from those.
         words: the same over draws that leave words out; NaN throughout for a concept of one word.
         jaccard_samples: mean Jaccard similarity of those head sets to the undisturbed best ``k``, or None.
         jaccard_words: the same for words, or None.
@@ -116,7 +116,10 @@ def stability(
     with held(scorer.engine) as scorer.engine:
         ranking, chance = rank_resolved(scorer, resolved, seed=seed)
         best = ranking.top(k)
-        samples = None if isinstance(acts, HeadMoments) else _drawn(scorer, resolved, chance, _row_draws(acts.n, draws, rng))
+        samples = None
+        if acts.rows is not None:
+            kept = rows_of(acts, what="draws of samples")
+            samples = _drawn(scorer, kept, resolved, chance, _row_draws(kept.n, draws, rng))
         words = None
         if len(resolved.kept_words) > 1:
             parts = list(_word_draws(resolved, draws, leave_out, rng))
@@ -137,10 +140,10 @@ def stability(
 
 
 def _drawn(
-    scorer: Scorer, resolved: ResolvedConcept, chance: Chance | None, draws: Int[np.ndarray, "m n"]
+    scorer: Scorer, acts: HeadActivations, resolved: ResolvedConcept, chance: Chance | None, draws: Int[np.ndarray, "m n"]
 ) -> Float[np.ndarray, "m l h"]:
-    """Scores of samples drawn again, one layer at a time, so that never more than one is copied."""
-    acts, engine = scorer.acts, scorer.engine
+    """Scores of rows drawn again, one layer at a time, so that never more than one is copied."""
+    engine = scorer.engine
     scores = np.full((len(draws), *acts.shape), np.nan)
     used, (rows,) = (scorer, [resolved.rows]) if engine.name == "local" else scorer.sent([resolved.rows])
     work = partial(_drawn_of_layer, scorer=used, rows=rows, chance=chance, draws=draws, width=acts.shape[1])
