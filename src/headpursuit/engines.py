@@ -184,7 +184,7 @@ def connected(engine: Engine) -> Iterator[None]:
         HeadPursuitError: no cluster at the address, fewer CPUs or GPUs than a worker needs.
         MissingExtraError: Ray is not installed.
     """
-    if engine.name == "local":
+    if engine.name == "local" or engine._held is not None:  # who holds workers connects when there is work
         yield
         return
     with _cluster(_ray(), engine):
