@@ -98,7 +98,7 @@ def reachable(path: str | Path) -> Path:
     where = address(path)
     if where is None:
         return Path(path)
-    upath = optional_import("upath", package="universal-pathlib", extra="cloud", purpose=f"reading {where}")
+    upath = optional_import("upath", package="universal-pathlib", extra="cloud", purpose=f"reaching {where}")
     with _reaching(where):
         if _has_colons(where):
             protocol, _, rest = where.partition("://")

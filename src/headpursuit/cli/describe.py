@@ -124,3 +124,5 @@ def describe(
     )
     for remark in described.remarks():
         note(remark)
+    if chosen == "somp" and not significance:
+        note("not tested against chance: --significance 200 tells which of these are names (extra stats)")

@@ -19,7 +19,7 @@ from headpursuit.ranking.scorer import AtomRows, Scorer
 
 # So many random sets tell whether chance explains as much of one head.
 _CHECKED = 20
-_BETTER = f"method={CALIBRATED!r} may"
+_BETTER = f"method {CALIBRATED} may"
 
 
 class ChanceWarning(UserWarning):
