@@ -66,14 +66,10 @@ def describe(
         ) from error
 
     from headpursuit.activations.store import open_capture
-    from headpursuit.model.samples import as_samples
     from headpursuit.ranking.describe import describe as describe_heads
 
     opened = open_capture(acts, trust_remote_code=trust_remote_code)
-    given = None
-    if samples is not None:
-        first = limit if limit or sample else opened.about["n_samples"]
-        given = as_samples(samples, **columns, limit=first, sample=sample, seed=seed)
+    given = options.samples_of(opened, samples, columns=columns, limit=limit, sample=sample, seed=seed)
     described = describe_heads(
         opened,
         heads=wanted,

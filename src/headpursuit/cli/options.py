@@ -1,14 +1,21 @@
 """The options that several commands share."""
 
+from __future__ import annotations
+
 import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headpursuit.errors import SEEDS, HeadPursuitError
+
+if TYPE_CHECKING:
+    from headpursuit.activations.head_activations import HeadActivations
+    from headpursuit.activations.moments import HeadMoments
+    from headpursuit.model.samples import Sample
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 Seed = Annotated[int, typer.Option(min=SEEDS[0], max=SEEDS[1], help="Seed of whatever is drawn at random.")]
@@ -121,6 +128,24 @@ def refuse_without_samples(**given: object) -> None:
     name = next((name for name, value in given.items() if value is not None), None)
     if name is not None:
         raise HeadPursuitError(f"--{name.replace('_', '-')} speaks of samples: give --samples, or leave it out")
+
+
+def samples_of(
+    acts: HeadActivations | HeadMoments,
+    samples: str | None,
+    *,
+    columns: dict[str, Any],
+    limit: int | None,
+    sample: int | None,
+    seed: int,
+) -> list[Sample] | None:
+    """The samples that a capture was made of, as many as it read where neither limit nor sample is given; None without any."""
+    from headpursuit.model.samples import as_samples
+
+    if samples is None:
+        return None
+    first = limit if limit or sample else acts.about["n_samples"]
+    return as_samples(samples, **columns, limit=first, sample=sample, seed=seed)
 
 
 _GIVEN_LAST = ("load_options", "seed", "json")
