@@ -39,7 +39,7 @@ def llama_case(bench: Bench) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         save_llama(Path(folder), layers=12, heads=12, width=768)
         model = hp.load(folder, device="cpu")
-        return _case(bench, "Llama, 110 M", model, _texts(made_up_words()[:2000], 512 if bench.quick else 2048, length=24))
+        return _case(bench, "Llama, 110 M", model, _texts(made_up_words()[:2000], 1024 if bench.quick else 2048, length=24))
 
 
 def memory_case(bench: Bench) -> list[Row]:
@@ -77,7 +77,8 @@ def _timed(model: hp.HeadModel, texts: list[hp.Sample], *, workers: int) -> tupl
 
 
 def _results(model: hp.HeadModel, texts: list[hp.Sample], *, workers: int, positions: Any) -> Any:
-    read = partial(capturing._read_block, positions=positions, through_norm=False, batch_size=16, skip_bad=False)
+    add = positions == "all"
+    read = partial(capturing._read_block, add=add, positions=positions, through_norm=False, batch_size=16, skip_bad=False)
     found = survey(model, texts, size=capturing.BLOCK, with_target=False, about={})
     parts = blocks(texts, found, size=capturing.BLOCK)
     setup = partial(_setup, sendable(model) if workers else partial(_given, model), read)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 
@@ -14,7 +15,7 @@ import tiny
 from command import call
 from headpursuit import stores
 from headpursuit.activations import capture as capture_module
-from headpursuit.evaluation.cells import Cells
+from headpursuit.evaluation import cells as cells_module
 
 moto = pytest.importorskip("moto.server")
 s3fs = pytest.importorskip("s3fs")
@@ -67,8 +68,14 @@ def model():
     return tiny.tiny("llama")
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
+def small_blocks(monkeypatch, cache):
+    monkeypatch.setenv("HEADPURSUIT_CACHE", str(cache))
     monkeypatch.setattr(capture_module, "BLOCK", 16)
     monkeypatch.setattr("headpursuit.activations.store.KEPT_EVERY", 0.0)
 
@@ -235,8 +242,137 @@ def test_results_go_to_a_store_cell_by_cell_and_from_there_on(bucket, monkeypatc
     assert hp.Results.load(stores.fetched(out)) == first
     bucket.rm_file("bucket/results/results.json")
     bucket.rm_file(cells[0])
-    real, run = Cells._run, []
-    monkeypatch.setattr(Cells, "_run", lambda *given: (run.append(1), real(*given))[1])
+    real, run = cells_module._run, []
+    monkeypatch.setattr(cells_module, "_run", lambda *given, **options: (run.append(1), real(*given, **options))[1])
     again = hp.evaluate("demo-digits", out=out, **options)
     assert len(run) == 1
     assert again == first
+
+
+@pytest.fixture
+def fetches(monkeypatch):
+    """Names of the files that are fetched whole, as they come."""
+    real, seen = stores._Stage.get, []
+    monkeypatch.setattr(stores._Stage, "get", lambda stage, name: (seen.append(name), real(stage, name))[1])
+    return seen
+
+
+@pytest.mark.parametrize("positions", ["mean", "all"])
+def test_a_capture_is_fetched_once_and_rows_when_they_are_looked_at(bucket, model, monkeypatch, tmp_path, fetches, positions):
+    out = f"s3://bucket/kept-{positions}"
+    made = hp.capture(model, TEXTS[:48], positions=positions, keep_rows=6, out=out, progress=False)
+    assert fetches == []  # what was written here lies in the cache
+    assert hp.open_capture(out) == made == hp.capture(model, TEXTS[:48], positions=positions, keep_rows=6, progress=False)
+    assert fetches == []
+    monkeypatch.setenv("HEADPURSUIT_CACHE", str(tmp_path / "another"))
+    ranking = hp.rank(out, ["red", "blue", "green"], progress=False)
+    assert ranking == hp.rank(made, ["red", "blue", "green"], progress=False)
+    assert {name.partition("-")[0] for name in fetches if "tokenizer" not in name} == {"activations", "weights.safetensors"}
+    before = len(fetches)
+    opened = hp.open_capture(out)
+    assert len(fetches) == before
+    assert opened.rows == made.rows
+    assert len(fetches) - before == len(bucket.glob(f"bucket/kept-{positions}/rows-*")) > 0
+    assert not list((tmp_path / "another").rglob("*.part"))
+
+
+def test_a_copy_that_was_damaged_or_cut_off_is_fetched_again(bucket, model, monkeypatch, tmp_path, fetches):
+    out = "s3://bucket/healed"
+    made = hp.capture(model, TEXTS[:48], out=out, progress=False)
+    (folder,) = [
+        file.parent for file in stores.cache_folder().rglob("index.json") if stores._mirrored[file.parent].where == out
+    ]
+    whole = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    for file, content in whole.items():
+        file.write_bytes(content[:-1] + b"?")
+        assert hp.open_capture(out) == made
+        file.unlink()
+        assert hp.open_capture(out) == made
+        assert file.read_bytes() == content
+    assert len(fetches) == 2 * (len(whole) - 1)  # the index is looked up each time
+
+
+def test_a_store_that_was_damaged_is_said_by_its_address(bucket, model, monkeypatch, tmp_path):
+    hp.capture(model, TEXTS[:16], out="s3://bucket/damaged", progress=False)
+    (shard,) = bucket.glob("bucket/damaged/activations-*")
+    bucket.pipe_file(shard, bucket.cat_file(shard)[:-1] + b"?")
+    monkeypatch.setenv("HEADPURSUIT_CACHE", str(tmp_path / "another"))
+    with pytest.raises(hp.HeadPursuitError, match=r"^s3://bucket/damaged/activations-\w+.safetensors is not as it was written"):
+        hp.open_capture("s3://bucket/damaged")
+
+
+def test_a_capture_that_grew_is_not_taken_for_the_one_before(bucket, model, tmp_path):
+    for number in (0, 1):
+        bucket.pipe_file(f"bucket/grow/part-{number}.txt", "\n".join(TEXTS[number * 16 : number * 16 + 16]).encode())
+        made = hp.capture(model, "s3://bucket/grow/part-*.txt", out="s3://bucket/grown", progress=False)
+        assert hp.open_capture("s3://bucket/grown") == made
+        assert made.n == 16 * (number + 1)
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(bucket, model, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HEADPURSUIT_CACHE", str(tmp_path / "file"))
+    made = hp.capture(model, TEXTS[:16], out="s3://bucket/uncached", progress=False)
+    assert hp.open_capture("s3://bucket/uncached") == made
+
+
+@pytest.mark.parametrize("name", ["a[1]", "x::y", "d[0]/b::[z]"])
+def test_names_that_look_like_patterns_or_chains_are_names(bucket, model, tmp_path, name):
+    rows = [json.dumps({"text": text}) for text in TEXTS[:16]]
+    bucket.pipe_file(f"bucket/odd/{name}.jsonl", "\n".join(rows).encode())
+    assert [one.text for one in hp.as_samples(f"s3://bucket/odd/{name}.jsonl")] == TEXTS[:16]
+    assert [one.text for one in hp.as_samples(f"s3://bucket/odd/{name[:-1]}*.jsonl")] == TEXTS[:16]
+    made = hp.capture(model, TEXTS[:16], out=f"s3://bucket/out/{name}", progress=False)
+    assert hp.open_capture(f"s3://bucket/out/{name}") == made
+    hp.rank(made, ["red", "blue"], progress=False).save(f"s3://bucket/out/{name}.json")
+    assert bucket.exists(f"bucket/out/{name}.json")
+
+
+def test_a_question_in_an_address_of_the_web_is_no_ending(tmp_path):
+    import http.server
+    from functools import partial
+
+    (tmp_path / "texts.json").write_text('["a", "b"]')
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        found = hp.as_samples(f"http://127.0.0.1:{web.server_port}/texts.json?download=true&v=1.txt#top")
+        web.shutdown()
+    assert [one.text for one in found] == ["a", "b"]
+
+
+def test_a_tokenizer_of_custom_code_is_not_loaded_from_what_was_just_written(bucket, checkpoint, tmp_path):
+    """Its code was trusted when the model was loaded; opened again it has to be asked for."""
+    folder = shutil.copytree(checkpoint, tmp_path / "model")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings |= {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "own.py").write_text(
+        "from transformers import PreTrainedTokenizerFast\n\n\nclass Own(PreTrainedTokenizerFast):\n    pass\n"
+    )
+    model = hp.load(folder, device="cpu", trust_remote_code=True)
+    made = hp.capture(model, TEXTS[:16], out="s3://bucket/own-code", progress=False)
+    assert made.n == 16
+    with pytest.raises(hp.HeadPursuitError, match="comes with code of its own"):
+        hp.open_capture("s3://bucket/own-code")
+    assert hp.open_capture("s3://bucket/own-code", trust_remote_code=True) == made
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["tune", "nowhere/model", "--concept", "colours", "--out", "s3://bucket/tuned"],
+        ["atlas", "nowhere/acts", "--out", "s3://bucket/atlas"],
+        ["suppress", "nowhere/model", "--concept", "colours", "--out", "s3://bucket/suppressed"],
+        ["export", "nowhere/model", "--head", "L0.H1", "--out", "s3://bucket/edited"],
+        ["select", "nowhere/model", "--samples", "no.txt", "--concept", "colours", "--measured", "s3://bucket/cells"],
+    ],
+)
+def test_what_is_not_written_to_stores_is_refused_before_anything_is_opened(words, capsys):
+    assert call(*words) == 1
+    assert "captures and evaluations alone are written to a store" in capsys.readouterr().err
+
+
+def test_endings_are_looked_at_in_addresses_too(bucket, capsys):
+    assert call("rank", "nowhere", "--concept", "colours", "--plot", "s3://bucket/a.gif") == 2
+    assert "s3://bucket/a.gif: choose a name that ends in .png or .svg" in capsys.readouterr().err

@@ -11,11 +11,13 @@ import re
 import socket
 import sys
 import time
+import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Any, Literal, TypedDict, TypeVar
 
 from headpursuit.errors import HeadPursuitError, check_choice, check_counts
 from headpursuit.optional import optional_import
@@ -49,6 +51,7 @@ class Engine:
     workers: int | None = None
     cpus_per_worker: float = 1.0
     gpus_per_worker: float = 0.0
+    _held: _Held | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_choice(ENGINES, engine=self.name)
@@ -60,14 +63,36 @@ class Engine:
             )
 
 
+LOCAL = Engine()
+
+
 class LostPartError(HeadPursuitError):
     """A part that was given to several workers, all of which died."""
 
 
+class EngineOptions(TypedDict, total=False):
+    """The options of functions whose work can be done by workers, as :func:`as_engine` takes them."""
+
+    engine: EngineName | Engine
+    workers: int | None
+    cpus_per_worker: float | None
+    gpus_per_worker: float | None
+
+
 def as_engine(
-    engine: EngineName | Engine, *, workers: int | None, cpus_per_worker: float | None, gpus_per_worker: float | None
+    engine: EngineName | Engine = "local",
+    *,
+    workers: int | None = None,
+    cpus_per_worker: float | None = None,
+    gpus_per_worker: float | None = None,
 ) -> Engine:
     """An engine from its name and the options that users give.
+
+    Args:
+        engine: ``local``, this process; ``ray``, workers of the cluster at ``RAY_ADDRESS``, or of this machine.
+        workers: how many workers; as many as fit when left out.
+        cpus_per_worker: CPUs that each takes, 1 when left out.
+        gpus_per_worker: GPUs that each takes, none when left out.
 
     Raises:
         HeadPursuitError: there is no such engine, or options of workers without any.
@@ -82,6 +107,26 @@ def as_engine(
             f"{next(iter(told))} speaks of workers, of which there are none: give engine='ray', or leave it out"
         )
     return Engine(engine, **told)  # type: ignore[arg-type]
+
+
+def engine_of(options: dict[str, Any]) -> Engine:
+    """The engine that some options ask for; they are taken out, and all others left.
+
+    >>> options = {"engine": "ray", "workers": 2, "seed": 1}
+    >>> engine_of(options), options
+    (Engine(name='ray', workers=2, cpus_per_worker=1.0, gpus_per_worker=0.0), {'seed': 1})
+    """
+    return as_engine(**{name: options.pop(name) for name in EngineOptions.__annotations__ if name in options})
+
+
+@contextmanager
+def held(engine: Engine) -> Iterator[Engine]:
+    """The engine with workers that stay from one call of :func:`mapped` to the next; the first that has a part hires them."""
+    if engine.name == "local" or engine._held is not None:
+        yield engine
+        return
+    with ExitStack() as stack:
+        yield replace(engine, _held=_Held(stack))
 
 
 def mapped(
@@ -107,9 +152,71 @@ def mapped(
         for part in parts:
             yield part, work(part)
         return
-    ray = optional_import("ray", extra="ray", purpose="engine='ray'")
-    with _cluster(ray, engine) as workers:
-        yield from _by_workers(ray, parts, setup, engine=engine, workers=workers, name=name)
+    todo = iter(parts)
+    for first in todo:  # without any there is nothing to hire workers for
+        with held(engine) as own:
+            assert own._held is not None
+            yield from _by_workers(own._held.crew(own), chain([first], todo), setup, name=name)
+
+
+class _Held:
+    """Workers that stay, once they are hired, until a stack of contexts is left."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._crew: _Crew | None = None
+
+    def crew(self, engine: Engine) -> _Crew:
+        """The workers of an engine."""
+        if self._crew is None:
+            ray = _ray()
+            count = self._stack.enter_context(_cluster(ray, engine))
+            self._crew = _Crew(ray, engine=engine, count=count)
+            self._stack.callback(self._crew.end)
+        return self._crew
+
+
+@contextmanager
+def connected(engine: Engine) -> Iterator[None]:
+    """Connect to an engine's cluster before there is work for it, so that one that is not there is said at once.
+
+    Raises:
+        HeadPursuitError: no cluster at the address, fewer CPUs or GPUs than a worker needs.
+        MissingExtraError: Ray is not installed.
+    """
+    if engine.name == "local" or engine._held is not None:  # who holds workers connects when there is work
+        yield
+        return
+    with _cluster(_ray(), engine):
+        yield
+
+
+def check_reachable(engine: Engine) -> None:
+    """Check that an engine's libraries are there and somebody listens at its cluster's address; starts nothing.
+
+    Raises:
+        HeadPursuitError: nobody does.
+        MissingExtraError: Ray is not installed.
+    """
+    if engine.name == "ray":
+        _ray()
+        with _answering(os.environ.get("RAY_ADDRESS")):
+            _reach(os.environ.get("RAY_ADDRESS"))
+
+
+def _ray() -> Any:
+    return optional_import("ray", extra="ray", purpose="engine='ray'")
+
+
+@contextmanager
+def _answering(address: str | None) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # ConnectionError, RuntimeError, ValueError, by version and kind of address
+        raise HeadPursuitError(
+            f"no Ray cluster answers at RAY_ADDRESS={address!r} ({_plain(error):.160}): start one "
+            "(`ray start --head`), or unset RAY_ADDRESS for one on this machine"
+        ) from error
 
 
 @contextmanager
@@ -123,14 +230,9 @@ def _cluster(ray: Any, engine: Engine) -> Iterator[int]:
         if not address:
             wanted = (engine.workers or 1) * engine.cpus_per_worker
             more = {"num_cpus": max(os.cpu_count() or 1, -int(-wanted // 1)), "include_dashboard": False}
-        try:
+        with _answering(address):
             _reach(address)
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=True, **more)
-        except Exception as error:  # ConnectionError, RuntimeError, ValueError, by version and kind of address
-            raise HeadPursuitError(
-                f"no Ray cluster answers at RAY_ADDRESS={address!r} ({_plain(error):.160}): start one "
-                "(`ray start --head`), or unset RAY_ADDRESS for one on this machine"
-            ) from error
     try:
         wanted = min(_fitting(ray.cluster_resources(), engine), engine.workers or sys.maxsize)
         for _ in range(_PATIENCE):  # what others have just let go of is free a moment later
@@ -167,15 +269,9 @@ def _reach(address: str | None) -> None:
 
 
 def _by_workers(
-    ray: Any,
-    parts: Iterable[P],
-    setup: Callable[[], Callable[[P], R]],
-    *,
-    engine: Engine,
-    workers: int,
-    name: Callable[[P], str],
+    crew: _Crew, parts: Iterable[P], setup: Callable[[], Callable[[P], R]], *, name: Callable[[P], str]
 ) -> Iterator[tuple[P, R | LostPartError]]:
-    crew = _Crew(ray, setup, engine=engine, workers=workers)
+    crew.begin(setup)
     todo = enumerate(parts)
     again: deque[tuple[int, P]] = deque()
     tries: Counter[int] = Counter()
@@ -186,7 +282,7 @@ def _by_workers(
         while not (ended and not again and not crew.busy):
             # A part that a worker left is done by one that has no other, so that it is known who dies of what. What is done
             # ahead of a slow part is held, and not without end.
-            while crew.idle if again else crew.free and len(done) < 4 * _AHEAD * workers and not ended:
+            while crew.idle if again else crew.free and len(done) < 4 * _AHEAD * crew.count and not ended:
                 taken = again.popleft() if again else next(todo, None)
                 if taken is None:
                     ended = True
@@ -207,33 +303,40 @@ def _by_workers(
                 yield done.pop(following)
                 following += 1
     finally:
-        crew.end()
+        crew.leave_off()
 
 
 class _Crew:
     """Workers of Ray, each with the parts that it was given, in their order; one that dies is replaced."""
 
-    def __init__(self, ray: Any, setup: Callable[[], Any], *, engine: Engine, workers: int) -> None:
+    def __init__(self, ray: Any, *, engine: Engine, count: int) -> None:
         threads = max(1, int(engine.cpus_per_worker))
 
         @ray.remote(num_cpus=engine.cpus_per_worker, num_gpus=engine.gpus_per_worker, max_restarts=0)
         class Worker:
-            def __init__(self, setup: Sequence[Any]) -> None:
-                self.setup = setup
-                self.work: Callable[[Any], Any] | None = None
+            def __init__(self) -> None:
+                self.begun, self.work = 0, None
 
-            def do(self, part: Any) -> Any:
-                if self.work is None:  # here and not above, so that what it raises comes back as it is
-                    import torch
+            def do(self, begun: int, setup: Sequence[Any], part: Any) -> tuple[Any, list[Any]]:
+                with warnings.catch_warnings(record=True) as warned:
+                    if self.begun != begun:  # here and not above, so that what it raises comes back as it is
+                        import torch
 
-                    torch.set_num_threads(threads)
-                    self.work = ray.get(self.setup[0])()
-                return self.work(part)
+                        torch.set_num_threads(threads)
+                        self.work = None  # what was done before leaves its memory to what is now
+                        self.work = ray.get(setup[0])()
+                        self.begun = begun
+                    return self.work(part), [(str(one.message), one.category) for one in warned]  # type: ignore[misc]
 
-        shared = ray.put(setup)
-        self.ray, self.hired = ray, lambda: Worker.remote([shared])  # type: ignore[attr-defined]
-        self.given: dict[Any, dict[Any, tuple[int, Any]]] = {self.hired(): {} for _ in range(workers)}
+        self.ray, self.count, self.hired = ray, count, Worker.remote  # type: ignore[attr-defined]
+        self.begun, self.setup = 0, None
+        self.given: dict[Any, dict[Any, tuple[int, Any]]] = {}
         self.alone: set[Any] = set()
+
+    def begin(self, setup: Callable[[], Any]) -> None:
+        """Have all workers there, with what they are to do from now on."""
+        self.begun, self.setup = self.begun + 1, self.ray.put(setup)
+        self.given |= {self.hired(): {} for _ in range(self.count - len(self.given))}
 
     @property
     def free(self) -> bool:
@@ -255,7 +358,7 @@ class _Crew:
         able = [worker for worker in self.given if worker not in self.alone]
         worker = min(able, key=lambda one: len(self.given[one]))
         self.alone |= {worker} if alone else set()
-        self.given[worker][worker.do.remote(numbered[1])] = numbered
+        self.given[worker][worker.do.remote(self.begun, [self.setup], numbered[1])] = numbered
 
     def wait(self) -> tuple[dict[int, Any], list[tuple[int, Any]], str]:
         """Wait for a worker: what it has done, what is left of one that died, in the order of its work, and why it died."""
@@ -278,6 +381,13 @@ class _Crew:
                 left.append((number, part))
         return done, left, reason
 
+    def leave_off(self) -> None:
+        """Let those workers go that are still at something; what they would have given is not wanted any more."""
+        for worker in [one for one, given in self.given.items() if given]:
+            self.ray.kill(worker)
+            del self.given[worker]
+        self.alone.clear()
+
     def end(self) -> None:
         """Let all workers go."""
         for worker in self.given:
@@ -285,9 +395,12 @@ class _Crew:
 
     def _got(self, ref: Any) -> Any:
         try:
-            return self.ray.get(ref)
+            found, warned = self.ray.get(ref)
         except self.ray.exceptions.RayTaskError as error:
             raise (error.cause if isinstance(error.cause, HeadPursuitError) else _WorkError(error)) from error
+        for message, category in warned:
+            warnings.warn(message, category, stacklevel=2)
+        return found
 
 
 class _WorkError(HeadPursuitError):

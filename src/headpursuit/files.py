@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from headpursuit.errors import HeadPursuitError
 from headpursuit.optional import optional_import
-from headpursuit.stores import address, put, reachable, sent, tried
+from headpursuit.stores import address, named, on_this_machine, put, reachable, sent, tried
 
 LONGEST_LINE = 64 * 2**20  # bytes
 DEEPEST_JSON = 100  # lists and objects inside one another
@@ -166,9 +166,10 @@ def open_packed(path: Path) -> Iterator[BinaryIO]:
 def _unpacking(path: Path) -> Any:
     # A store's file is opened by its own library, whatever that raises.
     whole: Any = io.BufferedReader(tried(str(path), partial(path.open, "rb"))) if address(path) else path.open("rb")
-    if path.suffix.lower() == ".gz":
+    suffix = named(path).suffix.lower()
+    if suffix == ".gz":
         return gzip.open(whole)
-    if path.suffix.lower() == ".zst":
+    if suffix == ".zst":
         arrow = optional_import("pyarrow", extra="data", purpose="reading .zst files")
         return io.BufferedReader(arrow.CompressedInputStream(whole, "zstd"))
     return whole
@@ -355,8 +356,7 @@ def locked(folder: Path, *, beside: bool = False) -> Iterator[None]:
     Raises:
         HeadPursuitError: another process holds it, or it cannot be written.
     """
-    if where := address(folder):
-        raise HeadPursuitError(f"{where}: captures and evaluations alone are written to a store; give a folder on this machine")
+    on_this_machine(folder)
     lock = folder.with_name(f".{folder.name}{_LOCK}") if beside else folder / _LOCK
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)

@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 if TYPE_CHECKING:
     from torch import nn
+
+# Hooks that look and change nothing, so that a model is itself beside them.
+_only_looking: WeakSet[Callable[..., Any]] = WeakSet()
 
 
 class Hooks(ExitStack):
     """Forward hooks that are taken away when the ``with`` block is left, however it is left.
 
     Inside the block compiled models run uncompiled: what was compiled before would pass the hooks by.
+
+    Args:
+        looking: the hooks change nothing; see :func:`is_changed`.
 
     >>> import torch
     >>> seen = []
@@ -26,6 +33,10 @@ class Hooks(ExitStack):
     [(4, 2)]
     """
 
+    def __init__(self, *, looking: bool = False) -> None:
+        super().__init__()
+        self._looking = looking
+
     def __enter__(self) -> Hooks:
         import torch
 
@@ -35,8 +46,24 @@ class Hooks(ExitStack):
 
     def before(self, module: nn.Module, function: Callable[..., Any], **options: Any) -> None:
         """Call ``function(module, args)`` before the module runs; what it returns, if anything, replaces ``args``."""
-        self.callback(module.register_forward_pre_hook(function, **options).remove)
+        self._add(module.register_forward_pre_hook, function, options)
 
     def after(self, module: nn.Module, function: Callable[..., Any], **options: Any) -> None:
         """Call ``function(module, args, output)`` after the module has run; what it returns, if anything, replaces it."""
-        self.callback(module.register_forward_hook(function, **options).remove)
+        self._add(module.register_forward_hook, function, options)
+
+    def _add(self, register: Callable[..., Any], function: Callable[..., Any], options: dict[str, Any]) -> None:
+        self.callback(register(function, **options).remove)
+        if self._looking:
+            _only_looking.add(function)
+
+
+def is_changed(model: nn.Module) -> bool:
+    """Whether a hook of some module may change what passes through a model, such as an edit's.
+
+    transformers leaves some of its own behind, which keep hidden states for whoever asks.
+    """
+    modules = list(model.modules())
+    hooks = [hook for one in modules for hook in (*one._forward_hooks.values(), *one._forward_pre_hooks.values())]
+    own = (hook for hook in hooks if not getattr(hook, "__module__", "").startswith("transformers."))
+    return any(hook not in _only_looking for hook in own)

@@ -15,8 +15,9 @@ import pytest
 
 import headpursuit as hp
 import tiny
+from command import call
 from headpursuit.activations import capture as capture_module
-from headpursuit.engines import Engine, LostPartError, mapped
+from headpursuit.engines import Engine, LostPartError, held, mapped
 
 ray = pytest.importorskip("ray")
 
@@ -141,6 +142,27 @@ def test_parts_are_taken_as_they_are_needed(cluster):
     results.close()
 
 
+def test_workers_that_are_held_stay_and_forget_what_is_not_wanted_any_more(cluster):
+    def setup():
+        return lambda part: (part, os.getpid())
+
+    def pids(found):
+        return {pid for _, (_, pid) in found}
+
+    with held(Engine("ray", workers=2)) as engine:
+        first, second = (list(mapped(range(8), setup, engine=engine, name=str)) for _ in range(2))
+        assert pids(first) == pids(second)
+        left = mapped(range(100, 200), setup, engine=engine, name=str)
+        next(left)
+        left.close()
+        again = list(mapped(range(8), setup, engine=engine, name=str))
+    assert [part for part, _ in again] == [given for _, (given, _) in again] == list(range(8))
+
+
+def test_nobody_is_hired_for_nothing(cluster):
+    assert list(mapped([], working(), engine=Engine("ray", cpus_per_worker=99), name=str)) == []
+
+
 def test_what_work_says_comes_back_as_it_is(cluster):
     with pytest.raises(hp.HeadPursuitError, match=r"^there is no such part$"):
         list(mapped([1, -1], working(), engine=Engine("ray", workers=1), name=str))
@@ -205,3 +227,19 @@ def test_no_cluster_at_the_address_is_one_line(model, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(hp.HeadPursuitError, match=r"no Ray cluster answers at RAY_ADDRESS='127.0.0.1:1'.*unset RAY_ADDRESS"):
         hp.capture(model, TEXTS, **TWO)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", None], ids=["nobody listens", "too few GPUs"])
+def test_a_cluster_is_asked_for_before_anything_is_read(model, monkeypatch, tmp_path, address, capsys):
+    ray.shutdown()
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(capture_module, "as_model", None)
+    with pytest.raises(hp.HeadPursuitError, match="no Ray cluster answers" if address else "0 GPUs free"):
+        hp.capture("nowhere", "no.txt", engine="ray", workers=1, gpus_per_worker=1, progress=False)
+    if address:
+        (tmp_path / "t.txt").write_text("a text")
+        words = ["--samples", str(tmp_path / "t.txt"), "--out", str(tmp_path / "acts"), "--engine", "ray"]
+        assert call("capture", "nowhere/model", *words) == 1
+        assert "no Ray cluster answers" in capsys.readouterr().err

@@ -82,7 +82,7 @@ def test_moments_describe_and_rank(llama, tmp_path):
     for method in ("somp", "logit_lens"):
         ranking = hp.rank(acts, hp.Concept("c", words=["red", "blue", "two"]), method=method, progress=False)
         assert len(ranking.order()) == 12
-    with pytest.raises(hp.HeadPursuitError, match="capture other positions"):
+    with pytest.raises(hp.HeadPursuitError, match="--keep-rows"):
         hp.describe(acts, method="logit-lens", progress=False)
 
 

@@ -337,3 +337,35 @@ def test_a_capture_that_never_held_a_sample_does_not_stand_in_the_way(tmp_path):
     made = hp.capture(model, TEXTS, positions="last", out=tmp_path / "acts", progress=False)
     plain = hp.capture(model, TEXTS, positions="last", progress=False)
     assert all(torch.equal(made.z[layer], plain.z[layer]) for layer in plain.layers)
+
+
+def test_one_of_which_every_sample_was_skipped_does_not_either(tmp_path, monkeypatch):
+    monkeypatch.setattr(capture_module, "BLOCK", 8)
+    model = tiny.tiny("llama")
+    for options in ({"positions": "image"}, {"positions": "all"}, {"keep_rows": 3}):
+        samples = TEXTS if options == {"positions": "image"} else ["red " * 200, "two " * 200]
+        with pytest.raises(hp.HeadPursuitError, match=r"^every sample was skipped: .*sample"):
+            hp.capture(model, samples, out=tmp_path / "acts", skip_bad=True, progress=False, **options)
+    made = hp.capture(model, TEXTS, positions="last", out=tmp_path / "acts", progress=False)
+    assert made == hp.open_capture(tmp_path / "acts") == hp.capture(model, TEXTS, positions="last", progress=False)
+
+
+@pytest.mark.parametrize("ending", ["json", "jsonl", "csv", "txt", "parquet"])
+def test_an_empty_file_among_several_is_named_and_passed_over(tmp_path, ending):
+    (tmp_path / "part-0.txt").write_text("\n".join(TEXTS[:5]))
+    (tmp_path / f"part-1.{ending}").write_text("")
+    (tmp_path / "part-2.txt").write_text("\n".join(TEXTS[5:9]))
+    model = tiny.tiny("llama")
+    with pytest.warns(UserWarning, match=rf"part-1.{ending} holds no samples and is passed over"):
+        made = hp.capture(model, tmp_path / "part-*", progress=False)
+    assert made.n == 9
+    with pytest.raises(hp.HeadPursuitError, match="holds no samples"):
+        hp.capture(model, tmp_path / f"part-1.{ending}", progress=False)
+
+
+def test_a_broken_file_among_several_is_refused_before_anything_runs(tmp_path, monkeypatch):
+    (tmp_path / "part-0.txt").write_text("\n".join(TEXTS[:5]))
+    (tmp_path / "part-1.json").write_text('["a", ')
+    monkeypatch.setattr(capture_module, "_read_rows", None)
+    with pytest.raises(hp.HeadPursuitError, match=r"part-1\.json item 2: not JSON"):
+        hp.capture(tiny.tiny("llama"), tmp_path / "part-*", progress=False)

@@ -16,6 +16,7 @@ from headpursuit.cli.main import app
 from headpursuit.concepts import resolve
 from headpursuit.concepts.endpoint import Endpoint, endpoint_from
 from headpursuit.concepts.keywords import keywords
+from headpursuit.engines import as_engine
 from headpursuit.evaluation.demo import run_demo
 from headpursuit.model.samples import as_samples
 from headpursuit.ranking.select import _BY_RUNNING
@@ -29,21 +30,21 @@ FUNCTIONS = {
     "compare": (hp.head_overlap,),
     "concepts": (hp.concept, resolve),
     "demo": (run_demo, hp.evaluate),
-    "describe": (hp.open_capture, hp.as_samples, hp.describe),
+    "describe": (hp.open_capture, hp.as_samples, hp.describe, as_engine),
     "doctor": (hp.doctor,),
     "enhance": (hp.load, hp.as_samples, hp.suppress),
-    "evaluate": (hp.load, hp.evaluate),
+    "evaluate": (hp.load, hp.evaluate, as_engine),
     "export": (hp.export, hp.HeadEdit),
     "generate": GENERATE,
     "keywords": (keywords, Endpoint, endpoint_from, as_samples),
-    "map": (hp.open_capture, hp.concept_map, hp.rank),
+    "map": (hp.open_capture, hp.concept_map, hp.rank, as_engine),
     "models": (),
     "prompt": (hp.load, hp.tokens),
-    "rank": (hp.open_capture, hp.as_samples, hp.rank, hp.significance, hp.stability, hp.HeadRanking.save),
+    "rank": (hp.open_capture, hp.as_samples, hp.rank, hp.significance, hp.stability, hp.HeadRanking.save, as_engine),
     "report": (hp.report.load,),
-    "select": (hp.load, hp.as_samples, hp.select, hp.HeadRanking.save, hp.rank, hp.capture, *_BY_RUNNING.values()),
+    "select": (hp.load, hp.as_samples, hp.select, hp.HeadRanking.save, hp.rank, hp.capture, as_engine, *_BY_RUNNING.values()),
     "suppress": (hp.load, hp.as_samples, hp.suppress),
-    "tune": (hp.load, hp.as_samples, hp.tune, Options),
+    "tune": (hp.load, hp.as_samples, hp.tune, Options, as_engine),
     "verify": (hp.verify, hp.as_samples),
 }
 
@@ -124,6 +125,7 @@ def test_an_option_is_spelled_as_it_is_named(command):
 # Options whose values are all known, or have one form, and what is none of them.
 WRONG = dict.fromkeys(
     (
+        "criterion",
         "device",
         "dtype",
         "engine",

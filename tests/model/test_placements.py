@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
 
 import headpursuit as hp
 import tiny
@@ -100,3 +104,88 @@ def test_a_packed_weight_is_measured_by_what_it_does():
     torch.testing.assert_close(weight_of(packed), packed.weight.float() * packed.scale, rtol=1e-5, atol=1e-6)
     acts = hp.capture(model, TEXTS, progress=False)
     assert hp.describe(acts, heads=["L0.H0"], n_atoms=2)
+
+
+@pytest.fixture(scope="module", params=["eight bits", "four bits"])
+def by_bitsandbytes(request, tmp_path_factory):
+    """The plain model, and the same quantised by bitsandbytes, opened from a checkpoint of packed weights."""
+    pytest.importorskip("bitsandbytes")
+    pytest.importorskip("accelerate")
+    torch.manual_seed(0)
+    shape = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4}
+    hf = LlamaForCausalLM(LlamaConfig(vocab_size=len(tiny.tokenizer()), **shape))
+    folders = [tmp_path_factory.mktemp(name) for name in ("plain", "packed")]
+    for folder in folders:
+        hf.save_pretrained(folder)
+        tiny.tokenizer().save_pretrained(folder)
+    how = {"load_in_8bit": True} if request.param == "eight bits" else {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+    # Before it runs: on a CPU bitsandbytes lays weights out anew when they are used, and does not save that as it was.
+    LlamaForCausalLM.from_pretrained(folders[0], quantization_config=BitsAndBytesConfig(**how)).save_pretrained(folders[1])
+    return hp.load(folders[0], device="cpu"), hp.load(folders[1], device="cpu")
+
+
+def test_a_checkpoint_of_packed_weights_is_captured_and_edited(by_bitsandbytes, tmp_path):
+    plain, packed = by_bitsandbytes
+    projection = packed.module(packed.anatomy.layers[1].projection)
+    assert not projection.weight.is_floating_point()
+    rows, acts = (hp.capture(one, TEXTS, progress=False) for one in (plain, packed))
+    for layer in rows.layers:
+        mine, exact = (one.weights.projection(layer) for one in (acts, rows))
+        assert 0 < (mine - exact).norm() < 0.15 * exact.norm()
+        assert 0 < (acts.z[layer] - rows.z[layer]).norm() < 0.5 * rows.z[layer].norm()
+    assert hp.capture(packed, TEXTS, out=tmp_path / "acts", progress=False) == acts == hp.open_capture(tmp_path / "acts")
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        before = packed.hf(input_ids=ids).logits
+        with hp.HeadEdit(["L1.H0"], scale=1).applied(packed):
+            assert torch.equal(packed.hf(input_ids=ids).logits, before)
+        with hp.HeadEdit(["L1.H0"], scale=-1).applied(packed):
+            assert not torch.allclose(packed.hf(input_ids=ids).logits, before, atol=1e-2)
+        assert torch.equal(packed.hf(input_ids=ids).logits, before)
+
+
+def test_derivatives_are_true_or_refused(by_bitsandbytes):
+    """The four-bit kernel of a CPU lets zeros back, and says nothing of it."""
+    plain, packed = by_bitsandbytes
+    samples = [hp.Sample(text=text, target="red") for text in TEXTS]
+    concept = hp.Concept("c", words=["red", "blue", "two"])
+    exact = hp.select(plain, samples, concept, method="attribution", progress=False).scores
+    try:
+        found = hp.select(packed, samples, concept, method="attribution", progress=False).scores
+    except hp.HeadPursuitError as error:
+        assert str(error).endswith("or load the model without quantisation")  # noqa: PT017
+        assert "\n" not in str(error)  # noqa: PT017
+    else:
+        assert np.corrcoef(found.ravel(), exact.ravel())[0, 1] > 0.8
+    assert hp.select(packed, samples, concept, method="knockout", masks=24, progress=False).n == len(TEXTS)
+
+
+class Stuck(torch.autograd.Function):
+    """A kernel with a forward pass alone, whose derivative is zero or an error."""
+
+    @staticmethod
+    def forward(ctx, x, weight, raises):
+        ctx.raises = raises
+        return nn.functional.linear(x, weight)
+
+    @staticmethod
+    def backward(ctx, grad):
+        if ctx.raises:
+            raise NotImplementedError("no way back")
+        return torch.zeros_like(grad), None, None
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_derivatives_that_do_not_come_back_are_refused_by_name(raises):
+    class NoWayBack(Packed):
+        def forward(self, x):
+            return Stuck.apply(x, self.weight.float() * self.scale, raises)
+
+    hf = tiny.hf_model("llama")
+    samples = [hp.Sample(text=text, target="red") for text in TEXTS]
+    for kind, refused in ((Packed, False), (NoWayBack, True)):
+        hf.model.layers[2].self_attn.o_proj = kind(tiny.hf_model("llama").model.layers[2].self_attn.o_proj)
+        model = hp.wrap(hf, processor=tiny.tokenizer())
+        for method in ("attribution", "natural", "integrated", "greedy"):
+            with pytest.raises(hp.HeadPursuitError, match=r"packed weights \(NoWayBack\)") if refused else nullcontext():
+                hp.select(model, samples, ["red", "blue"], method=method, progress=False)

@@ -117,7 +117,7 @@ def deep(levels):
         ("a.json", '[{"text": "a"} {"text": "b"}]', r"a\.json item 2: not JSON \(expected a comma"),
         ("a.json", '[{"text": "a"},', "item 2: not JSON"),
         ("a.json", '[{"text": "a"}', "the list does not end"),
-        ("a.json", "", "the list does not end"),
+        ("a.json", "", "holds no samples"),
         ("a.json", "[]", "holds no samples"),
         ("a.json", b'["\xff"]', r"a\.json: not UTF-8"),
         ("a.csv", "text\nHello, world\n", r"a\.csv line 2: 2 fields, where the first line names 1; .* in quotes"),

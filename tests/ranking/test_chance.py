@@ -93,7 +93,7 @@ def test_a_concept_that_heads_write_is_not_called_chance(demo_acts):
 
 
 def test_the_papers_score_is_warned_of_where_chance_does_as_well(acts):
-    with pytest.warns(ChanceWarning, match="method='calibrated'"):
+    with pytest.warns(ChanceWarning, match="method calibrated"):
         first = hp.rank(acts, COLOURS, method="somp", progress=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ChanceWarning)

@@ -199,7 +199,8 @@ def test_examples_are_the_samples_farthest_along_the_first_token(acts):
 @pytest.mark.parametrize(("positions", "shown"), [("mean", "0 1 2"), ("last", "197 198 199")])
 def test_a_long_text_is_shown_where_it_was_read(positions, shown):
     sample = hp.Sample(text=" ".join(map(str, range(200))))
-    (example,) = driving_samples(torch.eye(2), torch.eye(2), torch.ones(2), [sample] * 2, positions=positions, count=1)
+    acts = hp.capture(tiny.tiny("llama"), tiny.TEXTS[:2], positions=positions, progress=False)
+    (example,) = driving_samples(acts, hp.Head(1, 0), torch.ones(32), [sample] * 2, count=1)
     assert shown in example.text
     assert len(example.text) <= 66
 
@@ -223,7 +224,7 @@ def test_what_cannot_be_named_or_tested_is_refused(acts, options, message):
 
 def test_examples_need_rows():
     moments = hp.capture(tiny.tiny("gpt2"), SAMPLES, positions="all", progress=False)
-    with pytest.raises(hp.HeadPursuitError, match="positions='all' kept none"):
+    with pytest.raises(hp.HeadPursuitError, match="--keep-rows"):
         hp.describe(moments, examples=1, samples=SAMPLES, progress=False)
 
 

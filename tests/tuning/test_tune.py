@@ -13,6 +13,7 @@ import headpursuit as hp
 from headpursuit.activations.measures import Divergence
 from headpursuit.demo import demo_samples
 from headpursuit.errors import HeadPursuitError
+from headpursuit.evaluation import cells
 from headpursuit.evaluation.cells import Cells
 from headpursuit.evaluation.metrics import DIVERGENCE, LIKELIHOOD
 from headpursuit.ranking.methods import SELECTORS
@@ -76,15 +77,15 @@ def test_a_run_that_was_cut_off_takes_the_same_way(model, tuned, tmp_path, monke
     assert again.computed == 0
     assert again.results == found.results
 
-    run, left = Cells._run, [9]
+    run, left = cells._run, [9]
 
-    def broken_off(self, task, edit):
+    def broken_off(*given, **options):
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
-        return run(self, task, edit)
+        return run(*given, **options)
 
-    monkeypatch.setattr(Cells, "_run", broken_off)
+    monkeypatch.setattr(cells, "_run", broken_off)
     with pytest.raises(KeyboardInterrupt):
         hp.tune(model, None, COLOURS, out=tmp_path / "cut", limit=24, reach="fixed", progress=False, **QUICK)
     monkeypatch.undo()

@@ -29,12 +29,14 @@ class Block:
         samples: the samples.
         lengths: the tokens that each has.
         start: the number of the first one among all samples.
+        kept: the places of those whose rows are kept where moments are added up.
     """
 
     key: str
     samples: Sequence[Sample] = field(repr=False)
     lengths: Sequence[int] = field(repr=False)
     start: int
+    kept: Collection[int] = ()
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,21 @@ def survey(
 
 
 def blocks(
-    source: Sequence[Sample] | SampleFiles, found: Survey, *, size: int, without: Collection[str] = ()
+    source: Sequence[Sample] | SampleFiles,
+    found: Survey,
+    *,
+    size: int,
+    without: Collection[str] = (),
+    kept: Mapping[str, Collection[int]] | None = None,
 ) -> Iterator[Block]:
     """The blocks that are still to be read, each made when it is asked for.
+
+    Args:
+        source: the samples.
+        found: what :func:`survey` told of them.
+        size: samples of a block.
+        without: keys of the blocks that are done.
+        kept: for blocks by their keys the places of the samples whose rows are kept.
 
     Raises:
         HeadPursuitError: there are other samples now than when they were surveyed.
@@ -123,7 +137,7 @@ def blocks(
         if len(samples) != count or (key not in without and fingerprint(samples) != content):
             raise HeadPursuitError("the samples changed while they were read: leave their files as they are, and run again")
         if key not in without:
-            yield Block(key, samples, found.lengths[start : start + count], start)
+            yield Block(key, samples, found.lengths[start : start + count], start, tuple((kept or {}).get(key, ())))
         start += count
 
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
@@ -59,6 +59,15 @@ class Captured(ABC):
     @abstractmethod
     def head_counts(self) -> dict[int, int]:
         """Number of heads of each layer that has some."""
+
+    @property
+    @abstractmethod
+    def rows(self) -> "Captured | None":
+        """The capture of those samples whose rows were kept; None where none were."""
+
+    @abstractmethod
+    def of_layer(self, layer: int) -> Self:
+        """The capture of one layer alone."""
 
     @abstractmethod
     def mean(self, layer: int) -> Float[Tensor, "h e"]:

@@ -1,7 +1,8 @@
 """The result of a capture: one row per sample for every head, and the weights that give them meaning."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -20,6 +21,7 @@ class HeadActivations(Captured):
 
     Attributes:
         z: for each layer index a tensor ``(n, h, e)`` in float32.
+        numbers: which of the captured samples the rows are of, where they are not those of all.
 
     >>> acts
     HeadActivations(demo, n=24, positions='last': 51 text heads in 3 layers)
@@ -28,6 +30,16 @@ class HeadActivations(Captured):
     """
 
     z: Mapping[int, Float[Tensor, "n h e"]]
+    numbers: tuple[int, ...] | None = None
+
+    @property
+    def rows(self) -> Self:
+        """Itself: every row is there."""
+        return self
+
+    def of_layer(self, layer: int) -> Self:
+        """The capture of one layer alone."""
+        return replace(self, z={layer: self.z[layer]})
 
     @property
     def n(self) -> int:

@@ -160,12 +160,14 @@ class Divergence:
         self._likeliest: list[tuple[Int[Tensor, "p c"], Float[Tensor, "p c"]]] = []
         for _, logits in self._logits(model):
             tokens = logits.topk(min(kept, logits.shape[1] - 1), dim=1).indices
-            self._likeliest.append((tokens, _told_apart(logits, tokens)))
+            # In memory: workers of an engine may have other devices.
+            self._likeliest.append((tokens.cpu(), _told_apart(logits, tokens).cpu()))
 
     def each(self, model: HeadModel) -> Float[np.ndarray, " n"]:
         """Mean divergence over the positions of every sample, shape ``(n,)``, in nats a token."""
         found = np.full(len(self._samples), np.nan)
-        for (row, logits), (tokens, before) in zip(self._logits(model), self._likeliest, strict=True):
+        for (row, logits), (kept, likely) in zip(self._logits(model), self._likeliest, strict=True):
+            tokens, before = kept.to(logits.device), likely.to(logits.device)
             found[row] = float((before.exp() * (before - _told_apart(logits, tokens))).sum(dim=1).mean())
         return found
 

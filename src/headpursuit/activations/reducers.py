@@ -8,13 +8,15 @@ from torch import Tensor
 
 from headpursuit.model.anatomy import LayerAnatomy
 
-# Tensors by name: "L3" (b, h, e) for rows; "L3.total" (h, e), "L3.second" (h, e, e) and "count" () for moments.
+# Tensors by name: "L3" (b, h, e) for rows; "L3.total" (h, e), "L3.second" (h, e, e) and "count" () for moments. Rows that are
+# kept beside moments have "places" (b), which samples of their block they are.
 Reading = dict[str, "Tensor"]
 Reducer = Callable[["LayerAnatomy", "Tensor"], Reading]
 
 COUNT = "count"
 TOTAL = "total"
 SECOND = "second"
+PLACES = "places"
 
 
 def mean_rows(mask: Bool[Tensor, "b t"]) -> Reducer:
@@ -42,15 +44,45 @@ def token_moments(mask: Bool[Tensor, "b t"]) -> Reducer:
 
     def reduce(layer: LayerAnatomy, z: Float[Tensor, "b t c"]) -> Reading:
         rows = (z.flatten(0, 1) if all_count else z[mask.to(z.device)]).unflatten(-1, (layer.n_heads, layer.head_width))
-        # One pass widens and puts each head's rows side by side, as the product wants them.
-        by_head = rows.transpose(0, 1).to(torch.float64, memory_format=torch.contiguous_format)
-        return {
-            f"L{layer.index}.{TOTAL}": by_head.sum(dim=1).cpu(),
-            f"L{layer.index}.{SECOND}": torch.bmm(by_head.mT, by_head).cpu(),
-            COUNT: mask.sum().cpu(),
-        }
+        return _moments(layer, rows, count=mask.sum().cpu())
 
     return reduce
+
+
+def moments_and_rows(mask: Bool[Tensor, "b t"], *, kept: Sequence[int], of_tokens: bool) -> Reducer:
+    """Reduce a layer's ``z`` to moments, and beside them to the rows of some samples, each the mean over the masked tokens.
+
+    Args:
+        mask: the tokens that count.
+        kept: the samples of the batch whose rows are kept.
+        of_tokens: whether the moments are those of all tokens, and not of the samples' rows.
+    """
+    chosen = torch.tensor(kept, dtype=torch.long)
+    means, moments = mean_rows(mask[chosen] if of_tokens else mask), token_moments(mask)
+
+    def reduce(layer: LayerAnatomy, z: Float[Tensor, "b t c"]) -> Reading:
+        if of_tokens:
+            return {**moments(layer, z), **(means(layer, z[chosen.to(z.device)]) if kept else {})}
+        ((name, rows),) = means(layer, z).items()
+        return {**_moments(layer, rows, count=torch.tensor(len(rows))), **({name: rows[chosen]} if kept else {})}
+
+    return reduce
+
+
+def _moments(layer: LayerAnatomy, rows: Float[Tensor, "n h e"], *, count: Tensor) -> Reading:
+    # One pass widens and puts each head's rows side by side, as the product wants them.
+    by_head = rows.transpose(0, 1).to(torch.float64, memory_format=torch.contiguous_format)
+    return {
+        f"L{layer.index}.{TOTAL}": by_head.sum(dim=1).cpu(),
+        f"L{layer.index}.{SECOND}": torch.bmm(by_head.mT, by_head).cpu(),
+        COUNT: count,
+    }
+
+
+def parted(reading: Reading) -> tuple[Reading, Reading]:
+    """The moments of a reading, and the rows that were kept beside them."""
+    moments = {name: value for name, value in reading.items() if name == COUNT or "." in name}
+    return moments, {name: value for name, value in reading.items() if name not in moments}
 
 
 def gathered(held: list[Reading], new: Sequence[Reading], *, add: bool) -> list[Reading]:

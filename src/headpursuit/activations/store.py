@@ -8,8 +8,10 @@ a hash of every other file and tensor.
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +23,15 @@ from torch import Tensor
 from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.moments import HeadMoments
 from headpursuit.activations.positions import ALL
-from headpursuit.activations.reducers import COUNT, SECOND, TOTAL, Reading, joined
+from headpursuit.activations.reducers import COUNT, PLACES, SECOND, TOTAL, Reading, joined, parted
+from headpursuit.activations.reservoir import Drawn
 from headpursuit.errors import HeadPursuitError, shown
-from headpursuit.files import checked, digest, file_hash, inside, read_sealed, write_sealed
+from headpursuit.files import checked, digest, file_hash, inside, read_json, read_sealed, write_json, write_sealed
 from headpursuit.model.checkpoint_files import tensor_hash, write_tensors
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.load import load_tokenizer
 from headpursuit.model.weights import FileWeights, locate_weights
-from headpursuit.stores import address, fetched
+from headpursuit.stores import address, checked_here, fetched, linked_mirror, mirrored
 
 # What is taken for a capture.
 ActsLike = HeadActivations | HeadMoments | str | Path
@@ -39,9 +42,14 @@ FORMAT = 3
 KEPT_EVERY = 30.0
 # Under which a shard tells of itself in its header.
 _TOLD = "headpursuit"
-_SHARDS = "activations-*.safetensors"
-_LEFT_BEHIND = (".activations-*.part", ".weights.safetensors.*.part", f".{INDEX}.*.part")
+_SHARDS, _ROWS = "activations-*.safetensors", "rows-*.safetensors"
+_LEFT_BEHIND = (".activations-*.part", ".rows-*.part", ".weights.safetensors.*.part", f".{INDEX}.*.part")
 _AGAIN = "delete the folder and capture again"
+
+
+def adds_up(about: Mapping[str, Any]) -> bool:
+    """Whether a capture of such options is one of moments."""
+    return about.get("positions") == ALL or "keep_rows" in about
 
 
 class _Entry(BaseModel):
@@ -53,11 +61,15 @@ class _Entry(BaseModel):
 
 
 class _Block(BaseModel):
-    """What became of a block: how many samples it has, and which were skipped, as messages."""
+    """What became of a block: how many samples it has, which were skipped, as messages, and whose rows were kept.
+
+    Those are told by their places in the block and the numbers by which they were drawn.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
     n: int
     skipped: list[str] = []
+    kept: list[list[int]] = []
 
 
 class _Shard(_Entry):
@@ -87,6 +99,7 @@ class _Index(BaseModel):
     layers: list[int]
     blocks: list[str]
     shards: list[_Shard]
+    rows: list[_Shard] = []
     weights: dict[str, _Weight]
     tokenizer: list[_Entry]
     sha256: str = ""
@@ -94,7 +107,7 @@ class _Index(BaseModel):
     @property
     def adds_up(self) -> bool:
         """Whether shards are added up, as moments are, or follow one another, as rows do."""
-        return bool(self.about.get("positions") == ALL)
+        return adds_up(self.about)
 
     @property
     def skipped(self) -> list[str]:
@@ -112,19 +125,23 @@ class CaptureFolder:
         index: what ``index.json`` holds.
         keys: the blocks that the whole capture is made of, in their order.
         held: for each shard that lies in the folder its blocks.
+        drawn: the samples whose rows are kept beside moments.
     """
 
     path: Path
     index: _Index
     keys: Sequence[str]
     held: dict[str, dict[str, _Block]] = field(default_factory=dict)
+    drawn: Drawn = field(default_factory=dict, repr=False)
     # Moments are summed up, and the sum is written again each time in place of its last version.
     _sum: Reading | None = field(default=None, repr=False)
     _summed: dict[str, _Block] = field(default_factory=dict, repr=False)
     _kept_at: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def create(cls, path: Path, *, model: HeadModel, about: Mapping[str, Any], keys: Sequence[str]) -> "CaptureFolder":
+    def create(
+        cls, path: Path, *, model: HeadModel, about: Mapping[str, Any], keys: Sequence[str], drawn: Drawn
+    ) -> "CaptureFolder":
         """Start a capture, or go on with one of the same blocks or of some of them; the folder is this process's alone.
 
         Raises:
@@ -140,8 +157,8 @@ class CaptureFolder:
         begun = index is not None and not index.complete and not index.shards  # by us, whatever else lies there
         if not held and not begun and path.exists() and any(not one.name.startswith(".") for one in path.iterdir()):
             raise HeadPursuitError(f"{path} is not empty: choose a new folder, or delete this one")
-        wanted = set(keys)
-        if any(not blocks.keys() <= wanted for blocks in held.values()):
+        kept = [_blocks_in(one) for one in path.glob(_ROWS)]
+        if any(not blocks.keys() <= set(keys) for blocks in (*held.values(), *kept)):
             raise HeadPursuitError(
                 f"{path} is not empty: it holds a capture of another model, or of other samples, options or versions; "
                 "choose a new folder, or delete this one"
@@ -162,13 +179,14 @@ class CaptureFolder:
             ),
             keys,
             held,
+            drawn,
         )
         folder._sweep()
         if not written:  # the index first, so that whatever lies beside it is known to be ours
             folder._write_index()
             weights = locate_weights(model, path, through_norm=bool(about.get("through_norm")))
             folder.index.weights = {name: _Weight(**entry) for name, entry in weights.items()}
-            model.tokenizer.save_pretrained(path / "tokenizer")
+            _save_tokenizer(model.tokenizer, path / "tokenizer")
             files = sorted(one for one in (path / "tokenizer").rglob("*") if one.is_file())
             folder.index.tokenizer = [_Entry(file=str(one.relative_to(path)), sha256=file_hash(one)) for one in files]
         folder._write_index()
@@ -188,8 +206,12 @@ class CaptureFolder:
         if not self.index.adds_up:
             self._write(reading, {key: block})
             return
-        if reading:
-            self._sum = joined([self._sum, reading], add=True) if self._sum else reading
+        moments, rows = parted(reading)
+        if rows:  # in front of a sum that says that they are there
+            block.kept = [[place, self.drawn[key][place]] for place in rows.pop(PLACES).tolist()]
+            self._write_shard(_rows_file(key), rows, {key: block})
+        if moments:
+            self._sum = joined([self._sum, moments], add=True) if self._sum else moments
         self._summed[key] = block
         if time.monotonic() - self._kept_at >= KEPT_EVERY:
             self._write(self._sum or {}, self._summed)
@@ -212,21 +234,48 @@ class CaptureFolder:
         read = [_shard_of(self.path / name) for name in named]
         self.index.shards, self.index.blocks = [shard for shard, _ in read], list(self.keys)
         if not any(shard.rows for shard in self.index.shards):
-            raise HeadPursuitError(f"every sample was skipped: {self.index.skipped[0]}")
+            skipped = self.index.skipped
+            for name in named:  # they hold nothing, and would stand in the way of other samples
+                (self.path / name).unlink()
+            self.index.shards, self.index.blocks = [], []
+            self._write_index()
+            raise HeadPursuitError(f"every sample was skipped: {skipped[0]}")
+        blocks = {key: block for shard in self.index.shards for key, block in shard.blocks.items()}
+        self.index.rows = [shard for key in self.keys for shard in self._rows_of(key, blocks[key])]
         found = _captured(self.path, self.index, [reading for _, reading in read], tokenizer)
         found.check()
         self.index.complete = True
         self._write_index()
         return found
 
+    def _rows_of(self, key: str, block: _Block) -> list[_Shard]:
+        """The shard of a block's kept rows, where it has any, without those that a draw from more samples does not choose."""
+        file, chosen = self.path / _rows_file(key), self.drawn.get(key, {})
+        stay = [row for row, (place, _) in enumerate(block.kept) if place in chosen]
+        if not stay:
+            file.unlink(missing_ok=True)
+            return []
+        shard, rows = _shard_of(file)
+        held = shard.blocks[key].kept
+        stay = [row for row, (place, _) in enumerate(held) if place in chosen]
+        if len(stay) < len(held):
+            less = block.model_copy(update={"kept": [held[row] for row in stay]})
+            self._write_shard(file.name, {name: value[stay] for name, value in rows.items()}, {key: less})
+            shard, _ = _shard_of(file)
+        return [shard]
+
     def _write(self, reading: Reading, blocks: Mapping[str, _Block]) -> None:
         keys = list(blocks)
-        file = self.path / f"activations-{keys[0] if len(keys) == 1 else digest({'blocks': keys})}.safetensors"
-        told = {key: block.model_dump() for key, block in blocks.items()}
-        # One entry: of several the order in the file would be another each time.
-        write_tensors(file, reading, metadata={_TOLD: json.dumps({"blocks": told, "sha256": _seal(told, reading)})})
-        self.held[file.name] = dict(blocks)
+        name = f"activations-{keys[0] if len(keys) == 1 else digest({'blocks': keys})}.safetensors"
+        self._write_shard(name, reading, blocks)
+        self.held[name] = dict(blocks)
         self._sweep()
+
+    def _write_shard(self, name: str, reading: Reading, blocks: Mapping[str, _Block]) -> None:
+        told = {key: block.model_dump(exclude_defaults=True) for key, block in blocks.items()}
+        # One entry: of several the order in the file would be another each time.
+        metadata = {_TOLD: json.dumps({"blocks": told, "sha256": _seal(told, reading)})}
+        write_tensors(self.path / name, reading, metadata=metadata)
 
     def _sweep(self) -> None:
         """Delete drafts, and sums of moments that a later one holds, which only a process that was cut off leaves behind."""
@@ -240,7 +289,17 @@ class CaptureFolder:
             taken |= blocks.keys()
 
     def _write_index(self) -> None:
-        write_sealed(self.path / INDEX, self.index.model_dump(exclude={"sha256"}))
+        write_sealed(self.path / INDEX, self.index.model_dump(exclude={"sha256"}, exclude_defaults=True))
+
+
+def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    tokenizer.save_pretrained(folder)
+    config = folder / "tokenizer_config.json"
+    content = read_json(config) if config.is_file() else {}
+    named = content.get("auto_map", {})
+    if isinstance(named, dict) and isinstance(one := named.get("AutoTokenizer"), str):
+        # transformers writes one name of code that came with it, and reads a pair.
+        write_json(config, {**content, "auto_map": {**named, "AutoTokenizer": [one, None]}})
 
 
 def _differs(index: _Index, model: HeadModel, about: Mapping[str, Any]) -> bool:
@@ -297,8 +356,10 @@ def is_complete(path: Path) -> bool:
 def open_capture(path: str | Path, *, trust_remote_code: bool = False) -> HeadActivations | HeadMoments:
     """Open a capture folder.
 
+    Of one in a store what is needed is fetched, once, see :func:`headpursuit.stores.cache_folder`.
+
     Args:
-        path: the folder.
+        path: the folder, on this machine or in a store.
         trust_remote_code: run code that came with the model's tokenizer. Off unless asked.
 
     Raises:
@@ -309,19 +370,24 @@ def open_capture(path: str | Path, *, trust_remote_code: bool = False) -> HeadAc
     >>> hp.open_capture(tmp_path / "acts") == acts
     True
     """
-    given, path = path, fetched(path)
-    if not (path / INDEX).is_file():
-        raise HeadPursuitError(f"{address(given) or given} is no capture: give a folder that `headpursuit capture --out` wrote")
-    index = _read_index(path)
+    where = address(path)
+    folder = Path(path) if where is None else mirrored(where, INDEX)
+    if folder is None or not (folder / INDEX).is_file():
+        raise HeadPursuitError(f"{where or path} is no capture: give a folder that `headpursuit capture --out` wrote")
+    index = _read_index(folder)
     if not index.complete:
-        held = {key: block.n for shard in path.glob(_SHARDS) for key, block in _blocks_in(shard).items()}
+        held = {key: block.n for shard in fetched(path).glob(_SHARDS) for key, block in _blocks_in(shard).items()}
         done = sum(held.values())
-        raise HeadPursuitError(
-            f"{address(given) or given} was cut off after {done} samples: run the same capture again to go on"
-        )
+        raise HeadPursuitError(f"{where or path} was cut off after {done} samples: run the same capture again to go on")
     for entry in index.tokenizer:
-        _check(path, entry)
-    return _read(path, index, load_tokenizer(path / "tokenizer", trust_remote_code=trust_remote_code))
+        _check(folder, entry)
+    return _read(folder, index, load_tokenizer(folder / "tokenizer", trust_remote_code=trust_remote_code))
+
+
+def open_sent(folder: Path, where: str, tokenizer: Any) -> HeadActivations | HeadMoments:
+    """A capture that was just sent to a store from a folder that goes: read from this machine's cache, where it stays."""
+    mirror = linked_mirror(folder, where, INDEX)
+    return _read(mirror, _read_index(mirror), tokenizer)
 
 
 def as_acts(acts: ActsLike) -> HeadActivations | HeadMoments:
@@ -337,16 +403,53 @@ def as_acts(acts: ActsLike) -> HeadActivations | HeadMoments:
     return acts
 
 
-def as_captured(reading: Reading, *, positions: str, **common: Any) -> HeadActivations | HeadMoments:
-    """Give a whole reading its meaning: rows, or moments for ``positions="all"``."""
-    if positions != ALL:
-        z = {_layer_of(name): rows for name, rows in reading.items()}
-        return HeadActivations(z=z, positions=positions, **common)
+def as_captured(
+    reading: Reading, *, rows: Mapping[int, Tensor], numbers: Sequence[tuple[int, int]], **common: Any
+) -> HeadActivations | HeadMoments:
+    """Give a whole reading its meaning: rows, or moments with the rows that were kept beside them.
+
+    Args:
+        reading: the rows or moments.
+        rows: kept rows by layer.
+        numbers: of the samples that these are of, and of their draw; none where no rows were kept.
+        common: what captures have in common.
+    """
+    if COUNT not in reading:
+        return HeadActivations(z=rows_by_layer([reading]), **common)
 
     def layers(kind: str) -> dict[int, Tensor]:
         return {_layer_of(name): value for name, value in reading.items() if name.endswith(f".{kind}")}
 
-    return HeadMoments(count=int(reading[COUNT]), total=layers(TOTAL), second=layers(SECOND), positions=positions, **common)
+    kept = HeadActivations(z=rows, numbers=tuple(number for number, _ in numbers), **common) if numbers else None
+    return HeadMoments(
+        count=int(reading[COUNT]),
+        total=layers(TOTAL),
+        second=layers(SECOND),
+        rows=kept,
+        ranks=tuple(rank for _, rank in numbers),
+        **common,
+    )
+
+
+def rows_by_layer(readings: Sequence[Reading]) -> dict[int, Tensor]:
+    """Rows of several readings, one below the other, by layer."""
+    return {_layer_of(name): rows for name, rows in joined(readings, add=False).items()} if readings else {}
+
+
+class _LaterRows(Mapping[int, Tensor]):
+    """Rows by layer that are read when the first is looked at."""
+
+    def __init__(self, layers: Sequence[int], read: Callable[[], Mapping[int, Tensor]]) -> None:
+        self._layers, self._read = layers, cache(read)
+
+    def __getitem__(self, layer: int) -> Tensor:
+        return self._read()[layer]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)
 
 
 def _read_index(path: Path) -> _Index:
@@ -358,7 +461,7 @@ def _read_index(path: Path) -> _Index:
     file = path / INDEX
     content = read_sealed(file, format=FORMAT, what="index of a capture", remedy=_AGAIN)
     index = checked(_Index, content, what=f"{file} is no index of a capture", remedy=_AGAIN)
-    for shard in index.shards:
+    for shard in (*index.shards, *index.rows):
         inside(path, shard.file, what="shard", where=str(file))
     for entry in index.tokenizer:
         inside(path, entry.file, what="tokenizer's file", where=str(file))
@@ -393,15 +496,31 @@ def _captured(path: Path, index: _Index, readings: Sequence[Reading], tokenizer:
         for name, entry in index.weights.items()
     }
     held = FileWeights(weights)
-    held.check()
+    for file in {Path(entry["file"]) for entry in weights.values()}:
+        checked_here(file, FileWeights({name: entry for name, entry in weights.items() if Path(entry["file"]) == file}).check)
     return as_captured(
         {name: whole[name] for name in sorted(whole, key=_layer_of)},
+        rows=_LaterRows(index.layers, lambda: rows_by_layer([_checked(path, shard) for shard in index.rows])),
+        numbers=_numbers(index),
         positions=index.about["positions"],
         weights=held,
         tokenizer=tokenizer,
         model=index.model,
         about={**index.about, "skipped": index.skipped},
     )
+
+
+def _numbers(index: _Index) -> list[tuple[int, int]]:
+    """The numbers of the samples whose rows are kept, and of their draw."""
+    kept = {key: block for shard in index.shards for key, block in shard.blocks.items()}
+    starts = dict(zip(index.blocks, accumulate((kept[key].n for key in index.blocks), initial=0), strict=False))
+    return [
+        (starts[key] + place, rank) for shard in index.rows for key, block in shard.blocks.items() for place, rank in block.kept
+    ]
+
+
+def _rows_file(key: str) -> str:
+    return f"rows-{key}.safetensors"
 
 
 def _checked(path: Path, shard: _Shard) -> Reading:
@@ -421,8 +540,11 @@ def _load(path: Path) -> Reading:
 
 
 def _check(path: Path, entry: _Entry) -> None:
-    if file_hash(path / entry.file) != entry.sha256:
-        raise HeadPursuitError(f"{path / entry.file} is not as it was written, it was changed or damaged: {_AGAIN}")
+    def check() -> None:
+        if file_hash(path / entry.file) != entry.sha256:
+            raise HeadPursuitError(f"{path / entry.file} is not as it was written, it was changed or damaged: {_AGAIN}")
+
+    checked_here(path / entry.file, check)
 
 
 def _rows(reading: Reading) -> int:

@@ -163,7 +163,7 @@ def open_head(playground: Playground, head: Head) -> Opened:
     """
     acts = playground.acts
     with playground.lock:
-        examples = _EXAMPLES if playground.samples is not None and isinstance(acts, HeadActivations) else 0
+        examples = _EXAMPLES if playground.samples is not None and acts.rows is not None else 0
         (described,) = describe(
             acts,
             heads=[head],

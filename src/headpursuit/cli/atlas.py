@@ -59,14 +59,10 @@ def atlas(
     words = None if concept is None else [as_concept(one) for one in concept]
 
     from headpursuit.activations.store import open_capture
-    from headpursuit.model.samples import as_samples
     from headpursuit.report.atlas import atlas as write_atlas
 
     opened = open_capture(acts, trust_remote_code=trust_remote_code)
-    given = None
-    if samples is not None:
-        first = limit if limit or sample else opened.about["n_samples"]
-        given = as_samples(samples, **columns, limit=first, sample=sample, seed=seed)
+    given = options.samples_of(opened, samples, columns=columns, limit=limit, sample=sample, seed=seed)
     entrance = write_atlas(
         opened,
         out=out,

@@ -11,6 +11,7 @@ from headpursuit.cli.output import check_out, note, print_json
 
 @options.loads_a_model
 @options.reads_samples
+@options.may_have_workers
 def capture(
     model: options.Model,
     samples: Annotated[
@@ -27,15 +28,15 @@ def capture(
     through_norm: Annotated[
         bool, typer.Option("--through-norm", help="Read heads behind the norm that follows their projection (Gemma 2, …).")
     ] = False,
+    keep_rows: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Keep moments of all samples, and rows of N drawn with --seed.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many samples.")] = None,
     sample: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only N samples, drawn at random with --seed.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples run together.")] = 16,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on past samples that cannot be used.")] = False,
-    engine: options.EngineOption = "local",
-    workers: options.Workers = None,
-    cpus_per_worker: options.CpusPerWorker = None,
-    gpus_per_worker: options.GpusPerWorker = None,
     *,
+    workers: dict[str, Any],
     columns: dict[str, Any],
     load_options: dict[str, Any],
     seed: options.Seed = 0,
@@ -43,17 +44,13 @@ def capture(
 ) -> None:
     """Read what every head writes for every sample, into a folder that `describe` and `rank` take."""
     from headpursuit.activations.positions import check_positions
-    from headpursuit.engines import as_engine
+    from headpursuit.engines import as_engine, check_reachable
     from headpursuit.model.samples import as_source
 
-    check_out(out, folder=True)
+    check_out(out, folder=True, stores=True)
     check_positions(positions, part=part)  # type: ignore[arg-type]
-    where = as_engine(
-        engine,  # type: ignore[arg-type]
-        workers=workers,
-        cpus_per_worker=cpus_per_worker,
-        gpus_per_worker=gpus_per_worker,
-    )
+    engine = as_engine(**workers)
+    check_reachable(engine)
     given = as_source(samples, **columns, limit=limit, sample=sample, seed=seed)
 
     from headpursuit.activations.capture import capture as capture_heads
@@ -68,10 +65,12 @@ def capture(
         given,
         positions=positions,  # type: ignore[arg-type]
         through_norm=through_norm,
+        keep_rows=keep_rows,
+        seed=seed,
         out=out,
         batch_size=batch_size,
         skip_bad=skip_bad,
-        engine=where,
+        engine=engine,
     )
     if before:
         note(f"{out} is complete already")
@@ -91,4 +90,5 @@ def capture(
             }
         )
     else:
-        typer.echo(f"{acts.n} samples × {len(acts.heads())} heads in {address(out) or out} ({len(skipped)} skipped)")
+        rows = f"{acts.n} {'tokens' if positions == 'all' else 'samples'}"
+        typer.echo(f"{rows} × {len(acts.heads())} heads in {address(out) or out} ({len(skipped)} skipped)")

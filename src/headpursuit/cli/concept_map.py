@@ -1,7 +1,7 @@
 """``headpursuit map``."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -10,6 +10,7 @@ from headpursuit.cli.output import check_capture, check_out, check_plot, note, p
 from headpursuit.files import csv_text, write_text
 
 
+@options.may_have_workers
 def concept_map(
     acts: options.Acts,
     concept: Annotated[list[str], typer.Option(metavar="NAME|FILE|WORDS", help="A concept; give the option several times.")],
@@ -22,13 +23,17 @@ def concept_map(
     out: Annotated[Path | None, typer.Option(help="Write the whole table here, as CSV.")] = None,
     plot: options.Plot = None,
     trust_remote_code: options.Trust = False,
+    *,
+    workers: dict[str, Any],
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
     """Score every head for several concepts, and show the best heads of each."""
     from headpursuit.concepts import as_concept
+    from headpursuit.engines import as_engine
     from headpursuit.ranking.methods import MEASURES, as_method
 
+    engine = as_engine(**workers)
     check_out(out)
     check_plot(plot)
     check_capture(acts)
@@ -46,6 +51,7 @@ def concept_map(
         n_atoms=n_atoms,
         multi_token=multi_token,  # type: ignore[arg-type]
         draws=significance,
+        engine=engine,
         seed=seed,
     )
     values: Literal["scores", "z"] = "z" if significance else "scores"

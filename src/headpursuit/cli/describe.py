@@ -12,11 +12,13 @@ from headpursuit.errors import HeadPursuitError
 
 
 @options.reads_samples
+@options.may_have_workers
 def describe(
     acts: options.Acts,
     head: Annotated[list[str] | None, typer.Option(help="Such as L18.H27; all heads when left out.")] = None,
     n_atoms: Annotated[int, typer.Option(min=1, help="Tokens a head.")] = 5,
     method: Annotated[str, typer.Option(help="somp (Table 1) or logit-lens (Table 6).")] = "somp",
+    criterion: options.Criterion = None,
     fold_norm: options.FoldNorm = False,
     dictionary: Annotated[
         str,
@@ -35,6 +37,7 @@ def describe(
     plot: options.Plot = None,
     trust_remote_code: options.Trust = False,
     *,
+    workers: dict[str, Any],
     columns: dict[str, Any],
     seed: options.Seed = 0,
     json: options.Json = False,
@@ -42,11 +45,14 @@ def describe(
     """Name heads by the tokens that explain what they write; needs no model in memory."""
     from headpursuit.concepts import as_concept
     from headpursuit.concepts.vocabulary_parts import parts_of
+    from headpursuit.engines import as_engine
     from headpursuit.model.heads import parse_heads
-    from headpursuit.ranking.methods import as_method
+    from headpursuit.ranking.methods import as_method, check_criterion
 
+    engine = as_engine(**workers)
     check_capture(acts)
     check_plot(plot)
+    check_criterion(criterion)
     chosen, wanted = as_method(method), parse_heads(head) if head else None
     if samples is None and (examples or limit or sample):
         raise HeadPursuitError("a capture keeps no texts: give the samples that it was made of with --samples FILE")
@@ -60,35 +66,34 @@ def describe(
         ) from error
 
     from headpursuit.activations.store import open_capture
-    from headpursuit.model.samples import as_samples
     from headpursuit.ranking.describe import describe as describe_heads
 
     opened = open_capture(acts, trust_remote_code=trust_remote_code)
-    given = None
-    if samples is not None:
-        first = limit if limit or sample else opened.about["n_samples"]
-        given = as_samples(samples, **columns, limit=first, sample=sample, seed=seed)
+    given = options.samples_of(opened, samples, columns=columns, limit=limit, sample=sample, seed=seed)
     described = describe_heads(
         opened,
         heads=wanted,
         n_atoms=n_atoms,
         method=chosen,
+        criterion=criterion,  # type: ignore[arg-type]
         fold_norm=fold_norm,
         dictionary=named_by,
         significance=significance,
         examples=examples,
         samples=given,
+        engine=engine,
         seed=seed,
     )
+    n = described[0].n if described else opened.n
     if plot is not None:
-        save_plot(described.plot(title=f"{opened.model['id']}, {opened.n} samples"), plot)
+        save_plot(described.plot(title=f"{opened.model['id']}, {n} samples"), plot)
     if json:
         print_json(
             {
                 "model": dict(opened.model),
                 "method": chosen,
                 "positions": opened.positions,
-                "n": opened.n,
+                "n": n,
                 "seed": seed,
                 "dictionary": described.dictionary,
                 "tokens": described.n_tokens,
@@ -107,7 +112,7 @@ def describe(
         blank = [""] * (1 + len(measured))
         rows += [[*blank, f"{example.score:+.2g}  {example.text}"] for example in one.examples]
     print_table(
-        f"{opened.model['id']}, {opened.n} samples, positions {opened.positions}, {chosen}; "
+        f"{opened.model['id']}, {n} samples, positions {opened.positions}, {chosen}; "
         f"{described.n_tokens} tokens ({described.dictionary})",
         ["head", *measured, "tokens"],
         rows,
@@ -115,3 +120,5 @@ def describe(
     )
     for remark in described.remarks():
         note(remark)
+    if chosen == "somp" and not significance:
+        note("not tested against chance: --significance 200 tells which of these are names (extra stats)")

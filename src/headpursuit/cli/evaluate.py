@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 @options.loads_a_model
+@options.may_have_workers
 def evaluate(
     recipe: Annotated[
         str | None, typer.Argument(metavar="[RECIPE]", help="A packaged recipe or a .toml file; leave out to list them.")
@@ -34,13 +35,16 @@ def evaluate(
     show: Annotated[bool, typer.Option("--show", help="Print the recipe, defaults included, and stop.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and how long, and stop.")] = False,
     *,
+    workers: dict[str, Any],
     load_options: dict[str, Any],
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
     """Run an experiment with its controls; a run that was cut off goes on where it stopped."""
+    from headpursuit.engines import as_engine
     from headpursuit.evaluation.recipe import load_recipe, parse_set, plain, show_recipe
 
+    engine = as_engine(**workers)
     if recipe is None:
         _list(json)
         return
@@ -52,7 +56,7 @@ def evaluate(
     if dry_run:
         _dry_run(chosen, model or chosen.model, folder, {"data": data, "limit": limit, "seed": seed}, load_options, json=json)
         return
-    check_out(folder, folder=True)
+    check_out(folder, folder=True, stores=True)
     check_report()
 
     from headpursuit.evaluation.evaluate import evaluate as run
@@ -60,7 +64,7 @@ def evaluate(
     from headpursuit.stores import address, staged
 
     with staged(folder) as here:
-        results = run(chosen, model, data=data, out=here, limit=limit, seed=seed, **load_options)
+        results = run(chosen, model, data=data, out=here, limit=limit, seed=seed, engine=engine, **load_options)
         write_report(results, here)
     where = address(folder) or str(folder)
     note(f"wrote {where}/report.html, tables.md, results.json, figures/")

@@ -32,7 +32,7 @@ def export(
     json: options.Json = False,
 ) -> None:
     """Write an edit into a checkpoint's weights, into a GGUF file's, or into an adapter, for use without this package."""
-    check_out(out, folder=(format or out.suffix.lower()) not in ("gguf", ".gguf"))
+    check_out(out, folder=(format or out.suffix.lower()) not in ("gguf", ".gguf"), stores=False)
     chosen, origin = read_edit(heads=heads, head=head, edit=edit, scale=scale)
     if chosen is None:
         raise HeadPursuitError("nothing to export: name heads with --heads FILE or --head NAME, or give --edit FILE")

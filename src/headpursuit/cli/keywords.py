@@ -37,7 +37,7 @@ def keywords(
     json: options.Json = False,
 ) -> None:
     """Make a word list from answers or images with a language model behind an OpenAI-compatible endpoint."""
-    check_out(out)
+    check_out(out, stores=False)
 
     from headpursuit.concepts import as_concept
     from headpursuit.concepts.endpoint import endpoint_from

@@ -1,14 +1,21 @@
 """The options that several commands share."""
 
+from __future__ import annotations
+
 import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headpursuit.errors import SEEDS, HeadPursuitError
+
+if TYPE_CHECKING:
+    from headpursuit.activations.head_activations import HeadActivations
+    from headpursuit.activations.moments import HeadMoments
+    from headpursuit.model.samples import Sample
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 Seed = Annotated[int, typer.Option(min=SEEDS[0], max=SEEDS[1], help="Seed of whatever is drawn at random.")]
@@ -41,6 +48,10 @@ Top = Annotated[
     int | None,
     typer.Option(min=1, help="How many heads to show and to write.", show_default="16 shown; 2 % written, at most 8"),
 ]
+Criterion = Annotated[
+    str | None,
+    typer.Option(help="What a pursuit chooses by: l1 (the paper's; from rows) or l2; of moments l2.", show_default="l1"),
+]
 Atoms = Annotated[int, typer.Option(min=1, help="Pursuit steps at most.")]
 MultiToken = Annotated[str, typer.Option(help="Words of several tokens: skip, first or mean.")]
 FoldNorm = Annotated[bool, typer.Option("--fold-norm", help="Fold the final norm's gain into the dictionary.")]
@@ -69,6 +80,13 @@ _COLUMNS: dict[str, tuple[Any, Any]] = {
     "image_column": (ImageColumn, None),
     "target_column": (TargetColumn, None),
 }
+# What every command takes whose work workers can do, as `engines.as_engine` does.
+_ENGINE: dict[str, tuple[Any, Any]] = {
+    "engine": (EngineOption, "local"),
+    "workers": (Workers, None),
+    "cpus_per_worker": (CpusPerWorker, None),
+    "gpus_per_worker": (GpusPerWorker, None),
+}
 
 
 def given_concept(concept: str | None, positive: str | None, negative: str | None) -> Any:
@@ -96,6 +114,11 @@ def reads_samples(command: Callable[..., None]) -> Callable[..., None]:
     return _with_options(command, _COLUMNS, into="columns")
 
 
+def may_have_workers(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with options for where its work is done, which it is given as one mapping, ``workers``."""
+    return _with_options(command, _ENGINE, into="workers")
+
+
 def refuse_without_samples(**given: object) -> None:
     """Refuse options that speak of samples where none are given.
 
@@ -105,6 +128,24 @@ def refuse_without_samples(**given: object) -> None:
     name = next((name for name, value in given.items() if value is not None), None)
     if name is not None:
         raise HeadPursuitError(f"--{name.replace('_', '-')} speaks of samples: give --samples, or leave it out")
+
+
+def samples_of(
+    acts: HeadActivations | HeadMoments,
+    samples: str | None,
+    *,
+    columns: dict[str, Any],
+    limit: int | None,
+    sample: int | None,
+    seed: int,
+) -> list[Sample] | None:
+    """The samples that a capture was made of, as many as it read where neither limit nor sample is given; None without any."""
+    from headpursuit.model.samples import as_samples
+
+    if samples is None:
+        return None
+    first = limit if limit or sample else acts.about["n_samples"]
+    return as_samples(samples, **columns, limit=first, sample=sample, seed=seed)
 
 
 _GIVEN_LAST = ("load_options", "seed", "json")

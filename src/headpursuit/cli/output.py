@@ -12,31 +12,35 @@ from typing import TYPE_CHECKING, Any
 
 from headpursuit.errors import ChoiceError, HeadPursuitError
 from headpursuit.optional import optional_import
-from headpursuit.stores import address, reachable
+from headpursuit.stores import address, on_this_machine, reachable
 
 if TYPE_CHECKING:
     from headpursuit.drawing import Figure
     from headpursuit.report.tables import Table
 
 
-def check_out(path: Path | None, *, folder: bool = False, suffixes: Sequence[str] = ()) -> None:
+def check_out(path: Path | None, *, folder: bool = False, suffixes: Sequence[str] = (), stores: bool | None = None) -> None:
     """Check that something can be written, before any work is done for it; folders on the way are made later.
 
     Args:
         path: where; None where nothing is to be written.
         folder: whether it will be a folder, and not a file.
         suffixes: endings that a file may have; any when empty.
+        stores: whether it may lie in a store; where left out, a file may.
 
     Raises:
         HeadPursuitError: naming the path that cannot be written, or has another ending.
     """
     if path is None:
         return
-    if address(path):
+    where = address(path)
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise ChoiceError(f"{where or path}: choose a name that ends in {' or '.join(suffixes)}")
+    if where:
+        if folder if stores is None else not stores:
+            on_this_machine(path)
         reachable(path)
         return
-    if suffixes and path.suffix.lower() not in suffixes:
-        raise ChoiceError(f"{path}: choose a name that ends in {' or '.join(suffixes)}")
     if path.exists() and path.is_dir() != folder:
         raise HeadPursuitError(f"{path} is a {'file' if folder else 'folder'}: choose another name")
     if path.exists() and not folder and not path.is_file():

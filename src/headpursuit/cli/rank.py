@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from headpursuit.ranking.ranking import Beside
 
 
+@options.may_have_workers
 def rank(
     acts: options.Acts,
     concept: options.ConceptOrTexts = None,
@@ -25,6 +26,7 @@ def rank(
     method: options.RankingMethod = "calibrated",
     top: options.Top = None,
     n_atoms: options.Atoms = 50,
+    criterion: options.Criterion = None,
     multi_token: options.MultiToken = "skip",
     fold_norm: options.FoldNorm = False,
     significance: Annotated[
@@ -44,11 +46,14 @@ def rank(
     out: Annotated[Path | None, typer.Option(help="Write the heads here, for `generate --heads`.")] = None,
     plot: options.Plot = None,
     trust_remote_code: options.Trust = False,
+    *,
+    workers: dict[str, Any],
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
     """Order all heads by how much a concept explains of what they write; needs no model in memory."""
-    from headpursuit.ranking.methods import CALIBRATED, MEASURES, METHODS, SHOWN, as_ranking_method, method_key
+    from headpursuit.engines import as_engine, held
+    from headpursuit.ranking.methods import CALIBRATED, MEASURES, METHODS, SHOWN, as_ranking_method, check_criterion, method_key
 
     if frequencies is not None and not significance:
         raise HeadPursuitError("--frequencies are for random token sets: give --significance N, too")
@@ -56,9 +61,11 @@ def rank(
         raise HeadPursuitError("--text-column is the field of --frequencies' texts: give --frequencies FILE, too")
     if method_key(method) in set(MEASURES) - {CALIBRATED, *METHODS}:
         raise HeadPursuitError(f"--method {method} runs the model: headpursuit select MODEL --samples FILE --method {method}")
+    engine = as_engine(**workers)
     check_out(out)
     check_plot(plot)
     check_capture(acts)
+    check_criterion(criterion)
     view, words = as_ranking_method(method), options.given_concept(concept, positive, negative)
 
     from headpursuit.activations.store import open_capture
@@ -67,26 +74,33 @@ def rank(
     from headpursuit.ranking.stability import stability as disturb
 
     opened = open_capture(acts, trust_remote_code=trust_remote_code)
-    settings = {"method": view, "n_atoms": n_atoms, "multi_token": multi_token, "fold_norm": fold_norm}
+    settings: dict[str, Any] = {
+        "method": view,
+        "n_atoms": n_atoms,
+        "criterion": criterion,
+        "multi_token": multi_token,
+        "fold_norm": fold_norm,
+    }
     beside: list[Beside] = []
-    if significance:
-        counts = None if frequencies is None else _counts(opened, frequencies, text_column=text_column)
-        tested = test_heads(
-            opened,
-            words,
-            **settings,  # type: ignore[arg-type]
-            draws=significance,
-            frequencies=counts,
-            tail=tail,  # type: ignore[arg-type]
-            seed=seed,
-        )
-        ranking = tested.ranking
-        beside.append(tested)
-    else:
-        ranking = rank_heads(opened, words, **settings, seed=seed)  # type: ignore[arg-type]
-    if stability:
-        k = ranking.few() if top is None else min(top, len(ranking.order()))
-        beside.append(disturb(opened, words, **settings, k=k, draws=stability, seed=seed))  # type: ignore[arg-type]
+    with held(engine) as settings["engine"]:
+        if significance:
+            counts = None if frequencies is None else _counts(opened, frequencies, text_column=text_column)
+            tested = test_heads(
+                opened,
+                words,
+                **settings,
+                draws=significance,
+                frequencies=counts,
+                tail=tail,  # type: ignore[arg-type]
+                seed=seed,
+            )
+            ranking = tested.ranking
+            beside.append(tested)
+        else:
+            ranking = rank_heads(opened, words, **settings, seed=seed)
+        if stability:
+            k = ranking.few() if top is None else min(top, len(ranking.order()))
+            beside.append(disturb(opened, words, **settings, k=k, draws=stability, seed=seed))
     if out is not None:
         note(f"wrote {ranking.save(out, top=top, beside=beside)}")
     if plot is not None:

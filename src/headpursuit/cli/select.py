@@ -14,6 +14,7 @@ _METHODS = "contest, calibrated, somp, logit-lens, cosine, attribution, natural,
 
 @options.loads_a_model
 @options.reads_samples
+@options.may_have_workers
 def select(
     model: options.Model,
     samples: Annotated[
@@ -57,15 +58,18 @@ def select(
         typer.Option(metavar="FILE", help="Write the best heads' edit, with signs and sizes, for `generate --edit`."),
     ] = None,
     *,
+    workers: dict[str, Any],
     columns: dict[str, Any],
     load_options: dict[str, Any],
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
     """Order all heads by any method that runs the model: what heads write, derivatives, or knock-outs."""
+    from headpursuit.engines import LOCAL, as_engine
     from headpursuit.model.samples import as_samples
     from headpursuit.ranking.methods import KNOCKOUT_ORDERS, as_selector
 
+    engine = as_engine(**workers)
     check_out(out)
     check_out(edit)
     check_out(measured, folder=True)
@@ -85,6 +89,7 @@ def select(
         "fold_norm": fold_norm or None,
         "batch_size": batch_size,
         "limit": limit if samples is None else None,
+        "engine": None if engine == LOCAL else engine,
     }
     texts = {"neutral": neutral, "without": without}
     given_for |= {name: None if file is None else as_samples(file) for name, file in texts.items()}

@@ -12,6 +12,7 @@ from headpursuit.errors import ChoiceError
 
 @options.loads_a_model
 @options.reads_samples
+@options.may_have_workers
 def tune(
     model: options.Model,
     concept: Annotated[str, typer.Option(metavar="NAME|FILE", help="A built-in concept or a file of words.")],
@@ -72,6 +73,7 @@ def tune(
     limit: Annotated[int | None, typer.Option(min=4, help="Samples a task and split at most.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and how long, and stop.")] = False,
     *,
+    workers: dict[str, Any],
     columns: dict[str, Any],
     load_options: dict[str, Any],
     seed: options.Seed = 0,
@@ -82,6 +84,7 @@ def tune(
     An edit under which the concept is not said less for sure (to enhance: more) is not written, and the exit code is 1.
     """
     from headpursuit.concepts import as_concept
+    from headpursuit.engines import as_engine
     from headpursuit.evaluation.evaluate import check_folder
     from headpursuit.model.load import load
     from headpursuit.model.samples import as_samples
@@ -89,7 +92,7 @@ def tune(
     from headpursuit.tuning.tune import EDIT, METHODS, Options, check_wishes, count_cells, read_data, recipe_name, trial_seconds
     from headpursuit.tuning.tune import tune as run
 
-    words = as_concept(concept)
+    engine, words = as_engine(**workers), as_concept(concept)
     folder = out or Path("headpursuit-tuned") / words.name
     check_folder(folder, recipe_name(words.name))
     if not dry_run:
@@ -127,7 +130,7 @@ def tune(
         cells, seconds = count_cells(data, made), trial_seconds(data, loaded)
         print_plan(f"{recipe_name(words.name)} in {loaded.source.id}", cells, seconds, about=about, json=json)
         return
-    tuned = run(loaded, asked, words, out=folder, reach=wanted, **common, **searching)
+    tuned = run(loaded, asked, words, out=folder, reach=wanted, engine=engine, **common, **searching)
     write_report(tuned, folder)
     edit = f"{EDIT}, " if tuned.moved else ""
     note(f"{tuned.computed} cells were run; wrote {folder}/{edit}report.html, tables.md, trials.csv, figures/")

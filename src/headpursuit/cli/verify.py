@@ -38,8 +38,8 @@ def verify(
     if json:
         print_json({**vars(found), "out": found.folder, "ok": found.ok, "seed": seed})
     else:
+        typer.echo(f"{'verified: it does what the edit does' if found.ok else 'it does something else'}; {found}")
         for key in found.differing:
-            typer.echo(f"differs from the original: {key}")
-        typer.echo(str(found))
+            typer.echo(f"{'changed, as meant' if found.ok else 'differs from the original'}: {key}")
     if not found.ok:
         raise HeadPursuitError(f"{out} is not the edit that it says it is: {found}")

@@ -15,6 +15,7 @@ from headpursuit.errors import HeadPursuitError, did_you_mean, shown
 from headpursuit.files import expanded, read_json, read_lines
 from headpursuit.model.rows import exists, read_table
 from headpursuit.model.samples import Samples
+from headpursuit.stores import named
 
 # "C#" is a word and "red # warm" is a word with a remark, so a remark needs a blank before it.
 _REMARK = re.compile(r"(^|\s)#.*$")
@@ -208,7 +209,7 @@ def _read(path: Path) -> Concept:
         raise HeadPursuitError(f"{path} is a folder: a concept is one file (.txt, .csv or .json)")
     if not path.is_file():
         raise HeadPursuitError(f"no concept file {path}: give a .txt, .csv or .json file, or one of {', '.join(BUILTIN)}")
-    suffix = path.suffix.lower()
+    suffix = named(path).suffix.lower()
     if suffix == ".json":
         return _from_json(path)
     words = _from_csv(path) if suffix == ".csv" else [_REMARK.sub("", line.rstrip()) for _, line in read_lines(path)]

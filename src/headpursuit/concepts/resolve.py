@@ -350,7 +350,7 @@ def _nothing_resolved(concept: Concept, tokenizer: str, policy: MultiToken, entr
     if entries and entries[0].reason:
         message += f"; the first: {textwrap.shorten(entries[0].reason, 80, placeholder=' …')}"
     if policy == "skip" and any(" tokens: " in entry.reason for entry in entries):
-        way_out = 'resolve with multi_token="first" (or "mean"), or give words that are one token'
+        way_out = 'take first tokens (multi_token="first", --multi-token first) or "mean", or give words that are one token'
     else:
         way_out = "give words in a script and language that the tokenizer was trained on"
     return f"{message}): {way_out}"

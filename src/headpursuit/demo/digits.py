@@ -22,7 +22,7 @@ _INK_SIDE = 40
 
 @cache
 def _load() -> tuple[np.ndarray, np.ndarray]:
-    purpose = "The demo's handwritten digits"
+    purpose = "the demo's own data, of which handwritten digits are a part,"
     data = optional_import("sklearn.datasets", package="scikit-learn", extra="demo", purpose=purpose).load_digits()
     return np.asarray(data.images), np.asarray(data.target)
 

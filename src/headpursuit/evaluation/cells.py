@@ -7,27 +7,32 @@ was killed goes on with the next cell.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from headpursuit.editing.edit import HeadEdit
+from headpursuit.engines import LOCAL, Engine, LostPartError, mapped
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.metrics import Metric
 from headpursuit.files import digest, read_kept, write_sealed
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.identity import weights_fingerprint
+from headpursuit.model.load import setup_for
 from headpursuit.model.samples import Sample, fingerprint
 from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.versions import versions
 
 FORMAT = 1
 Scores = Mapping[str, np.ndarray]
+# A cell by its task and its edit, None for the unedited model.
+Key = tuple[str, HeadEdit | None]
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,7 @@ class Cells:
         seed: seed of sampling.
         folder: where cells are kept beyond this process, or None.
         tick: called once for every run, with what it is.
+        engine: where cells are run.
     """
 
     model: HeadModel
@@ -98,22 +104,56 @@ class Cells:
     seed: int
     folder: Path | None = None
     tick: Callable[[str], None] = lambda text: None
-    _held: dict[tuple[str, HeadEdit | None], Cell] = field(default_factory=dict, repr=False)
+    engine: Engine = LOCAL
+    _held: dict[Key, Cell] = field(default_factory=dict, repr=False)
     _tokens: dict[str, str] = field(default_factory=dict, repr=False)
 
     def cell(self, task: str, edit: HeadEdit | None) -> Cell:
         """The answers and scores of a task under an edit (None for the unedited model), from the folder where it lies there."""
         if (task, edit) not in self._held:
             path = self._path(task, edit)
-            if path is None or not path.is_file():
-                self.tick(f"{task}: {'unedited' if edit is None else edit}")
-                found = self._run(self.tasks[task], edit)
-                if path is not None:
-                    _write(path, found, about=self.about(task, edit))
+            if path is not None and path.is_file():
+                self._held[task, edit] = _read(path)
             else:
-                found = _read(path)
-            self._held[task, edit] = found
+                self.fill([(task, edit)])
         return self._held[task, edit]
+
+    def fill(
+        self, wanted: Iterable[Key], *, title: str = "", done: Callable[[Key, Cell], object] = lambda key, cell: None
+    ) -> None:
+        """Run those cells that are missing, side by side where there are workers, and keep each as soon as it is there.
+
+        Args:
+            wanted: cells by task and edit.
+            title: what a progress bar says; none is shown when empty.
+            done: called with each that was run.
+
+        Raises:
+            LostPartError: workers died of some cells; names each of them, once all others were run.
+        """
+        keys = dict.fromkeys(wanted)
+        missing = [key for key in keys if not self.is_known(*key)]
+        if not missing:
+            return
+        tasks = {name: self.tasks[name] for name, _ in missing}
+        setup = setup_for(partial(_run, tasks=tasks, seed=self.seed), self.model, engine=self.engine)
+        lost: list[LostPartError] = []
+        known = len(keys) - len(missing)
+        with tqdm(total=len(keys), initial=known, desc=title, unit="cell", disable=not title, leave=False) as bar:
+            for key, found in mapped(missing, setup, engine=self.engine, name=_called):
+                if isinstance(found, LostPartError):
+                    lost.append(found)
+                    continue
+                self.tick(_called(key))
+                if (path := self._path(*key)) is not None:
+                    _write(path, found, about=self.about(*key))
+                self._held[key] = found
+                bar.update()
+                done(key, found)
+        if lost:
+            raise LostPartError(
+                f"{'; '.join(map(str, lost))}: all other cells were run; give workers more memory, or engine='local'"
+            )
 
     def is_known(self, task: str, edit: HeadEdit | None) -> bool:
         """Whether a cell needs no run."""
@@ -175,18 +215,25 @@ class Cells:
     def _path(self, task: str, edit: HeadEdit | None) -> Path | None:
         return None if self.folder is None else self.folder / f"{digest(self.about(task, edit))}.json"
 
-    def _run(self, task: Task, edit: HeadEdit | None) -> Cell:
-        started = time.perf_counter()
-        scores: dict[str, np.ndarray] = {}
-        answers: list[str] = []
-        with nullcontext() if edit is None else edit.applied(self.model):
-            if task.score is not None:
-                answers = self.model.generate(list(task.samples), seed=self.seed, **task.options)
-            if task.measure is not None:
-                scores.update(task.measure(self.model))
+
+def _called(key: Key) -> str:
+    task, edit = key
+    return f"{task}: {'unedited' if edit is None else edit}"
+
+
+def _run(model: HeadModel, key: Key, *, tasks: Mapping[str, Task], seed: int) -> Cell:
+    name, edit = key
+    task, started = tasks[name], time.perf_counter()
+    scores: dict[str, np.ndarray] = {}
+    answers: list[str] = []
+    with nullcontext() if edit is None else edit.applied(model):
         if task.score is not None:
-            scores.update(task.score(answers))
-        return Cell(scores=scores, answers=tuple(answers), seconds=time.perf_counter() - started)
+            answers = model.generate(list(task.samples), seed=seed, **task.options)
+        if task.measure is not None:
+            scores.update(task.measure(model))
+    if task.score is not None:
+        scores.update(task.score(answers))
+    return Cell(scores=scores, answers=tuple(answers), seconds=time.perf_counter() - started)
 
 
 def _read(path: Path) -> Cell:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from headpursuit.engines import LOCAL, Engine
 from headpursuit.evaluation.prepare import Prepared
 from headpursuit.evaluation.rankings import FORMAT, depends_on, stored_capture
 from headpursuit.files import digest, read_kept, write_sealed
@@ -16,7 +17,7 @@ from headpursuit.ranking.name_evidence import name_evidence
 
 
 def describe_heads(
-    prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progress: bool = True
+    prepared: Prepared, model: HeadModel, *, out: Path, engine: Engine = LOCAL, seed: int = 0, progress: bool = True
 ) -> tuple[HeadDescription, ...]:
     """Name the recipe's heads, or all; what was done before in ``out`` is not done again.
 
@@ -24,6 +25,7 @@ def describe_heads(
         prepared: data of a recipe with a ``[describe]`` table.
         model: the model.
         out: where the capture and each layer's descriptions are kept.
+        engine: where the capture is made.
         seed: seed of the random turns that names are tested against.
         progress: show progress bars.
 
@@ -33,7 +35,8 @@ def describe_heads(
     spec = prepared.recipe.describe
     assert spec is not None
     samples = prepared.selection["describe"].samples
-    acts = stored_capture(model, samples, positions=spec.positions, folder=out / "captures", progress=progress)
+    folder = out / "captures"
+    acts = stored_capture(model, samples, positions=spec.positions, folder=folder, engine=engine, progress=progress)
     layers: dict[int, list[Head]] = {}
     for head in parse_heads(spec.heads) if spec.heads else acts.heads():
         layers.setdefault(head.layer, []).append(head)

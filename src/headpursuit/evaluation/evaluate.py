@@ -5,6 +5,7 @@ chose and none of them. Heads are chosen on selection data; every number is of t
 """
 
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,8 +17,9 @@ from tqdm.auto import tqdm
 from headpursuit.concepts.counting import count_words
 from headpursuit.data.own import Rows
 from headpursuit.editing.edit import HeadEdit
+from headpursuit.engines import LOCAL, Engine, engine_of, held
 from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
-from headpursuit.evaluation.cells import Cells
+from headpursuit.evaluation.cells import Cell, Cells, Key
 from headpursuit.evaluation.checks import check_heads, check_words
 from headpursuit.evaluation.describe import describe_heads
 from headpursuit.evaluation.effects import Wanted, comparison, row
@@ -46,7 +48,7 @@ from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.ranking.controls import most_controlled, random_controls
 from headpursuit.ranking.methods import Selection
 from headpursuit.ranking.ranking import HeadRanking
-from headpursuit.stores import address, staged
+from headpursuit.stores import address, on_this_machine, staged
 from headpursuit.versions import versions
 
 CONTROL: Selection = "random"
@@ -94,7 +96,8 @@ def evaluate(
         limit: only the first so many samples of each task and split, in the order that the seed draws them in.
         seed: seed of sampling, draws and resampling.
         progress: show progress bars with the time that is left.
-        **options: options of :func:`headpursuit.load`; none beside a model in memory.
+        **options: options of :func:`headpursuit.load`; none beside a model in memory. And ``engine``, ``workers``,
+            ``cpus_per_worker`` and ``gpus_per_worker`` as for :func:`headpursuit.capture`: workers run cells, each a whole one.
 
     Returns:
         Rows, comparisons, rankings, verdicts and examples; saved in ``out``, too.
@@ -108,12 +111,14 @@ def evaluate(
     """
     check_counts(2, limit=limit)
     check_counts(*SEEDS, seed=seed)
+    engine = engine_of(options)
     if model is not None:
         check_model(model)
     chosen = load_recipe(recipe, set=set)
     if out is not None and address(out):
         with staged(out) as here:
-            return evaluate(chosen, model, data=data, out=here, limit=limit, seed=seed, progress=progress, **options)
+            common: dict[str, Any] = {"data": data, "limit": limit, "seed": seed, "progress": progress}
+            return evaluate(chosen, model, out=here, engine=engine, **common, **options)
     folder = None if out is None else Path(out)
     if folder is not None:
         check_folder(folder, chosen.name, settings=plain(chosen))
@@ -124,11 +129,11 @@ def evaluate(
     loaded = name if isinstance(name, HeadModel) else load(name, **options)
     if folder is not None:
         with locked(folder):
-            results = run(prepared, loaded, out=folder, seed=seed, progress=progress)
+            results = run(prepared, loaded, out=folder, engine=engine, seed=seed, progress=progress)
             results.save(folder)
         return results
     with tempfile.TemporaryDirectory() as made:
-        return run(prepared, loaded, out=Path(made), seed=seed, progress=progress)
+        return run(prepared, loaded, out=Path(made), engine=engine, seed=seed, progress=progress)
 
 
 def gather(
@@ -174,6 +179,7 @@ def check_folder(folder: Path, recipe: str, *, settings: Mapping[str, Any] | Non
     Raises:
         HeadPursuitError: it holds something else.
     """
+    on_this_machine(folder)
     stored = folder / RESULTS
     if stored.is_file():
         try:
@@ -196,8 +202,15 @@ def check_folder(folder: Path, recipe: str, *, settings: Mapping[str, Any] | Non
         raise HeadPursuitError(f"{folder} is not empty: choose a new folder, or one with cells of an earlier run")
 
 
-def run(prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progress: bool = True) -> Results:
+def run(
+    prepared: Prepared, model: HeadModel, *, out: Path, engine: Engine = LOCAL, seed: int = 0, progress: bool = True
+) -> Results:
     """Run all cells that are not there yet, and make the table; arguments as for :func:`gather` and :func:`evaluate`."""
+    with held(engine) as workers:
+        return _run(prepared, model, out=out, engine=workers, seed=seed, progress=progress)
+
+
+def _run(prepared: Prepared, model: HeadModel, *, out: Path, engine: Engine, seed: int, progress: bool) -> Results:
     recipe = prepared.recipe
     common: dict[str, Any] = {
         "recipe": recipe.name,
@@ -209,12 +222,13 @@ def run(prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progr
         "settings": plain(recipe),
     }
     if recipe.describe is not None:
-        return Results(descriptions=describe_heads(prepared, model, out=out, seed=seed, progress=progress), **common)
+        described = describe_heads(prepared, model, out=out, engine=engine, seed=seed, progress=progress)
+        return Results(descriptions=described, **common)
     if recipe.select is not None:
-        curves, compared = compare_selectors(prepared, model, out=out, seed=seed, progress=progress)
+        curves, compared = compare_selectors(prepared, model, out=out, engine=engine, seed=seed, progress=progress)
         return Results(curves=curves, concepts=compared, draws=recipe.select.draws, **common)
     assert recipe.edit is not None
-    cells = Cells(model, prepared.tasks, seed=seed, folder=out / "cells")
+    cells = Cells(model, prepared.tasks, seed=seed, folder=out / "cells", engine=engine)
     rankings = {
         concept.name: stored_rankings(
             model,
@@ -228,6 +242,7 @@ def run(prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progr
             k=max(recipe.edit.k),
             seed=seed,
             folder=out,
+            engine=engine,
             progress=progress,
         )
         for concept in prepared.concepts
@@ -238,6 +253,7 @@ def run(prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progr
     wished = {concept.name: wishes(prepared, concept) for concept in prepared.concepts}
     choices = {concept.name: _choices(recipe.edit, rankings[concept.name], model, seed) for concept in prepared.concepts}
     # Given answers may be the unedited model's own, so that its cells come first.
+    _fill(cells, [(concept.spec.task, None) for concept in prepared.concepts], progress=progress)
     forced = [
         teacher_forced_task(one.counted, prepared.tasks[task], prepared.records[task], cells, multi_token=one.spec.multi_token)
         for one in prepared.concepts
@@ -247,7 +263,7 @@ def run(prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progr
     cells = replace(cells, tasks={**prepared.tasks, **given})
     _fill(cells, _wanted_cells(prepared, choices), progress=progress)
     rows, comparisons = _table(prepared, cells, choices, seed)
-    selection = Cells(model, prepared.kept, seed=seed, folder=out / "cells")
+    selection = Cells(model, prepared.kept, seed=seed, folder=out / "cells", engine=engine)
     concepts = []
     for concept in tqdm(prepared.concepts, desc="goals", disable=not (progress and any(wished.values())), leave=False):
         own = [one for one in rows if one.concept == concept.name]
@@ -311,10 +327,10 @@ def _choices(edit: EditSpec, rankings: Mapping[str, HeadRanking], model: HeadMod
     return found
 
 
-def _wanted_cells(prepared: Prepared, choices: Mapping[str, Choices]) -> list[tuple[str, HeadEdit | None]]:
+def _wanted_cells(prepared: Prepared, choices: Mapping[str, Choices]) -> list[Key]:
     """All cells in the order in which they are run: the unedited model's first, since all others are compared with them."""
     tasks = dict.fromkeys(task for concept in prepared.concepts for task in tried_on(prepared, concept))
-    cells: dict[tuple[str, HeadEdit | None], None] = {(task, None): None for task in tasks}
+    cells: dict[Key, None] = {(task, None): None for task in tasks}
     for concept in prepared.concepts:
         tried = tried_on(prepared, concept)
         for (_, _, scale), edits in choices[concept.name].items():
@@ -322,18 +338,26 @@ def _wanted_cells(prepared: Prepared, choices: Mapping[str, Choices]) -> list[tu
     return list(cells)
 
 
-def _fill(cells: Cells, wanted: Sequence[tuple[str, HeadEdit | None]], *, progress: bool) -> None:
+def _fill(cells: Cells, wanted: Sequence[Key], *, progress: bool) -> None:
     """Run what is missing."""
-    missing = [cell for cell in wanted if not cells.is_known(*cell)]
-    left = [task for task, _ in missing]
+    left = [task for task, edit in wanted if not cells.is_known(task, edit)]
     seconds: dict[str, list[float]] = {}
-    known = len(wanted) - len(missing)
+    known, started = len(wanted) - len(left), time.perf_counter()
+
+    def done(key: Key, cell: Cell) -> None:
+        seconds.setdefault(key[0], []).append(cell.seconds)
+        left.remove(key[0])
+        bar.update()
+        tell()
+
+    def tell() -> None:
+        at_once = sum(map(sum, seconds.values())) / max(time.perf_counter() - started, 1e-9)
+        if left:
+            bar.set_postfix_str(f"{left[0]}, {time_left(left, seconds, at_once=at_once)}")
+
     with tqdm(total=len(wanted), initial=known, desc="cells", bar_format=_BAR, disable=not progress) as bar:
-        for task, edit in missing:
-            bar.set_postfix_str(f"{task}, {time_left(left, seconds)}")
-            seconds.setdefault(task, []).append(cells.cell(task, edit).seconds)
-            left.remove(task)
-            bar.update()
+        tell()
+        cells.fill(wanted, done=done)
 
 
 def _table(prepared: Prepared, cells: Cells, choices: Mapping[str, Choices], seed: int) -> tuple[list[Row], list[Comparison]]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import HeadPursuitError
-from headpursuit.evaluation.cells import Cells, Task
+from headpursuit.evaluation.cells import Cells, Key, Task
 from headpursuit.evaluation.metrics import Metric
 
 
@@ -74,6 +74,10 @@ class Goal:
         """The target and all that should stay."""
         return (self.target, *(limit.metric for limit in self.limits))
 
+    def keys(self, edits: Iterable[HeadEdit | None]) -> Iterator[Key]:
+        """The cells that tell how far edits come, the unedited model's first."""
+        return ((metric.task, edit) for edit in (None, *edits) for metric in self.metrics)
+
     def check_samples(self, tasks: Mapping[str, Task]) -> None:
         """Check that what an edit is chosen on has standard errors.
 
@@ -130,6 +134,7 @@ class Trial:
 
 def tried(goal: Goal, cells: Cells, edit: HeadEdit, *, number: int, method: str) -> Trial:
     """The trial of an edit on a split: its effect and its cost."""
+    cells.fill(goal.keys([edit]))
     effect = goal.effect(cells, edit)
     costs = ((limit.loss(cells, edit) + standard_error(cells, limit.metric, edit)) / limit.at_most for limit in goal.limits)
     return Trial(

@@ -40,11 +40,12 @@ def count_cells(prepared: Prepared) -> dict[str, int]:
     return counts
 
 
-def time_left(left: Sequence[str], seconds: dict[str, list[float]]) -> str:
-    """An estimate from the cells of each task so far; tasks differ too much for one pace."""
+def time_left(left: Sequence[str], seconds: dict[str, list[float]], *, at_once: float = 1.0) -> str:
+    """An estimate from the cells of each task so far; tasks differ too much for one pace. So many run at once on average."""
     if not set(left) <= set(seconds):
         return "time left not known yet"
-    return f"{in_words(sum(sum(seconds[task]) / len(seconds[task]) for task in left))} left"
+    whole = sum(sum(seconds[task]) / len(seconds[task]) for task in left)
+    return f"{in_words(whole / at_once)} left"
 
 
 def in_words(seconds: float) -> str:

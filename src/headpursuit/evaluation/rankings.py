@@ -12,6 +12,7 @@ from headpursuit.activations.moments import HeadMoments
 from headpursuit.activations.positions import Positions
 from headpursuit.concepts import Concept
 from headpursuit.concepts.resolve import MultiToken
+from headpursuit.engines import LOCAL, Engine
 from headpursuit.evaluation.cells import Task
 from headpursuit.evaluation.recipe import plain
 from headpursuit.evaluation.teacher_forced_tasks import speaking
@@ -29,11 +30,17 @@ FORMAT = 1
 
 
 def stored_capture(
-    model: HeadModel, samples: Sequence[Sample], *, positions: Positions, folder: Path, progress: bool = True
+    model: HeadModel,
+    samples: Sequence[Sample],
+    *,
+    positions: Positions,
+    folder: Path,
+    engine: Engine = LOCAL,
+    progress: bool = True,
 ) -> HeadActivations | HeadMoments:
     """A capture from ``folder``, under a name made of what it depends on; made or finished if it is not there."""
     path = folder / digest(depends_on(model, samples, positions))
-    return capture(model, samples, positions=positions, out=path, progress=progress)
+    return capture(model, samples, positions=positions, out=path, engine=engine, progress=progress)
 
 
 def stored_rankings(
@@ -48,6 +55,7 @@ def stored_rankings(
     neutral: Sequence[Sample] = (),
     seed: int = 0,
     folder: Path,
+    engine: Engine = LOCAL,
     progress: bool = True,
     **options: Any,
 ) -> dict[str, HeadRanking]:
@@ -61,6 +69,7 @@ def stored_rankings(
         neutral: texts that do not, for the methods that tell what heads cost; knock-outs are then put in order by both.
         seed: seed of all that is drawn, the model's own answers included where samples have no target.
         folder: where captures and rankings are kept.
+        engine: where captures are made and edits are measured.
         **options: further ones of :func:`headpursuit.select`, for the methods that take them.
     """
     given = {"positions": positions, "n_atoms": n_atoms, "multi_token": multi_token, "seed": seed, **options}
@@ -83,11 +92,13 @@ def stored_rankings(
             about["answers"] = {"options": dict(task.options), "seed": seed}
         if "out" in takes:
             own["out"] = folder / "knock-outs"
+        if "engine" in takes:
+            own["engine"] = engine
 
         def made() -> HeadRanking:
             if "acts" in takes:
-                captures = folder / "captures"
-                own["acts"] = stored_capture(model, task.samples, positions=positions, folder=captures, progress=progress)
+                common: dict[str, Any] = {"folder": folder / "captures", "engine": engine, "progress": progress}
+                own["acts"] = stored_capture(model, task.samples, positions=positions, **common)
             samples = task.samples if "acts" in takes else answered()
             return select(model, samples, concept, method=method, progress=progress, **own)
 

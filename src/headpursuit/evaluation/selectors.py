@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from headpursuit.activations.measures import contrast_measure
 from headpursuit.concepts.texts import FEWEST, Texts, telling_words
 from headpursuit.editing.edit import HeadEdit
+from headpursuit.engines import LOCAL, Engine
 from headpursuit.errors import HeadPursuitError, check_counts
 from headpursuit.evaluation.cells import Cells, Task
 from headpursuit.evaluation.curves import AtCost, Curve, CurvePoint, area
@@ -47,7 +48,7 @@ _PASSES: dict[str, int] = {
     "contest": 84,
 }
 # Options of methods that the comparison gives them all.
-_GIVEN = {"acts", "batch_size", "limit", "metric", "neutral", "out", "progress", "seed", "without"}
+_GIVEN = {"acts", "batch_size", "engine", "limit", "metric", "neutral", "out", "progress", "seed", "without"}
 # Each head is in one of so many sets of heads, if they are edited by twentieths.
 _FEWEST_MASKS = 20
 
@@ -109,7 +110,7 @@ class _Ground:
 
 
 def compare_selectors(
-    prepared: Prepared, model: HeadModel, *, out: Path, seed: int = 0, progress: bool = True
+    prepared: Prepared, model: HeadModel, *, out: Path, engine: Engine = LOCAL, seed: int = 0, progress: bool = True
 ) -> tuple[tuple[Curve, ...], tuple[ConceptResult, ...]]:
     """Compare ways to choose heads for every concept of a recipe.
 
@@ -117,6 +118,7 @@ def compare_selectors(
         prepared: what the recipe runs on.
         model: the model.
         out: where rankings, knock-outs and cells are kept.
+        engine: where cells and knock-outs are run.
         seed: seed of every drawing.
         progress: show progress bars.
 
@@ -133,7 +135,7 @@ def compare_selectors(
         raise HeadPursuitError(f"select.k: there are {heads} heads, no {max(spec.k)}: choose fewer")
     for method in spec.methods:
         method_options(method, spec, heads=heads)
-    cells = Cells(model, prepared.tasks, seed=seed, folder=out / "cells")
+    cells = Cells(model, prepared.tasks, seed=seed, folder=out / "cells", engine=engine)
     grounds = [_ground(prepared, concept, cells, seed=seed) for concept in prepared.concepts]
     tasks = [_test_task(prepared, ground, cells) for ground in grounds if not ground.prepared.spec.target]
     tasks.append(divergence_task(model, prepared.neutral))
@@ -146,7 +148,8 @@ def compare_selectors(
         for kind, scales in directions.items():
             ways = []
             for method in tqdm(spec.methods, desc=f"{kind} {ground.prepared.name}", disable=not progress, leave=False):
-                options: dict[str, Any] = {"scale": scales[-1], "seed": seed, "out": out, "progress": progress}
+                options: dict[str, Any] = {"scale": scales[-1], "seed": seed, "out": out, "engine": engine}
+                options["progress"] = progress
                 ranking = _ranking(model, prepared, ground, method, half=None, **options)
                 halves = [
                     set(_ranking(model, prepared, ground, method, half=half, **options).edit(max(spec.k)).heads)
@@ -250,6 +253,7 @@ def _ranking(
     scale: float,
     seed: int,
     out: Path,
+    engine: Engine,
     progress: bool,
 ) -> HeadRanking:
     """The heads by one method, on all selection samples or on a half of them, from ``out`` where they lie there."""
@@ -284,6 +288,8 @@ def _ranking(
         options["neutral"], about["neutral"] = prepared.quiet, fingerprint(prepared.quiet)
     if name == "knockout":
         options["out"] = out / "knock-outs"
+    if "engine" in takes:
+        options["engine"] = engine
     if ground.own is not None and "metric" in takes:
         options["metric"], about["metric"] = ground.own, ground.own.fingerprint
     return stored_ranking(out, about, lambda: select(model, samples, concept, method=name, progress=progress, **options))
@@ -308,8 +314,8 @@ def _curves(
         [HeadEdit([heads[index] for index in sets[k]], scale=scale) for k in spec.k for scale in scales] for sets in drawn
     ]
     edits = [edit for lists in tried.values() for one in lists for edit in one]
-    for edit in tqdm(dict.fromkeys(edits), desc=f"{kind} {ground.prepared.name}: edits", disable=not progress, leave=False):
-        cells.scores(ground.metric, edit), cells.scores(DIVERGENCE, edit)
+    keys = ((metric.task, edit) for edit in edits for metric in (ground.metric, DIVERGENCE))
+    cells.fill(keys, title=f"{kind} {ground.prepared.name}: edits" if progress else "")
     sign = -1 if kind == "suppress" else 1
     moved = np.stack([sign * (cells.scores(ground.metric, edit) - cells.scores(ground.metric, None)) for edit in edits])
     spent = np.stack([cells.scores(DIVERGENCE, edit) for edit in edits])

@@ -57,6 +57,7 @@ def settle(goal: Goal, ranking: HeadRanking, ks: Sequence[int], selection: Cells
     if not all(map(selection.has_effect, goal.metrics)):
         return None
     edits = [HeadEdit(ranking.top(k), scale=goal.scale, where=where) for k in ks]  # type: ignore[arg-type]
+    selection.fill(goal.keys(edits))
     trials = [tried(goal, selection, edit, number=number, method=method) for number, edit in enumerate(edits)]
     return ks[choose(goal, trials).number]
 

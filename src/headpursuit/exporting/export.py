@@ -26,6 +26,7 @@ from headpursuit.exporting.provenance import (
 from headpursuit.files import locked
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.load import ModelLike, check_model, local_folder
+from headpursuit.stores import on_this_machine
 
 Format = Literal["checkpoint", "lora", "ia3", "gguf"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -107,6 +108,7 @@ def export(
     >>> done.changed
     ('language_model.model.layers.1.self_attn.o_proj.weight',)
     """
+    on_this_machine(out)
     chosen = format_of(Path(out), format)
     check_counts(max_rank=max_rank)
     check_model(model)

@@ -84,7 +84,8 @@ class Verification:
         logits = "the same bits" if self.bit_equal else f"relative difference {self.error:.1e} (allowed {self.tolerance:.0e})"
         as_wanted = "the model is unchanged"
         if self.format in ("checkpoint", "gguf"):
-            as_wanted = f"{len(self.differing)} tensors differ from the original's, as they should"
+            count = len(self.differing)
+            as_wanted = f"{count} tensor{' differs' if count == 1 else 's differ'} from the original, as meant"
         told = f"logits of {self.n} samples: {logits}; {'; '.join(self.surprises) or as_wanted}"
         if self.llama_cpp is None:
             return told

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import transformers
@@ -24,7 +24,9 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from headpursuit.demo import demo_path
+from headpursuit.engines import Engine
 from headpursuit.errors import ChoiceError, HeadPursuitError, check_choice, shown
+from headpursuit.hooks import is_changed
 from headpursuit.model.anatomy import Anatomy
 from headpursuit.model.checkpoint_files import OTHER_FORMS, PICKLES, defect
 from headpursuit.model.finding import find_anatomy, how_to_say
@@ -39,6 +41,7 @@ from headpursuit.optional import optional_import
 
 # What is taken for a model.
 ModelLike = HeadModel | str | Path
+R = TypeVar("R")
 
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "f16": "float16", "f32": "float32", "half": "float16"}
 # So many characters of a library's message are passed on.
@@ -96,8 +99,9 @@ def load(
     model = model if gguf_file is None else f"{model}/{gguf_file}"
     dtype = _dtype(dtype)
     if device == "auto":
-        optional_import("accelerate", extra="devices", purpose="device='auto'")
         device, options = None, {"device_map": "auto", **options}
+    if options.get("device_map") is not None:
+        optional_import("accelerate", extra="devices", purpose=f"device_map={options['device_map']!r:.40}, device='auto'")
     wanted, gguf = _device(device), find_gguf(model, revision=revision)
     with _as_files(model, gguf, revision=revision, trust_remote_code=trust_remote_code) as (path, common):
         config = AutoConfig.from_pretrained(path, **common)
@@ -171,21 +175,25 @@ def as_model(model: ModelLike) -> HeadModel:
     return model if isinstance(model, HeadModel) else load(model)
 
 
-def sendable(model: HeadModel) -> Callable[[], HeadModel]:
+def sendable(model: HeadModel, *, on_gpu: bool = False) -> Callable[[], HeadModel]:
     """What gives the same model in another process: loaded from where it came from, or as it is where it came from nowhere.
 
     There it lies on the process's own device, a model that is on the CPU here on the CPU.
+
+    Args:
+        model: the model.
+        on_gpu: the process has a GPU of its own, for whatever this one has.
 
     Raises:
         HeadPursuitError: an edit is applied, which would not travel; called there: another model lies under the name.
     """
     source = model.source
-    if any(module._forward_hooks or module._forward_pre_hooks for module in model.hf.modules()):
+    if is_changed(model.hf):
         raise HeadPursuitError("an edit or another hook is on the model, which workers would not see: use engine='local'")
     if source.path is None and source.revision is None:
         return partial(_same, replace(model))
     options = {
-        "device": "cpu" if model.device.type == "cpu" else None,
+        "device": "cpu" if model.device.type == "cpu" and not on_gpu else None,
         "anatomy": model.anatomy,
         "revision": source.revision,
         "dtype": str(model.hf.dtype).removeprefix("torch."),
@@ -197,17 +205,41 @@ def sendable(model: HeadModel) -> Callable[[], HeadModel]:
     return partial(_loaded_again, name, weights_fingerprint(model.hf), options)
 
 
+def setup_for(function: Callable[..., R], model: HeadModel, *, engine: Engine) -> Callable[[], Callable[..., R]]:
+    """What sets a worker up (:func:`headpursuit.engines.mapped`) to call a function with the model before each part.
+
+    Raises:
+        HeadPursuitError: as for :func:`sendable`, where there are workers.
+    """
+    if engine.name == "local":
+        return partial(partial, function, model)
+    return partial(_given, function, sendable(model, on_gpu=engine.gpus_per_worker > 0))
+
+
+def _given(function: Callable[..., R], make_model: Callable[[], HeadModel]) -> Callable[..., R]:
+    return partial(function, make_model())
+
+
 def _same(model: HeadModel) -> HeadModel:
     return model
 
 
+# What this process loaded last for another one, which may send it several kinds of work.
+_loaded_last: dict[str, HeadModel] = {}
+
+
 def _loaded_again(name: str, fingerprint: str, options: Mapping[str, Any]) -> HeadModel:
+    asked = repr((name, fingerprint, options))
+    if asked in _loaded_last:
+        return _loaded_last[asked]
+    _loaded_last.clear()
     found = load(name, **options)
     if weights_fingerprint(found.hf) != fingerprint:
         raise HeadPursuitError(
             f"{name} has other weights in a worker than here: give all machines the same files; a model that was changed in "
             "memory or quantised takes engine='local'"
         )
+    _loaded_last[asked] = found
     return found
 
 

@@ -1,5 +1,6 @@
 """The output projection, cut into one block of rows a head."""
 
+import warnings
 from typing import Any, cast
 
 import torch
@@ -61,6 +62,44 @@ def head_outputs_sum(projection: nn.Module, z: Float[Tensor, "... he"], n_heads:
     heads = module_heads(projection, n_heads).double()
     outputs = torch.einsum("...he,hed->...hd", z.double().unflatten(-1, heads.shape[:2]), heads)
     return outputs.sum(dim=-2) + _bias_of(projection).double()
+
+
+def is_packed(module: nn.Module) -> bool:
+    """Whether weights of a module are stored as integers, and are multiplied in whatever precision its library chooses."""
+    return any(not one.is_floating_point() for one in (*module.parameters(), *module.buffers()))
+
+
+def without_derivatives(model: nn.Module, *, like: Tensor) -> nn.Module | None:
+    """A module of packed weights through which derivatives do not come back as they should; None where there is none.
+
+    Some kernels have no way back, and some let zeros through. One module of each class is tried: of ``y = M x`` the derivative
+    ``Mᵀ y`` must have ``⟨Mᵀ y, x⟩ = ‖y‖²``.
+
+    Args:
+        model: the model.
+        like: whose device and dtype modules are tried with.
+    """
+    found: dict[type[nn.Module], nn.Module] = {}
+    for module in model.modules():
+        own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+        if input_width(module) and any(not one.is_floating_point() for one in own):
+            found.setdefault(type(module), module)
+    return next((one for one in found.values() if not _passes_derivatives(one, like=like)), None)
+
+
+def _passes_derivatives(module: nn.Module, *, like: Tensor) -> bool:
+    x = torch.linspace(-1, 1, 2 * cast("int", input_width(module))).view(1, 2, -1).to(like.device, like.dtype)
+    x.requires_grad_()
+    with torch.enable_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a kernel has no derivative
+        try:
+            written = module(x)
+            y = written.detach() - module(torch.zeros_like(x)).detach()
+            (back,) = torch.autograd.grad(written, x, y, allow_unused=True, materialize_grads=True)
+        except (RuntimeError, NotImplementedError):
+            return False
+    length = y.double().square().sum()
+    return bool(((back.double() * x.double()).sum() - length).abs() <= 0.1 * length)
 
 
 def _is_plain(module: nn.Module) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from headpursuit.errors import HeadPursuitError, shown
 from headpursuit.files import AS_WRITTEN, LONGEST_LINE, check_depth, open_packed, parse_json, read_lines, too_deep
 from headpursuit.optional import optional_import
-from headpursuit.stores import address, tried
+from headpursuit.stores import address, named, tried
 
 FORMATS = ".txt, .csv, .tsv, .json, .jsonl (also as .gz or .zst) or .parquet"
 # Rows that are turned into Python's values together; they can hold images.
@@ -37,7 +37,9 @@ def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
             f"there is no file {str(path)!r:.80}: give the path of a {FORMATS} file or a folder; "
             "a text is given in a list, [text]"
         )
-    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if _is_empty(path):
+        return iter(())
+    suffixes = [suffix.lower() for suffix in named(path).suffixes]
     packed = suffixes[-1:] in ([".gz"], [".zst"])
     suffix = (suffixes[:-1] if packed else suffixes)[-1:]
     if suffix == [".txt"]:
@@ -62,6 +64,14 @@ def exists(path: Path) -> bool:
     try:
         return path.exists()
     except (OSError, ValueError):  # too long for a file's name, or with a zero byte in it
+        return False
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a file has no byte, and so no row in whatever format; what cannot be known is not."""
+    try:
+        return tried(str(path), path.stat).st_size == 0 if address(path) else path.stat().st_size == 0 and path.is_file()
+    except (OSError, HeadPursuitError):
         return False
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import groupby, islice
@@ -183,20 +184,29 @@ class SampleFiles:
 
     def parts(self) -> Iterator[Iterator[Sample]]:
         """The samples of each file; they must be gone through in their order."""
-        rows = ((file, row) for file in _files(self.path) for row in _rows_of(file))
-        for file, group in groupby(islice(rows, self.limit), key=itemgetter(0)):
+        rows = islice(_rows_of_all(self.path), self.limit)
+        for file, group in groupby(rows, key=itemgetter(0)):
             yield (_as_sample(row, columns=self.columns, folder=file.parent, where=where) for _, (where, row) in group)
 
 
 def _placed(samples: Any) -> Iterator[tuple[str, tuple[Any, Path | None]]]:
     """Each item behind where it stands, with the folder in which images lie that it names; None for what is in memory."""
     if isinstance(samples, str | Path):
-        return ((where, (row, file.parent)) for file in _files(samples) for where, row in _rows_of(file))
+        return ((where, (row, file.parent)) for file, (where, row) in _rows_of_all(samples))
     return ((where, (row, None)) for where, row in numbered_rows(samples))
 
 
-def _files(path: str | Path) -> list[Path]:
-    return matching(path) or [expanded(path)]
+def _rows_of_all(path: str | Path) -> Iterator[tuple[Path, tuple[str, Any]]]:
+    """Each row of each file behind its file; of several files one without rows is passed over, and named in a warning."""
+    files = matching(path) or [expanded(path)]
+    for file in files:
+        rows = _rows_of(file)
+        first = next(rows, None)
+        if first is not None:
+            yield file, first
+            yield from ((file, row) for row in rows)
+        elif len(files) > 1:
+            warnings.warn(f"{file} holds no samples and is passed over", stacklevel=2)
 
 
 def numbered_rows(samples: Any, *, noun: str = "sample", start: int = 0) -> Iterator[tuple[str, Any]]:
@@ -211,7 +221,7 @@ def numbered_rows(samples: Any, *, noun: str = "sample", start: int = 0) -> Iter
         HeadPursuitError: it is no list of anything, or a file that cannot be read.
     """
     if isinstance(samples, str | Path):
-        return (row for path in _files(samples) for row in _rows_of(path))
+        return (row for _, row in _rows_of_all(samples))
     return ((f"{noun} {number}", item) for number, item in enumerate(_items(samples), start=start))
 
 

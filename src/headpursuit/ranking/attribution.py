@@ -28,6 +28,7 @@ from headpursuit.errors import HeadPursuitError, check_counts
 from headpursuit.model.anatomy import LayerAnatomy
 from headpursuit.model.head_model import HeadModel, evaluating
 from headpursuit.model.heads import Head
+from headpursuit.model.projection import without_derivatives
 from headpursuit.model.samples import Sample, Samples
 from headpursuit.ranking.masks import stratified_groups
 from headpursuit.ranking.own_metrics import function_name
@@ -206,10 +207,16 @@ def scale_derivatives(
         Shape ``(n, l, h)``, in the reading's unit a unit of scale; NaN where a layer has no such head.
 
     Raises:
-        HeadPursuitError: a model that cannot be differentiated.
+        HeadPursuitError: a model that cannot be differentiated, as some of packed weights.
     """
     if model.anatomy.part == "vision":
         batch_size = 1  # a tower sees images, several a sample or tiles of one, and no row of a batch is a sample's
+    stuck = without_derivatives(model.hf, like=torch.zeros((), device=model.device, dtype=model.hf.dtype))
+    if stuck is not None:
+        raise HeadPursuitError(
+            f"{model.source.id}: derivatives do not come back through its packed weights ({type(stuck).__name__}): take a "
+            "method that needs none (calibrated, somp, logit_lens, cosine, knockout), or load the model without quantisation"
+        )
     found = np.full((len(samples), model.anatomy.n_layers, model.anatomy.n_heads), np.nan)
     factors: dict[int, Tensor] = {}
 

@@ -8,7 +8,7 @@ heads that any of them puts first are measured one by one, too, and take part in
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -18,6 +18,7 @@ from headpursuit.activations.measures import Divergence
 from headpursuit.activations.positions import Positions, check_positions
 from headpursuit.concepts import ConceptLike, MultiToken
 from headpursuit.editing.edit import HeadEdit
+from headpursuit.engines import LOCAL, Engine
 from headpursuit.errors import HeadPursuitError, check_choice, check_counts, check_finite
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import Head
@@ -42,6 +43,8 @@ _STEPS = 4
 _LEAD = 1.1
 # What the order of measured heads is called among the methods.
 MEASURED = "measured"
+# Each way is one line of edits, from the unedited model on.
+Ways = Sequence[Sequence[HeadEdit]]
 
 
 def contest(
@@ -60,6 +63,7 @@ def contest(
     batch_size: int = 8,
     limit: int | None = None,
     seed: int = 0,
+    engine: Engine = LOCAL,
     progress: bool = True,
 ) -> HeadRanking:
     """Order all heads by whichever way has the edit that moves the target furthest for what it costs.
@@ -84,6 +88,7 @@ def contest(
         batch_size: samples that run together; a backward pass keeps all that the forward pass computed.
         limit: only the first so many samples.
         seed: seed of the drawn tokens.
+        engine: where samples are captured and edits are measured.
         progress: show progress bars.
 
     Returns:
@@ -118,9 +123,9 @@ def contest(
             )
     target = target_of(model, chosen, concept, metric=metric, limit=limit, **options)
     texts = quiet_texts(neutral, concept)
-    acts = captured(
-        model, own_samples(chosen, concept, limit=limit), None, positions=positions, batch_size=batch_size, progress=progress
-    )
+    read = own_samples(chosen, concept, limit=limit)
+    running: dict[str, Any] = {"batch_size": batch_size, "engine": engine, "progress": progress}
+    acts = captured(model, read, None, positions=positions, **running)
     attributed = attribution(model, chosen, concept, **told)
     rankings = [
         attributed,
@@ -129,24 +134,28 @@ def contest(
         integrated(model, chosen, concept, scale=scale, steps=_STEPS, seed=seed, **told),
     ]
     divergence = Divergence(model, texts, batch_size=batch_size)
-    measure = cache(Measurements(model, target.metric(batch_size=batch_size), divergence))  # ways share edits
-    before = measure(None)[0]
+    measurements = Measurements(model, target.metric(batch_size=batch_size), divergence, engine=engine)
+    measured: dict[HeadEdit | None, tuple[float, float]] = {}  # ways share edits
 
-    def reach(ways: Sequence[Sequence[HeadEdit]]) -> float:
-        """The furthest that edits move the target at the cost; each way is one line of edits, from the unedited model on."""
-        found = np.array([[measure(edit) for edit in way] for way in ways])
-        return float(effect_at(sign * (found[..., 0] - before), found[..., 1], cost))
+    def reached_by(contestants: Mapping[Any, Ways], unit: str) -> dict[Any, float]:
+        """The furthest that each one's edits move the target at the cost."""
+        edits = {edit: None for ways in contestants.values() for way in ways for edit in way}
+        todo = [edit for edit in (None, *edits) if edit not in measured]
+        with tqdm(total=len(todo), desc=f"contest of {unit}s", unit="edit", disable=not progress, leave=False) as bar:
+            measured.update(measurements.many(todo, done=bar.update))
+        return {one: reach(ways) for one, ways in contestants.items()}
+
+    def reach(ways: Ways) -> float:
+        found = np.array([[measured[edit] for edit in way] for way in ways])
+        return float(effect_at(sign * (found[..., 0] - measured[None][0]), found[..., 1], cost))
 
     heads = model.anatomy.heads()
     candidates = sorted({head for ranking in rankings for head in ranking.top(min(CANDIDATES, len(heads)))})
-    bar = tqdm(candidates, desc="contest", unit="head", disable=not progress, leave=False)
-    alone = {head: reach([_way(partial(HeadEdit, [head]), scale)]) for head in bar}
+    alone = reached_by({head: [_way(partial(HeadEdit, [head]), scale)] for head in candidates}, "head")
     rankings.append(_measured(attributed, alone))
     ks = sorted({1, min(len(heads), few_of(len(heads)) if k is None else k)})
-    reached = {
-        ranking.method: reach([_way(partial(ranking.edit, k), scale) for k in ks])
-        for ranking in tqdm(rankings, desc="contest", unit="method", disable=not progress, leave=False)
-    }
+    ways = {ranking.method: [_way(partial(ranking.edit, k), scale) for k in ks] for ranking in rankings}
+    reached = reached_by(ways, "method")
     if not any(reached.values()):
         tried = ", ".join(reached)
         warnings.warn(

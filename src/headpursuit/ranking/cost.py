@@ -58,6 +58,17 @@ class Meter:
         return Cost(self.forward, self.backward, time.perf_counter() - self._start)
 
 
+# Meters that are counting.
+_counting: list[Meter] = []
+
+
+def ran_elsewhere(cost: Cost) -> None:
+    """Count what workers ran for this process with what it runs itself; the time that they take passes here, too."""
+    for meter in _counting:
+        meter.forward += cost.forward
+        meter.backward += cost.backward
+
+
 @contextmanager
 def metered(model: HeadModel) -> Iterator[Meter]:
     """Count what runs through a model inside a ``with`` block.
@@ -87,7 +98,9 @@ def metered(model: HeadModel) -> Iterator[Meter]:
 
         return hook
 
-    with Hooks() as hooks:
+    with Hooks(looking=True) as hooks:
         hooks.before(model.hf, count, with_kwargs=True)
         hooks.after(model.hf, watch, with_kwargs=True)
+        _counting.append(meter)
+        hooks.callback(_counting.remove, meter)
         yield meter

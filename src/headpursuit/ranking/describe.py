@@ -4,30 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from html import escape
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 import pandas as pd
-from jaxtyping import Float
-from torch import Tensor
-from tqdm.auto import tqdm
 
 from headpursuit.activations.head_activations import HeadActivations
-from headpursuit.activations.moments import HeadMoments
+from headpursuit.activations.moments import HeadMoments, rows_of
 from headpursuit.activations.store import ActsLike, as_acts
 from headpursuit.concepts import ConceptLike
 from headpursuit.concepts.vocabulary import atom_ids
 from headpursuit.drawing import Figure
+from headpursuit.engines import EngineOptions, as_engine
 from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
 from headpursuit.model.heads import Head, HeadsLike, parse_heads
 from headpursuit.model.samples import Sample, Samples, as_samples
+from headpursuit.pursuit.checks import Criterion
 from headpursuit.pursuit.dictionary import Dictionary
 from headpursuit.pursuit.logit_lens import frequent_tokens
 from headpursuit.ranking.examples import HeadExample, check_samples, driving_samples
 from headpursuit.ranking.methods import Method, as_method
 from headpursuit.ranking.name_dictionary import name_dictionary
 from headpursuit.ranking.name_evidence import FDR, NameEvidence, name_evidence
-from headpursuit.ranking.pursue import somp_capture
+from headpursuit.ranking.one_layer import Layer, layer_by_layer
+from headpursuit.ranking.pursue import seen_by, somp_capture
 
 _SHARES = {"somp": "of variance explained", "logit_lens": "of samples"}
 # So many descriptions are printed of a long list.
@@ -232,6 +233,7 @@ def describe(
     heads: HeadsLike | None = None,
     n_atoms: int = 5,
     method: str = "somp",
+    criterion: Criterion | None = None,
     fold_norm: bool = False,
     dictionary: ConceptLike | Dictionary = "all",
     significance: int = 0,
@@ -239,6 +241,7 @@ def describe(
     samples: Samples | None = None,
     seed: int = 0,
     progress: bool = True,
+    **where: Unpack[EngineOptions],
 ) -> Descriptions:
     """Name heads by the tokens that explain what they write.
 
@@ -248,6 +251,7 @@ def describe(
         n_atoms: tokens a head.
         method: ``somp`` explains the variance over samples (Table 1); ``logit_lens`` counts the tokens of highest logit
             (Table 6).
+        criterion: by what the pursuit chooses, as for :func:`headpursuit.rank`.
         fold_norm: multiply the unembedding by the gain of the norm before it.
         dictionary: what heads are named by: ``all`` tokens (the paper's); those that are whole ``words`` of letters, of one
             script (``latin``, ``cyrillic``, ``han``, …), ``seen`` in the samples or in a text (``seen:FILE``), or several of
@@ -259,6 +263,8 @@ def describe(
         samples: the captured samples, for their texts: a capture keeps none. Needed for ``examples`` and for ``seen``.
         seed: seed of the random turns.
         progress: show a progress bar.
+        **where: ``engine``, ``workers``, ``cpus_per_worker`` and ``gpus_per_worker`` as for :func:`headpursuit.capture`;
+            workers name the heads of a layer each.
 
     Returns:
         One description a head, in the order asked for.
@@ -276,10 +282,13 @@ def describe(
     check_counts(n_atoms=n_atoms)
     check_counts(0, significance=significance, examples=examples)
     check_counts(*SEEDS, seed=seed)
-    view, acts = as_method(method), as_acts(acts)
+    engine = as_engine(**where)
+    view, whole = as_method(method), as_acts(acts)
+    acts = rows_of(whole, what="heads by the logit lens") if view != "somp" else seen_by(whole, criterion)
     wanted = acts.heads() if heads is None else parse_heads(heads)
     acts.require(wanted)
-    texts = _samples(acts, samples, needed=examples > 0)
+    driving = rows_of(acts, what="driving samples") if examples else None
+    texts = _samples(acts if driving is None else driving, samples, needed=examples > 0)
     if significance and view != "somp":
         raise HeadPursuitError("significance is that of names by SOMP: leave it out, or the logit lens")
     named = name_dictionary(acts, dictionary, samples=texts, fold_norm=fold_norm)
@@ -295,11 +304,13 @@ def describe(
         if significance
         else {}
     )
-    explain = _somp if view == "somp" else _lens
     found: dict[Head, HeadDescription] = {}
     token_ids = atom_ids(atoms)
-    for layer, columns in tqdm(by_layer.items(), desc="describe", unit="layer", disable=not progress, leave=False):
-        described = explain(acts, layer, columns, atoms, n_atoms)
+    # Labels are read where what is found comes back.
+    used = atoms if engine.name == "local" else Dictionary(atoms.atoms.cpu(), [""] * len(atoms))
+    work = partial(_explained, view=view, columns=by_layer, n_atoms=n_atoms, dictionary=used, criterion=criterion)
+    for layer, described in layer_by_layer(acts, by_layer, work, engine=engine, title="describe", progress=progress):
+        columns = by_layer[layer]
         for column, (ids, variance, frequency) in zip(columns, described, strict=True):
             head = acts.head(layer, column)
             found[head] = HeadDescription(
@@ -311,7 +322,7 @@ def describe(
                 method=view,
                 n=acts.n,
                 evidence=evidence.get(head),
-                examples=_driving(acts, head, atoms.atoms[ids[0]], texts, examples) if examples and ids else (),
+                examples=driving_samples(driving, head, atoms.atoms[ids[0]], texts, count=examples) if driving and ids else (),
             )
     return Descriptions(
         tuple(found[head] for head in wanted),
@@ -324,8 +335,6 @@ def describe(
 
 def _samples(acts: HeadActivations | HeadMoments, samples: Samples | None, *, needed: bool) -> list[Sample]:
     """The captured samples, checked; none where they are not asked for."""
-    if needed and isinstance(acts, HeadMoments):
-        raise HeadPursuitError("examples are samples, and positions='all' kept none: capture other positions")
     if samples is None:
         if needed:
             raise HeadPursuitError("a capture keeps no texts: give the samples it was made of (samples=…, --samples FILE)")
@@ -335,18 +344,30 @@ def _samples(acts: HeadActivations | HeadMoments, samples: Samples | None, *, ne
     return given
 
 
-def _driving(
-    acts: HeadActivations | HeadMoments, head: Head, atom: Float[Tensor, " d"], samples: list[Sample], count: int
-) -> tuple[HeadExample, ...]:
-    assert isinstance(acts, HeadActivations)
-    projection = acts.weights.projection(head.layer)[head.head]
-    return driving_samples(acts.z[head.layer][:, head.head], projection, atom, samples, positions=acts.positions, count=count)
+def _explained(
+    part: Layer,
+    *,
+    view: Method,
+    columns: Mapping[int, list[int]],
+    n_atoms: int,
+    dictionary: Dictionary,
+    criterion: Criterion | None,
+) -> list[tuple[Any, Any, Any]]:
+    layer, acts = part
+    explain = partial(_somp, criterion=criterion) if view == "somp" else _lens
+    return list(explain(acts, layer, columns[layer], dictionary, n_atoms))
 
 
 def _somp(
-    acts: HeadActivations | HeadMoments, layer: int, heads: list[int], dictionary: Dictionary, n_atoms: int
+    acts: HeadActivations | HeadMoments,
+    layer: int,
+    heads: list[int],
+    dictionary: Dictionary,
+    n_atoms: int,
+    *,
+    criterion: Criterion | None,
 ) -> Iterable[tuple[Any, Any, None]]:
-    result = somp_capture(acts, layer, dictionary, heads=heads, n_atoms=n_atoms)
+    result = somp_capture(acts, layer, dictionary, heads=heads, n_atoms=n_atoms, criterion=criterion)
     for head in range(len(heads)):
         pursuit = result.head(head)
         yield pursuit.support.tolist(), tuple(pursuit.explained_variance.tolist()), None
@@ -355,8 +376,7 @@ def _somp(
 def _lens(
     acts: HeadActivations | HeadMoments, layer: int, heads: list[int], dictionary: Dictionary, n_atoms: int
 ) -> Iterable[tuple[Any, None, Any]]:
-    if isinstance(acts, HeadMoments):
-        raise HeadPursuitError("the logit lens looks at samples, and positions='all' kept none: capture other positions")
+    assert isinstance(acts, HeadActivations)
     projection = acts.weights.projection(layer)
     for head in heads:
         ids, share = frequent_tokens(acts.z[layer][:, head], projection[head], dictionary.atoms, n_tokens=n_atoms)

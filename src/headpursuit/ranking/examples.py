@@ -9,7 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headpursuit.activations.captured import Captured
+from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.errors import HeadPursuitError
+from headpursuit.model.heads import Head
 from headpursuit.model.samples import Sample, fingerprint
 
 # Letters of a text that are shown.
@@ -34,44 +36,40 @@ class HeadExample:
 
 
 def check_samples(acts: Captured, samples: Sequence[Sample]) -> None:
-    """Check that samples are those that were captured, one a row.
+    """Check that samples are those that were captured, and that it is known whose the rows are.
 
     Raises:
-        HeadPursuitError: they are others, or some were skipped.
+        HeadPursuitError: they are others, or some were skipped of a capture that keeps a row of each.
     """
     if fingerprint(samples) != acts.about["data"]:
         raise HeadPursuitError(
             f"these {len(samples)} samples are not those of the capture, which were {acts.about['n_samples']}: give "
             "the same in the same order (the same limit, sample and seed)"
         )
-    if acts.about.get("skipped"):
+    if acts.about.get("skipped") and acts.rows is not None and getattr(acts.rows, "numbers", None) is None:
         skipped = len(acts.about["skipped"])
         raise HeadPursuitError(f"{skipped} samples were skipped, so whose the rows are is not known: capture without them")
 
 
 def driving_samples(
-    z: Float[Tensor, "n e"],
-    projection: Float[Tensor, "e d"],
-    atom: Float[Tensor, " d"],
-    samples: Sequence[Sample],
-    *,
-    positions: str,
-    count: int,
+    acts: HeadActivations, head: Head, atom: Float[Tensor, " d"], samples: Sequence[Sample], *, count: int
 ) -> tuple[HeadExample, ...]:
     """The samples whose head output lies farthest along an atom, from the mean.
 
     Args:
-        z: the head's activations.
-        projection: its rows of the output projection.
+        acts: a capture of rows, or the rows that one of moments kept.
+        head: the head.
         atom: the direction, of any length.
-        samples: one a row of ``z``; none where their texts are not known.
-        positions: which tokens were captured.
+        samples: all that were captured; none where their texts are not known.
         count: how many.
     """
+    z, projection = acts.z[head.layer][:, head.head].double(), acts.weights.projection(head.layer)[head.head].double()
     wide = atom.double()
-    scores = (z.double() - z.double().mean(dim=0)) @ (projection.double() @ (wide / wide.norm()))
+    scores = (z - z.mean(dim=0)) @ (projection @ (wide / wide.norm()))
     best = scores.abs().topk(min(count, len(scores))).indices.tolist()
-    return tuple(HeadExample(row, float(scores[row]), _excerpt(samples[row], positions) if samples else "") for row in best)
+    numbers = acts.numbers or range(len(scores))
+    texts = [_excerpt(samples[numbers[row]], acts.positions) if samples else "" for row in best]
+    return tuple(HeadExample(numbers[row], float(scores[row]), text) for row, text in zip(best, texts, strict=True))
 
 
 def _excerpt(sample: Sample, positions: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from headpursuit.activations.positions import Positions
 from headpursuit.concepts import ConceptLike, MultiToken
+from headpursuit.engines import LOCAL, Engine
 from headpursuit.errors import HeadPursuitError
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.samples import Samples, as_samples
@@ -32,6 +33,7 @@ def fusion(
     variants: bool = True,
     batch_size: int = 8,
     limit: int | None = None,
+    engine: Engine = LOCAL,
     progress: bool = True,
 ) -> HeadRanking:
     """Knock out, one by one, the heads that attribution or the calibrated ranking of a capture has among its best.
@@ -51,6 +53,7 @@ def fusion(
         variants: also use case and plural forms of the words.
         batch_size: samples that run together; a backward pass keeps all that the forward pass computed.
         limit: only the first so many samples.
+        engine: where samples are captured and heads are knocked out.
         progress: show progress bars.
 
     Returns:
@@ -72,9 +75,10 @@ def fusion(
     options: dict[str, Any] = {"multi_token": multi_token, "variants": variants, "progress": progress}
     told: dict[str, Any] = {"batch_size": batch_size, "limit": limit, **options}
     read = own_samples(samples, concept, limit=limit)
-    acts = captured(model, read, None, positions=positions, batch_size=batch_size, progress=progress)
+    running: dict[str, Any] = {"batch_size": batch_size, "engine": engine, "progress": progress}
+    acts = captured(model, read, None, positions=positions, **running)
     cheap = [rank(acts, concept, **options), attribution(model, chosen, concept, **told)]
     candidates = sorted({head for ranking in cheap for head in ranking.top(count)})
-    more: dict[str, Any] = {"metric": metric, "scale": scale, "neutral": neutral, "order": order}
+    more: dict[str, Any] = {"metric": metric, "scale": scale, "neutral": neutral, "order": order, "engine": engine}
     found = knockout(model, chosen, concept, heads=candidates, masks=len(candidates), **more, **told)
     return replace(found, method="fusion", about={**found.about, "best": best, "captured": positions})

@@ -6,9 +6,10 @@ derivative this is the edit itself, at its own scale, and the measure may be any
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,17 @@ from tqdm.auto import tqdm
 from headpursuit.activations.measures import Divergence
 from headpursuit.concepts import ConceptLike, MultiToken
 from headpursuit.editing.edit import HeadEdit
+from headpursuit.engines import LOCAL, Engine, LostPartError, mapped
 from headpursuit.errors import HeadPursuitError, check_choice, shown
 from headpursuit.files import digest, locked, read_kept, write_sealed
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.heads import Head, HeadsLike, parse_heads
 from headpursuit.model.identity import weights_fingerprint
+from headpursuit.model.load import setup_for
 from headpursuit.model.samples import Samples, fingerprint
 from headpursuit.model.tokenize import token_fingerprint
 from headpursuit.ranking.attribution import direction
-from headpursuit.ranking.cost import Cost, metered
+from headpursuit.ranking.cost import Cost, metered, ran_elsewhere
 from headpursuit.ranking.masks import random_masks
 from headpursuit.ranking.methods import KNOCKOUT_ORDERS, KnockoutOrder
 from headpursuit.ranking.own_metrics import function_fingerprint
@@ -42,6 +45,8 @@ _UNITS: Mapping[str, str] = {"effect": "", "effect_per_cost": " a neutral nat", 
 _AGAIN = "delete it, and the next run measures it anew"
 # Of the mean head's neutral cost; a head that seems to cost less counts as costing so much, lest luck put it first.
 _LEAST = 0.25
+# An edit, and what is measured under it: the metric (0), or the cost on neutral texts (1).
+_Part = tuple[HeadEdit | None, int]
 
 
 def knockout(
@@ -62,6 +67,7 @@ def knockout(
     batch_size: int = 16,
     limit: int | None = None,
     seed: int = 0,
+    engine: Engine = LOCAL,
     progress: bool = True,
 ) -> HeadRanking:
     """Order all heads by what their edit does to a measure, found from edits of random sets of heads.
@@ -90,6 +96,7 @@ def knockout(
         batch_size: samples that run together.
         limit: only the first so many samples.
         seed: seed of the sets.
+        engine: where sets are measured.
         progress: show a progress bar.
 
     Returns:
@@ -129,16 +136,17 @@ def knockout(
         folder=None if out is None else Path(out),
         about=own,
         about_neutral=others,
+        engine=engine,
     )
-    with measure.held():
-        unedited, _ = measure(None)
-        distinct = tqdm(list(dict.fromkeys(sets)), desc="knock-outs", unit="mask", disable=not progress, leave=False)
-        found = {one: measure(HeadEdit(one, scale=scale)) for one in distinct}
-        measured = np.array([found[one] for one in sets])
-    changes = measured[:, 0] - unedited
+    edits = [HeadEdit(one, scale=scale) for one in sets]
+    bar = tqdm(total=len(set(sets)) + 1, desc="knock-outs", unit="mask", disable=not progress, leave=False)
+    with measure.held(), bar:
+        found = measure.many([None, *edits], done=bar.update)
+    measured = np.array([found[edit] for edit in edits])
+    changes = measured[:, 0] - found[None][0]
     if not changes.any():
         raise HeadPursuitError(
-            f"the metric is {unedited:g} under each of {masks} masks as it is without: no head moves it on these samples"
+            f"the metric is {found[None][0]:g} under each of {masks} masks as it is without: no head moves it on these samples"
         )
     design = np.array([[head in one for head in asked] for one in map(set, sets)], dtype=float)
     effects = sparse_effects(design, sign * changes)
@@ -198,6 +206,7 @@ class Measurements:
         about: everything that the metric depends on beside the edit, in plain values.
         about_neutral: the same for the neutral texts, which knock-outs for other metrics share.
         kept: what those cost that were found in the folder.
+        engine: where edits are measured.
     """
 
     model: HeadModel
@@ -207,36 +216,74 @@ class Measurements:
     about: Mapping[str, Any] = field(default_factory=dict)
     about_neutral: Mapping[str, Any] = field(default_factory=dict)
     kept: Cost = field(default_factory=Cost)
+    engine: Engine = LOCAL
 
-    def __call__(self, edit: HeadEdit | None) -> tuple[float, float]:
-        """The metric and the neutral cost (0 where none is measured) under an edit, None for the unedited model.
+    def many(
+        self, edits: Iterable[HeadEdit | None], *, done: Callable[[], object] = lambda: None
+    ) -> dict[HeadEdit | None, tuple[float, float]]:
+        """The metric and the neutral cost (0 where none is measured) under every edit, None for the unedited model.
+
+        Args:
+            edits: those that are the same are measured once.
+            done: called once for each that is measured.
 
         Raises:
-            HeadPursuitError: the metric gives no finite number; a kept measurement is not as it was written.
+            HeadPursuitError: the metric gives no finite number; a kept measurement is not as it was written; workers died of
+                one.
         """
-        found = self._kept(self.about, "the unedited model", edit, self.metric)
-        cost = 0.0 if self.neutral is None else self._kept(self.about_neutral, "neutral texts", edit, self.neutral)
-        return found, cost
+        measures: list[OwnMetric] = [self.metric] if self.neutral is None else [self.metric, self.neutral]
+        found: dict[_Part, float] = {}
+        missing: list[_Part] = []
+        wanted = dict.fromkeys(edits)
+        for part in ((edit, number) for edit in wanted for number in range(len(measures))):
+            _, path = self._place(part)
+            if path is not None and path.is_file():
+                stored = read_kept(path, format=FORMAT, what="measurement", remedy=_AGAIN)
+                self.kept += Cost(**stored["cost"])
+                found[part] = float(stored["value"])
+            else:
+                missing.append(part)
+        last = len(measures) - 1
+        for _ in range(sum((edit, last) in found for edit in wanted)):
+            done()
+        setup = setup_for(partial(_measured, measures=measures), self.model, engine=self.engine)
+        for part, given in mapped(missing, setup, engine=self.engine, name=_called):
+            if isinstance(given, LostPartError):
+                raise given
+            found[part], cost = given
+            about, path = self._place(part)
+            if path is not None:
+                content = {"format": FORMAT, "about": about, "value": found[part], "cost": asdict(cost)}
+                write_sealed(path, content, indent=None)
+            if self.engine.name != "local":
+                ran_elsewhere(cost)
+            if part[1] == last:
+                done()
+        return {edit: (found[edit, 0], found.get((edit, 1), 0.0)) for edit in wanted}
 
-    def _kept(self, about: Mapping[str, Any], what: str, edit: HeadEdit | None, measure: OwnMetric) -> float:
-        about = {**about, "edit": None if edit is None else edit.to_dict()}
-        path = None if self.folder is None else self.folder / f"{digest(about)}.json"
-        if path is not None and path.is_file():
-            stored = read_kept(path, format=FORMAT, what="measurement", remedy=_AGAIN)
-            self.kept += Cost(**stored["cost"])
-            return float(stored["value"])
-        with metered(self.model) as meter, nullcontext() if edit is None else edit.applied(self.model):
-            found = _finite(measure(self.model), what if edit is None else str(edit))
-        if path is not None:
-            content = {"format": FORMAT, "about": about, "value": found, "cost": asdict(meter.cost)}
-            write_sealed(path, content, indent=None)
-        return found
+    def _place(self, part: _Part) -> tuple[dict[str, Any], Path | None]:
+        """All that a number depends on, and where it is kept."""
+        edit, number = part
+        about = {**(self.about, self.about_neutral)[number], "edit": None if edit is None else edit.to_dict()}
+        return about, None if self.folder is None else self.folder / f"{digest(about)}.json"
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the folder, if there is one, for this process alone."""
         with nullcontext() if self.folder is None else locked(self.folder):
             yield
+
+
+def _called(part: _Part) -> str:
+    edit, number = part
+    return str(edit) if edit is not None else ("the unedited model", "neutral texts")[number]
+
+
+def _measured(model: HeadModel, part: _Part, *, measures: Sequence[OwnMetric]) -> tuple[float, Cost]:
+    edit, number = part
+    with metered(model) as meter, nullcontext() if edit is None else edit.applied(model):
+        found = _finite(measures[number](model), _called(part))
+    return found, meter.cost
 
 
 def _finite(value: Any, where: str) -> float:

@@ -12,6 +12,8 @@ CALIBRATED: Literal["calibrated"] = "calibrated"
 RankingMethod = Literal["calibrated", Method]
 # What heads are selected by where a model and answers are there and nothing else is asked for.
 CONTEST: Literal["contest"] = "contest"
+# By what pursuits choose: the paper's sum of absolute correlations, which is that of rows, or their energy.
+CRITERIA = ("l1", "l2")
 # What recipes edit the heads of: the methods of a capture, and two that run the model.
 Order = Literal["contest", RankingMethod, "attribution"]
 ORDERS: tuple[Order, ...] = (CONTEST, CALIBRATED, "somp", LOGIT_LENS, "attribution")
@@ -71,6 +73,16 @@ def as_ranking_method(name: str) -> RankingMethod:
     method = method_key(name)
     check_choice((CALIBRATED, *METHODS), method=method)
     return method  # type: ignore[return-value]
+
+
+def check_criterion(criterion: str | None) -> None:
+    """Refuse what is no criterion of a pursuit; None is left alone.
+
+    Raises:
+        HeadPursuitError: there is no such criterion.
+    """
+    if criterion is not None:
+        check_choice(CRITERIA, criterion=criterion)
 
 
 def as_selector(name: str) -> str:

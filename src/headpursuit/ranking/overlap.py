@@ -14,6 +14,7 @@ from jaxtyping import Float
 from headpursuit.activations.store import ActsLike
 from headpursuit.concepts import Concept, ConceptLike, as_concept
 from headpursuit.drawing import Figure
+from headpursuit.engines import held
 from headpursuit.errors import SEEDS, HeadPursuitError, check_choice, check_counts
 from headpursuit.model.heads import Head, HeadsLike, parse_heads
 from headpursuit.ranking.methods import MEASURES, Method, as_method
@@ -160,7 +161,9 @@ def concept_map(
     scorer, z = Scorer(acts, **options), None
     acts = scorer.acts
     if draws:
-        tested = [significance(acts, one, draws=draws, seed=seed, **options) for one in lists]
+        with held(scorer.engine) as engine:
+            options = {**options, "engine": engine}
+            tested = [significance(acts, one, draws=draws, seed=seed, **options) for one in lists]
         scores = np.stack([one.ranking.scores for one in tested])
         z = np.stack([one.z for one in tested])
     else:

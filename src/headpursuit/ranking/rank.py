@@ -1,16 +1,16 @@
 """Order all heads for a concept: by the paper's SOMP, by the logit lens, or by both, measured by chance."""
 
 import warnings
-from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from jaxtyping import Float
 
-from headpursuit.activations.head_activations import HeadActivations
 from headpursuit.activations.store import ActsLike
 from headpursuit.concepts import ConceptLike, MultiToken, ResolvedConcept
+from headpursuit.engines import EngineOptions
 from headpursuit.errors import SEEDS, check_counts
+from headpursuit.pursuit.checks import Criterion
 from headpursuit.ranking.chance import Chance, beyond, logarithms, threshold
 from headpursuit.ranking.methods import CALIBRATED, LOGIT_LENS
 from headpursuit.ranking.null import random_token_sets
@@ -19,7 +19,7 @@ from headpursuit.ranking.scorer import AtomRows, Scorer
 
 # So many random sets tell whether chance explains as much of one head.
 _CHECKED = 20
-_BETTER = f"method={CALIBRATED!r} may"
+_BETTER = f"method {CALIBRATED} may"
 
 
 class ChanceWarning(UserWarning):
@@ -32,12 +32,14 @@ def rank(
     *,
     method: str = CALIBRATED,
     n_atoms: int = 50,
+    criterion: Criterion | None = None,
     multi_token: MultiToken = "skip",
     variants: bool = True,
     fold_norm: bool = False,
     draws: int = 200,
     seed: int = 0,
     progress: bool = True,
+    **where: Unpack[EngineOptions],
 ) -> HeadRanking:
     """Order all heads by how much a concept explains of what they write (Head Pursuit, section 3).
 
@@ -48,6 +50,8 @@ def rank(
             paper's score; ``logit_lens``: mean logit that the head gives to the concept's tokens; ``calibrated``: the square
             root of the one, times how far the other lies above that of random token sets, in deviations.
         n_atoms: pursuit steps at most.
+        criterion: by what a pursuit chooses: ``l1``, the paper's, from rows (of moments those that were kept), or ``l2``, from
+            rows or moments; when left out, ``l1`` for a capture of rows and ``l2`` for one of moments.
         multi_token: what becomes of words of several tokens, see :func:`headpursuit.concepts.resolve`.
         variants: also use case and plural forms of the words.
         fold_norm: multiply the unembedding by the gain of the norm before it.
@@ -55,6 +59,8 @@ def rank(
             ``somp`` do without a look at what chance explains of the first head.
         seed: seed of their draw.
         progress: show a progress bar.
+        **where: ``engine``, ``workers``, ``cpus_per_worker`` and ``gpus_per_worker`` as for :func:`headpursuit.capture`;
+            workers pursue a layer each.
 
     Returns:
         The ranking, scores of shape ``(l, h)``.
@@ -72,9 +78,8 @@ def rank(
     """
     check_counts(0, draws=draws)
     check_counts(*SEEDS, seed=seed)
-    scorer = Scorer(
-        acts, method=method, n_atoms=n_atoms, multi_token=multi_token, variants=variants, fold_norm=fold_norm, progress=progress
-    )
+    options: dict[str, Any] = {"n_atoms": n_atoms, "criterion": criterion, "multi_token": multi_token, "variants": variants}
+    scorer = Scorer(acts, method=method, fold_norm=fold_norm, progress=progress, **options, **where)
     return rank_resolved(scorer, scorer.resolved(concept), draws=draws, seed=seed)[0]
 
 
@@ -90,9 +95,9 @@ def rank_resolved(
     explained = scorer.scores([resolved.rows], view="logit_lens" if scorer.method == LOGIT_LENS else "somp", title=title)[0]
     if scorer.method != CALIBRATED:
         ranking = scorer.ranking(resolved, explained)
-        if draws and scorer.method != LOGIT_LENS and isinstance(scorer.acts, HeadActivations):
+        if draws and scorer.method != LOGIT_LENS:
             first = ranking.order()[0]
-            part = replace(scorer.acts, z={first.layer: scorer.acts.z[first.layer]})
+            part = scorer.acts.of_layer(first.layer)
             logs = logarithms(scorer.scores([resolved.rows, *null(_CHECKED)], acts=part)[:, first.layer, first.head])
             found = float(beyond(logs[0], logs[1:]))
             _warn_of_chance(ranking, found, f"explained variance alone does not tell heads apart here; {_BETTER}")

@@ -1,8 +1,10 @@
 """A capture that scores its heads for sets of atoms: by the paper's SOMP, and by the logit lens beside it."""
 
+import copy
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict, get_args
+from functools import partial
+from typing import Any, Unpack, get_args
 
 import numpy as np
 import torch
@@ -15,12 +17,15 @@ from headpursuit.activations.moments import HeadMoments
 from headpursuit.activations.store import ActsLike, as_acts
 from headpursuit.concepts import ConceptLike, MultiToken, ResolvedConcept, as_concept, resolve
 from headpursuit.concepts.vocabulary import gather_atoms
+from headpursuit.engines import LOCAL, EngineOptions, as_engine
 from headpursuit.errors import check_choice, check_counts
 from headpursuit.pursuit.batches import SMALL
+from headpursuit.pursuit.checks import Criterion
 from headpursuit.pursuit.logit_lens import mean_logits
 from headpursuit.pursuit.results import EarlyStopWarning
 from headpursuit.ranking.methods import CALIBRATED, LOGIT_LENS, Method, as_method, as_ranking_method
-from headpursuit.ranking.pursue import somp_capture, somp_capture_many
+from headpursuit.ranking.one_layer import Layer, layer_by_layer
+from headpursuit.ranking.pursue import criterion_of, seen_by, somp_capture, somp_capture_many
 from headpursuit.ranking.ranking import HeadRanking
 
 # The token ids of every atom of a set, as in `ResolvedConcept.rows`.
@@ -30,11 +35,12 @@ AtomRows = tuple[tuple[int, ...], ...]
 _SETS = 256
 
 
-class ScoreOptions(TypedDict, total=False):
+class ScoreOptions(EngineOptions, total=False):
     """The options of a score, for those functions that score more than once."""
 
     method: str
     n_atoms: int
+    criterion: Criterion | None
     multi_token: MultiToken
     variants: bool
     fold_norm: bool
@@ -45,9 +51,11 @@ class Scorer:
     """A capture, and how its heads are scored; arguments as for :func:`rank`.
 
     Attributes:
-        acts: the capture.
+        acts: the capture, or those of its rows that the criterion looks at.
+        criterion: the pursuit's.
         method: by its usual name.
         progress: show progress bars.
+        engine: where heads are pursued, each layer by itself.
         unembedding: the rows that concepts are resolved to, shape ``(v, d)``, float32, with the final norm's gain on them
             where asked for.
     """
@@ -58,17 +66,28 @@ class Scorer:
         *,
         method: str = CALIBRATED,
         n_atoms: int = 50,
+        criterion: Criterion | None = None,
         multi_token: MultiToken = "skip",
         variants: bool = True,
         fold_norm: bool = False,
         progress: bool = True,
+        **where: Unpack[EngineOptions],
     ) -> None:
         check_counts(n_atoms=n_atoms)
+        self.engine = as_engine(**where)
         check_choice(get_args(MultiToken), multi_token=multi_token)
         self.method, self.progress = as_ranking_method(method), progress
-        self.acts = acts = as_acts(acts)
+        self.acts = acts = seen_by(as_acts(acts), criterion)
+        self.criterion = criterion or criterion_of(acts)
         self._n_atoms, self._multi_token = n_atoms, multi_token
-        self._about = {"n_atoms": n_atoms, "multi_token": multi_token, "variants": variants, "fold_norm": fold_norm}
+        self._about: dict[str, Any] = {
+            "n_atoms": n_atoms,
+            "multi_token": multi_token,
+            "variants": variants,
+            "fold_norm": fold_norm,
+        }
+        if criterion is not None:
+            self._about["criterion"] = criterion
         unembedding = acts.weights.unembedding().float()
         self.unembedding = unembedding * acts.weights.final_norm_gain() if fold_norm else unembedding
 
@@ -104,6 +123,15 @@ class Scorer:
         acts = self.acts if acts is None else acts
         view = as_method(view or self.method)
         scores = np.full((len(sets), *acts.shape), np.nan)
+        if self.engine.name != "local" and view != LOGIT_LENS:  # which is one product a layer
+            sent, own = self.sent(sets)
+            work = partial(_layer_scores, scorer=sent, sets=own)
+            shown = bool(self.progress and title)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", EarlyStopWarning)
+                for layer, given in layer_by_layer(acts, acts.layers, work, engine=self.engine, title=title, progress=shown):
+                    scores[:, layer, : acts.head_counts[layer]] = given
+            return scores
         size = 1 if max(map(len, sets)) > SMALL else _SETS
         parts = [slice(start, start + size) for start in range(0, len(sets), size)]
         with (
@@ -122,10 +150,19 @@ class Scorer:
                     if view == LOGIT_LENS:
                         found = _mean_logits(acts, layer, self.unembedding, tokens)
                     else:
-                        found = _explained(acts, layer, atoms, dictionaries, n_atoms=self._n_atoms)
+                        found = self._explained(acts, layer, atoms, dictionaries)
                     scores[part, layer, :count] = found.cpu().numpy()
                     bar.update()
         return scores
+
+    def sent(self, sets: Sequence[AtomRows]) -> tuple["Scorer", list[AtomRows]]:
+        """The scorer as it goes to workers: no capture, and of the unembedding the rows of some sets; and those, by new ids."""
+        tokens = sorted({token for rows in sets for row in rows for token in row})
+        place = {token: index for index, token in enumerate(tokens)}
+        sent = copy.copy(self)
+        sent.unembedding = self.unembedding[tokens].cpu()
+        sent.engine, sent.progress, sent.acts = LOCAL, False, None  # type: ignore[assignment]
+        return sent, [tuple(tuple(place[token] for token in row) for row in rows) for rows in sets]
 
     def ranking(
         self,
@@ -147,15 +184,21 @@ class Scorer:
             values=values or {},
         )
 
+    def _explained(
+        self, acts: HeadActivations | HeadMoments, layer: int, atoms: Float[Tensor, "v d"], dictionaries: list[list[int]]
+    ) -> Float[Tensor, "g h"]:
+        steps = min(self._n_atoms, max(map(len, dictionaries)))
+        if len(dictionaries) > 1:
+            many = somp_capture_many(acts, layer, atoms, dictionaries, n_atoms=steps, criterion=self.criterion)
+            return many.explained_variance[:, :, -1]
+        heads = range(acts.head_counts[layer])
+        found = somp_capture(acts, layer, atoms, heads=heads, n_atoms=steps, criterion=self.criterion)
+        return found.explained_variance[None, :, -1]
 
-def _explained(
-    acts: HeadActivations | HeadMoments, layer: int, atoms: Float[Tensor, "v d"], dictionaries: list[list[int]], *, n_atoms: int
-) -> Float[Tensor, "g h"]:
-    steps = min(n_atoms, max(map(len, dictionaries)))
-    if len(dictionaries) > 1:
-        return somp_capture_many(acts, layer, atoms, dictionaries, n_atoms=steps).explained_variance[:, :, -1]
-    heads = range(acts.head_counts[layer])
-    return somp_capture(acts, layer, atoms, heads=heads, n_atoms=steps).explained_variance[None, :, -1]
+
+def _layer_scores(part: Layer, *, scorer: Scorer, sets: Sequence[AtomRows]) -> Float[np.ndarray, "g h"]:
+    layer, acts = part
+    return scorer.scores(sets, view="somp", acts=acts)[:, layer]
 
 
 def _mean_logits(

@@ -10,6 +10,7 @@ from typing import Any
 from headpursuit.activations.captured import Captured
 from headpursuit.activations.positions import Positions
 from headpursuit.concepts import ConceptLike
+from headpursuit.engines import LOCAL, Engine, engine_of, held
 from headpursuit.errors import SEEDS, HeadPursuitError, check_counts, check_finite, did_you_mean
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.load import ModelLike, as_model
@@ -69,7 +70,9 @@ def select(
             - ``knockout``: edits of random sets of heads, for any metric; see :mod:`headpursuit.ranking.knockout`.
             - ``fusion``: the best of the cheap methods, knocked out one by one; see :mod:`headpursuit.ranking.fusion`.
         acts: for methods that read a capture, one of this model, in place of one that is made of the samples.
-        **options: those of the method; ``progress=False`` for none of its bars.
+        **options: those of the method; ``progress=False`` for none of its bars. Where it captures samples or measures edits,
+            workers may do that: ``engine``, ``workers``, ``cpus_per_worker``, ``gpus_per_worker`` as for
+            :func:`headpursuit.capture`.
 
     Returns:
         The ranking of all heads, with its unit and its cost.
@@ -84,7 +87,8 @@ def select(
     """
     key = as_selector(method)
     run: Callable[..., HeadRanking] = _BY_RUNNING.get(key, _captured)
-    given = options if acts is None else {**options, "acts": acts}
+    engine = engine_of(options)
+    given = {**options, **({} if acts is None else {"acts": acts}), **({} if engine == LOCAL else {"engine": engine})}
     known = options_of(key)
     for name in given:
         if name not in known:
@@ -96,8 +100,8 @@ def select(
     model = as_model(model)
     if run is _captured:
         given = {**given, "method": key}
-    with metered(model) as meter:
-        ranking = run(model, samples, concept, **given)
+    with metered(model) as meter, held(engine) as workers:
+        ranking = run(model, samples, concept, **given | ({"engine": workers} if "engine" in given else {}))
     return replace(ranking, unit=ranking.unit or UNITS[key], cost=meter.cost + (ranking.cost or Cost()))
 
 
@@ -111,12 +115,14 @@ def _captured(
     positions: Positions = "mean",
     batch_size: int = 16,
     limit: int | None = None,
+    engine: Engine = LOCAL,
     **options: Any,
 ) -> HeadRanking:
     """Rank a capture, which is made first where none is given."""
     progress = options.get("progress", True)
     own = own_samples(samples, concept, limit=limit) if acts is None else ()
-    found = captured(model, own, acts, positions=positions, batch_size=batch_size, progress=progress)
+    running: dict[str, Any] = {"batch_size": batch_size, "engine": engine, "progress": progress}
+    found = captured(model, own, acts, positions=positions, **running)
     return rank(found, concept, method=method, **options)
 
 

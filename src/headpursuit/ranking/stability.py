@@ -2,19 +2,22 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, Unpack
 
 import numpy as np
-from jaxtyping import Float
-from tqdm.auto import tqdm
+from jaxtyping import Float, Int
 
-from headpursuit.activations.moments import HeadMoments
+from headpursuit.activations.head_activations import HeadActivations
+from headpursuit.activations.moments import rows_of
 from headpursuit.activations.store import ActsLike
 from headpursuit.concepts import ConceptLike, ResolvedConcept
+from headpursuit.engines import held
 from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
 from headpursuit.model.heads import Head
 from headpursuit.ranking.chance import Chance
 from headpursuit.ranking.methods import METHODS
+from headpursuit.ranking.one_layer import Layer, layer_by_layer
 from headpursuit.ranking.overlap import jaccard
 from headpursuit.ranking.rank import rank_resolved
 from headpursuit.ranking.ranking import Beside, HeadRanking
@@ -33,7 +36,7 @@ class Stability(Beside):
         ranking: the undisturbed ranking.
         k: how many heads are looked at.
         samples: share of the bootstrap draws in which a head is among the best ``k``, shape ``(l, h)``; NaN throughout where
-            a capture kept no samples to draw from.
+            a capture kept no rows to draw from; one of moments with kept rows draws from those.
         words: the same over draws that leave words out; NaN throughout for a concept of one word.
         jaccard_samples: mean Jaccard similarity of those head sets to the undisturbed best ``k``, or None.
         jaccard_words: the same for words, or None.
@@ -110,25 +113,17 @@ def stability(
     scorer = Scorer(acts, **options)
     acts, resolved = scorer.acts, scorer.resolved(concept)
     rng = np.random.default_rng(seed)
-    ranking, chance = rank_resolved(scorer, resolved, seed=seed)
-    best = ranking.top(k)
-
-    samples = None
-    if not isinstance(acts, HeadMoments):
-        samples = np.full((draws, *acts.shape), np.nan)
-        rows = _row_draws(acts.n, draws, rng)
-        layers = tqdm(acts.layers, desc="draw samples", unit="layer", disable=not scorer.progress, leave=False)
-        for layer in layers:
-            # One layer at a time, so that never more than one is copied.
-            for draw, chosen in enumerate(rows):
-                part = replace(acts, z={layer: acts.z[layer][chosen]})
-                samples[draw, layer] = _scores(scorer, [resolved.rows], chance, acts=part, layer=layer)[0]
-
-    words = None
-    if len(resolved.kept_words) > 1:
-        parts = list(_word_draws(resolved, draws, leave_out, rng))
-        words = _scores(scorer, parts, chance, title="leave out words")
-
+    with held(scorer.engine) as scorer.engine:
+        ranking, chance = rank_resolved(scorer, resolved, seed=seed)
+        best = ranking.top(k)
+        samples = None
+        if acts.rows is not None:
+            kept = rows_of(acts, what="draws of samples")
+            samples = _drawn(scorer, kept, resolved, chance, _row_draws(kept.n, draws, rng))
+        words = None
+        if len(resolved.kept_words) > 1:
+            parts = list(_word_draws(resolved, draws, leave_out, rng))
+            words = _scores(scorer, parts, chance, title="leave out words")
     stays_samples, jaccard_samples = _kept(samples, ranking, best)
     stays_words, jaccard_words = _kept(words, ranking, best)
     return Stability(
@@ -144,13 +139,36 @@ def stability(
     )
 
 
+def _drawn(
+    scorer: Scorer, acts: HeadActivations, resolved: ResolvedConcept, chance: Chance | None, draws: Int[np.ndarray, "m n"]
+) -> Float[np.ndarray, "m l h"]:
+    """Scores of rows drawn again, one layer at a time, so that never more than one is copied."""
+    engine = scorer.engine
+    scores = np.full((len(draws), *acts.shape), np.nan)
+    used, (rows,) = (scorer, [resolved.rows]) if engine.name == "local" else scorer.sent([resolved.rows])
+    work = partial(_drawn_of_layer, scorer=used, rows=rows, chance=chance, draws=draws, width=acts.shape[1])
+    for layer, given in layer_by_layer(acts, acts.layers, work, engine=engine, title="draw samples", progress=scorer.progress):
+        scores[:, layer] = given
+    return scores
+
+
+def _drawn_of_layer(
+    part: Layer, *, scorer: Scorer, rows: AtomRows, chance: Chance | None, draws: Int[np.ndarray, "m n"], width: int
+) -> Float[np.ndarray, "m h"]:
+    layer, acts = part
+    assert isinstance(acts, HeadActivations)
+    # Copies, since an array that came to a worker cannot be written to, which torch warns of.
+    parts = (replace(acts, z={layer: acts.z[layer][chosen.copy()]}) for chosen in draws)
+    return np.stack([_scores(scorer, [rows], chance, acts=one, layer=layer, width=width)[0] for one in parts])
+
+
 def _scores(
-    scorer: Scorer, sets: Sequence[AtomRows], chance: Chance | None, *, layer: int | None = None, **options: Any
+    scorer: Scorer, sets: Sequence[AtomRows], chance: Chance | None, *, layer: int | None = None, width: int = 0, **options: Any
 ) -> Float[np.ndarray, "m *l h"]:
     """Scores of sets as the ranking has them, of all layers or of one of them, NaN where a layer has no such head."""
     if chance is None:
-        return _of_layer(scorer.scores(sets, **options), layer, scorer.acts.shape[1])
-    explained, logits = (_of_layer(scorer.scores(sets, view=view, **options), layer, scorer.acts.shape[1]) for view in METHODS)
+        return _of_layer(scorer.scores(sets, **options), layer, width)
+    explained, logits = (_of_layer(scorer.scores(sets, view=view, **options), layer, width) for view in METHODS)
     if layer is not None:
         chance = Chance(chance.mean[layer], chance.deviation[layer])
     return chance.scores(explained, logits)
@@ -163,7 +181,7 @@ def _of_layer(scores: Float[np.ndarray, "m l h"], layer: int | None, width: int)
     return np.pad(scores[:, layer], ((0, 0), (0, missing)), constant_values=np.nan)
 
 
-def _row_draws(n: int, draws: int, rng: np.random.Generator) -> Float[np.ndarray, "m n"]:
+def _row_draws(n: int, draws: int, rng: np.random.Generator) -> Int[np.ndarray, "m n"]:
     if n < _FEWEST:
         raise HeadPursuitError(f"{n} samples are too few to draw from again: capture at least {_FEWEST}, better hundreds")
     return rng.integers(n, size=(draws, n))

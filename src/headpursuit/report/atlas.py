@@ -13,7 +13,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from headpursuit.activations.head_activations import HeadActivations
-from headpursuit.activations.moments import HeadMoments
+from headpursuit.activations.moments import HeadMoments, rows_of
 from headpursuit.activations.store import ActsLike, as_acts
 from headpursuit.concepts import Concept, ConceptLike, as_concept, concept_names
 from headpursuit.concepts.vocabulary import atom_ids
@@ -106,7 +106,7 @@ def atlas(
         "dictionary": dictionary,
         "fold_norm": fold_norm,
         "significance": significance,
-        "examples": examples if isinstance(acts, HeadActivations) else 0,
+        "examples": examples if acts.rows is not None else 0,
         "texts": bool(given),
         "seed": seed,
     }
@@ -186,11 +186,10 @@ def _described(
     row_of = {token: row for row, token in enumerate(atom_ids(named.atoms))}
 
     def driven(one: HeadDescription) -> HeadDescription:
-        if not (about["examples"] and one.token_ids and isinstance(acts, HeadActivations)):
+        if not (about["examples"] and one.token_ids):
             return one
-        z, projection = acts.z[one.head.layer][:, one.head.head], acts.weights.projection(one.head.layer)[one.head.head]
-        atom = named.atoms.atoms[row_of[one.token_ids[0]]]
-        found = driving_samples(z, projection, atom, samples, positions=acts.positions, count=about["examples"])
+        rows, atom = rows_of(acts, what="driving samples"), named.atoms.atoms[row_of[one.token_ids[0]]]
+        found = driving_samples(rows, one.head, atom, samples, count=about["examples"])
         return replace(one, examples=found)
 
     def layer(index: int) -> list[dict[str, Any]]:

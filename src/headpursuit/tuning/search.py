@@ -5,12 +5,12 @@ of them a scale of its own.
 
 Every number comes from cells, which are kept. The sampler is seeded and trials run one after the other, so that a
 search which was cut off takes the same way again and meets its own cells: it goes on where it stopped, and ends as one that
-was never cut off.
+was never cut off. Workers, where there are some, run ahead of it what it is sure to ask for, and change nothing of the way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice, product
@@ -77,6 +77,11 @@ class Space:
         edited = {head: scale for head, scale in rounded.items() if scale != 1} or rounded
         return HeadEdit.of(Factor(head, scale, where) for head, scale in edited.items())
 
+    def of_ranking(self, method: str, k: int, scale: float, where: Where) -> HeadEdit:
+        """The edit that a ranking gives."""
+        own = self.rankings[method].edit(k, scale=scale)
+        return self.edit({factor.head: factor.scale for factor in own.factors}, where)
+
     def holds(self, edit: HeadEdit) -> bool:
         """Whether an edit's number of heads, its scales and its tokens are allowed, whoever chose the heads."""
         low, high = self.range
@@ -122,6 +127,7 @@ def search(
     with bar, _quiet_optuna() as optuna:
         walk((attempt(edit, FIXED) for edit in first), len(first))
         shared = trials - trials // 2 if space.per_head else trials
+        _look_ahead(goal, cells, space, shared)
         walk(_along_rankings(goal, space, _asking(optuna, goal, _shared_scale(space, attempt), seed=seed)), shared)
         best = choose(goal, [trial for trial in found.values() if trial.method in space.rankings])
         around = _around(space, best)
@@ -146,22 +152,47 @@ Ask = Callable[[Mapping[str, Any] | None], Trial]
 
 def _along_rankings(goal: Goal, space: Space, ask: Ask) -> Iterator[Trial]:
     """Trials without end: each ranking's largest edit, weakened until it keeps the limits; then what the sampler proposes."""
-    near, far = (space.low, space.high) if goal.rises else (space.high, space.low)
     for method, where in product(space.rankings, space.where):
-        scale, weaker, stronger = far, near, far
-        for _ in range(_HALVINGS):
+        path = _weaker_and_weaker(goal, space)
+        scale: float | None = next(path)
+        while scale is not None:
             trial = ask({"method": method, "k": space.k, "scale": scale, "where": where})
             yield trial
-            # A limit is broken, or what was wished is reached: a weaker edit is next.
-            if (_standing(goal, trial)[1] > 0) == (goal.reach is None):
-                stronger = scale
-            elif scale == far:
-                break
-            else:
-                weaker = scale
-            scale = (weaker + stronger) / 2
+            scale = path.send(trial)
     while True:
         yield ask(None)
+
+
+def _weaker_and_weaker(goal: Goal, space: Space) -> Generator[float | None, Trial, None]:
+    """The scales that are tried of one ranking, each in the light of the trial of the one before; None behind the last."""
+    near, far = (space.low, space.high) if goal.rises else (space.high, space.low)
+    scale, weaker, stronger = far, near, far
+    for _ in range(_HALVINGS):
+        trial = yield scale
+        # A limit is broken, or what was wished is reached: a weaker edit is next.
+        if (_standing(goal, trial)[1] > 0) == (goal.reach is None):
+            stronger = scale
+        elif scale == far:
+            break
+        else:
+            weaker = scale
+        scale = (weaker + stronger) / 2
+    yield None
+
+
+def _look_ahead(goal: Goal, cells: Cells, space: Space, trials: int) -> None:
+    """Have workers run what the search will ask for along the rankings, for which one does not wait for another."""
+    if cells.engine.name == "local":
+        return
+    whole = islice(product(space.rankings, space.where), trials // _HALVINGS)  # of others the search may not come to the end
+    paths = {way: _weaker_and_weaker(goal, space) for way in whole}
+    scales = {way: next(path) for way, path in paths.items()}
+    while edits := {
+        way: space.of_ranking(way[0], space.k, scale, way[1]) for way, scale in scales.items() if scale is not None
+    }:
+        cells.fill(goal.keys(edits.values()))
+        trials_of = {way: tried(goal, cells, edit, number=0, method=way[0]) for way, edit in edits.items()}
+        scales = {way: paths[way].send(trial) for way, trial in trials_of.items()}
 
 
 def _standing(goal: Goal, trial: Trial) -> tuple[float, float]:
@@ -200,8 +231,7 @@ def _shared_scale(space: Space, attempt: Attempt) -> Callable[[optuna.Trial], Tr
         k = asked.suggest_int("k", 1, space.k)
         scale = asked.suggest_float("scale", space.low, space.high)
         where = asked.suggest_categorical("where", list(space.where))  # type: ignore[arg-type]
-        own = space.rankings[method].edit(k, scale=scale)
-        return attempt(space.edit({factor.head: factor.scale for factor in own.factors}, as_where(where)), method)
+        return attempt(space.of_ranking(method, k, scale, as_where(where)), method)
 
     return run
 

@@ -11,7 +11,6 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
-from tqdm.auto import tqdm
 
 from headpursuit.activations.positions import Positions, RowPositions
 from headpursuit.concepts import as_concept
@@ -19,6 +18,7 @@ from headpursuit.concepts.concept import ConceptLike
 from headpursuit.drawing import Figure
 from headpursuit.editing.edit import HeadEdit, write_edit
 from headpursuit.editing.where import ALL, TokenMask, Where, as_where
+from headpursuit.engines import LOCAL, Engine, engine_of, held
 from headpursuit.errors import SEEDS, ChoiceError, HeadPursuitError, check_choice, check_counts, check_finite
 from headpursuit.evaluation.cells import Cells
 from headpursuit.evaluation.effects import Wanted, comparison, row
@@ -332,7 +332,8 @@ def tune(
         limit: samples a task and split at most.
         seed: seed of splitting, sampling, search, draws and resampling.
         progress: show progress bars.
-        **options: see :class:`Options`.
+        **options: see :class:`Options`. And ``engine``, ``workers``, ``cpus_per_worker`` and ``gpus_per_worker`` as for
+            :func:`headpursuit.capture`: workers capture, and run cells side by side where one does not wait for another.
 
     Returns:
         The edit that was chosen, beside what else was tried. Whether its target moved at all on the test split says
@@ -343,8 +344,8 @@ def tune(
             ranking refuses, or tokens at which no limit sees what an edit costs.
         MissingExtraError: optuna is not installed.
     """
+    engine, words = engine_of(options), as_concept(concept)
     chosen = Options(**options)
-    words = as_concept(concept)
     check_wishes(reach=reach, positions=positions, limits=limits, limit=limit, seed=seed)
     if out is not None:
         check_folder(Path(out), recipe_name(words.name))
@@ -352,13 +353,14 @@ def tune(
     data = read_data(
         model, samples, words, neutral=neutral, positions=positions, limits=limits, enhance=enhance, limit=limit, seed=seed
     )
+    common: dict[str, Any] = {"reach": reach, "engine": engine, "seed": seed, "progress": progress}
     if out is not None:
         with locked(Path(out)):
-            tuned = run_tuning(model, data, chosen, out=Path(out), reach=reach, seed=seed, progress=progress)
+            tuned = run_tuning(model, data, chosen, out=Path(out), **common)
             tuned.save(out)
         return tuned
     with tempfile.TemporaryDirectory() as made:
-        return run_tuning(model, data, chosen, out=Path(made), reach=reach, seed=seed, progress=progress)
+        return run_tuning(model, data, chosen, out=Path(made), **common)
 
 
 def check_wishes(
@@ -410,19 +412,37 @@ def run_tuning(
     *,
     out: Path,
     reach: float | str | None = None,
+    engine: Engine = LOCAL,
     seed: int = 0,
     progress: bool = True,
 ) -> Tuned:
     """Search on one split and report on the other; arguments as for :func:`tune`."""
+    with held(engine) as workers:
+        return _run_tuning(model, data, options, out=out, reach=reach, engine=workers, seed=seed, progress=progress)
+
+
+def _run_tuning(
+    model: HeadModel,
+    data: TuningData,
+    options: Options,
+    *,
+    out: Path,
+    reach: float | str | None,
+    engine: Engine,
+    seed: int,
+    progress: bool,
+) -> Tuned:
     if all(limit.metric == DIVERGENCE for limit in data.goal.limits) and (unseen := {"image", "generated"} & {*options.where}):
         raise HeadPursuitError(
             f"where={unseen.pop()!r}: neutral texts have no such tokens, so that nothing would say what the edit costs: give "
             "samples with targets, or other tokens"
         )
     ran: list[str] = []
-    tuning, test = (Cells(model, tasks, seed=seed, folder=out / "cells", tick=ran.append) for tasks in (data.tuning, data.test))
+    common: dict[str, Any] = {"seed": seed, "folder": out / "cells", "tick": ran.append, "engine": engine}
+    tuning, test = (Cells(model, tasks, **common) for tasks in (data.tuning, data.test))
     # A goal that cannot be judged is told before anything is searched for.
     for cells in (tuning, test):
+        cells.fill(data.goal.keys(()))
         data.goal.effect(cells, None)
         data.goal.cost(cells, None)
     rises = data.goal.rises
@@ -438,6 +458,7 @@ def run_tuning(
         scale=scale,
         seed=seed,
         folder=out,
+        engine=engine,
         progress=progress,
     )
     most = min(options.k, len(rankings["somp"].order()))
@@ -530,6 +551,7 @@ def _data_used(data: TuningData, model: HeadModel) -> tuple[DataUsed, ...]:
 
 def _fixed(goal: Goal, cells: Cells, edits: Sequence[HeadEdit]) -> HeadEdit:
     """The fixed edit that a sweep over k would settle on: the strongest within the limits, or else the cheapest."""
+    cells.fill(goal.keys(edits))
     trials = [tried(goal, cells, edit, number=number, method=FIXED) for number, edit in enumerate(edits)]
     return choose(replace(goal, reach=None), trials).edit
 
@@ -539,13 +561,14 @@ def _reach(reach: float | str | None, goal: Goal, cells: Cells, fixed: HeadEdit)
 
 
 def _on_test(goal: Goal, cells: Cells, trials: Sequence[Trial], *, progress: bool) -> list[Point]:
-    bar = tqdm(trials, desc="trade-off on the test split", unit="edit", disable=not progress, leave=False)
-    return [Point(trial, goal.effect(cells, trial.edit), goal.cost(cells, trial.edit)) for trial in bar]
+    cells.fill(goal.keys(trial.edit for trial in trials), title="trade-off on the test split" if progress else "")
+    return [Point(trial, goal.effect(cells, trial.edit), goal.cost(cells, trial.edit)) for trial in trials]
 
 
 def _table(
     goal: Goal, test: Cells, edit: HeadEdit, fixed: HeadEdit, controls: Sequence[HeadEdit], *, seed: int
 ) -> tuple[list[Row], list[Comparison]]:
+    test.fill([*goal.keys([fixed, edit]), *((goal.target.task, control) for control in controls)])
     rows, comparisons = [], []
     for metric in goal.metrics:
         named: dict[str, Any] = {"concept": goal.concept, "seed": seed}
