@@ -30,7 +30,7 @@ from headpursuit.drawing.style import (
 # Colours that the colour-blind tell apart (Okabe and Ito 2008), and dashes for more lines than those.
 _OKABE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _LOOKS = [(colour, line) for line in ("-", "--", "-.") for colour in _OKABE]
-_SIZES = {"tuned": 10.0, "calibrated": 6.0, "somp": 8.0, "logit_lens": 5.5, "attribution": 6.0, "random": 9.0}
+_SIZES = {"tuned": 10.0, "contest": 8.0, "calibrated": 6.0, "somp": 8.0, "logit_lens": 5.5, "attribution": 6.0, "random": 9.0}
 
 
 def bars(labels: Sequence[str], values: Sequence[float], *, title: str = "", label: str = "") -> Figure:

@@ -20,6 +20,7 @@ LIGHT = {
     "quiet": "#66645e",
     "rule": "#e3dfd5",
     "cell": "#efece4",
+    "contest": "#a31fe0",
     "somp": "#17609c",
     "calibrated": "#7a0f24",
     "logit-lens": "#c4500a",
@@ -38,6 +39,7 @@ DARK = {
     "quiet": "#a3a19b",
     "rule": "#34363b",
     "cell": "#26282d",
+    "contest": "#7b4bfc",
     "somp": "#2f9af5",
     "calibrated": "#cb6b62",
     "logit-lens": "#f4611f",
@@ -51,12 +53,14 @@ DARK = {
 }
 INK, QUIET, RULE, PAPER, MARK = (LIGHT[name] for name in ("ink", "quiet", "rule", "card", "mark"))
 COLOURS = {
-    name.replace("-", "_"): LIGHT[name] for name in ("somp", "calibrated", "logit-lens", "attribution", "tuned", "random")
+    name.replace("-", "_"): LIGHT[name]
+    for name in ("contest", "somp", "calibrated", "logit-lens", "attribution", "tuned", "random")
 }
-MARKERS = {"tuned": "*", "calibrated": "s", "somp": "o", "logit_lens": "D", "attribution": "^", "random": "|"}
+MARKERS = {"tuned": "*", "contest": "P", "calibrated": "s", "somp": "o", "logit_lens": "D", "attribution": "^", "random": "|"}
 SELECTION_NAMES = {
     "tuned": "tuned",
     "somp": "SOMP",
+    "contest": "contest",
     "calibrated": "calibrated",
     "logit_lens": "logit lens",
     "attribution": "attribution",

@@ -17,12 +17,14 @@ from tqdm.auto import tqdm
 from headpursuit.concepts.counting import count_words
 from headpursuit.data.own import Rows
 from headpursuit.editing.edit import HeadEdit
+from headpursuit.editing.where import ALL
 from headpursuit.engines import LOCAL, Engine, engine_of, held
 from headpursuit.errors import SEEDS, HeadPursuitError, check_counts
 from headpursuit.evaluation.cells import Cell, Cells, Key
 from headpursuit.evaluation.checks import check_heads, check_words
 from headpursuit.evaluation.describe import describe_heads
 from headpursuit.evaluation.effects import Wanted, comparison, row
+from headpursuit.evaluation.goals import Goal, GoalJudge
 from headpursuit.evaluation.metrics import NEUTRAL_TASK, Metric
 from headpursuit.evaluation.plan import time_left, tried_on
 from headpursuit.evaluation.prepare import (
@@ -39,7 +41,7 @@ from headpursuit.evaluation.recipe import EditSpec, Recipe, load_recipe, plain
 from headpursuit.evaluation.results import RESULTS, Comparison, ConceptResult, DataUsed, Example, Results, Row, Verdict
 from headpursuit.evaluation.selectors import compare_selectors
 from headpursuit.evaluation.teacher_forced_tasks import neutral_task, teacher_forced_task, teacher_forced_task_name
-from headpursuit.evaluation.verdicts import judge, settle, wishes
+from headpursuit.evaluation.verdicts import judge, selection_goal, settle, wishes
 from headpursuit.files import locked, read_json
 from headpursuit.model.head_model import HeadModel
 from headpursuit.model.load import ModelLike, check_model, load
@@ -229,6 +231,10 @@ def _run(prepared: Prepared, model: HeadModel, *, out: Path, engine: Engine, see
         return Results(curves=curves, concepts=compared, draws=recipe.select.draws, **common)
     assert recipe.edit is not None
     cells = Cells(model, prepared.tasks, seed=seed, folder=out / "cells", engine=engine)
+    selection = Cells(model, prepared.kept, seed=seed, folder=out / "cells", engine=engine)
+    wished = {concept.name: wishes(prepared, concept) for concept in prepared.concepts}
+    # One number of heads serves a concept: what suppresses it is what is raised.
+    sought = {name: selection_goal(goals[0], selection) if goals else None for name, goals in wished.items()}
     rankings = {
         concept.name: stored_rankings(
             model,
@@ -238,6 +244,9 @@ def _run(prepared: Prepared, model: HeadModel, *, out: Path, engine: Engine, see
             n_atoms=concept.spec.atoms,
             multi_token=concept.spec.multi_token,
             methods=recipe.edit.methods,
+            neutral=prepared.quiet,
+            judge=_judge(sought[concept.name], selection, where=recipe.edit.where),
+            k=max(recipe.edit.k),
             seed=seed,
             folder=out,
             engine=engine,
@@ -245,10 +254,9 @@ def _run(prepared: Prepared, model: HeadModel, *, out: Path, engine: Engine, see
         )
         for concept in prepared.concepts
     }
-    recipe = _within_the_model(recipe, [found["somp"] for found in rankings.values()])
+    recipe = _within_the_model(recipe, [found[recipe.edit.methods[0]] for found in rankings.values()])
     assert recipe.edit is not None
     prepared = replace(prepared, recipe=recipe)
-    wished = {concept.name: wishes(prepared, concept) for concept in prepared.concepts}
     choices = {concept.name: _choices(recipe.edit, rankings[concept.name], model, seed) for concept in prepared.concepts}
     # Given answers may be the unedited model's own, so that its cells come first.
     _fill(cells, [(concept.spec.task, None) for concept in prepared.concepts], progress=progress)
@@ -261,15 +269,16 @@ def _run(prepared: Prepared, model: HeadModel, *, out: Path, engine: Engine, see
     cells = replace(cells, tasks={**prepared.tasks, **given})
     _fill(cells, _wanted_cells(prepared, choices), progress=progress)
     rows, comparisons = _table(prepared, cells, choices, seed)
-    selection = Cells(model, prepared.kept, seed=seed, folder=out / "cells", engine=engine)
     concepts = []
     for concept in tqdm(prepared.concepts, desc="goals", disable=not (progress and any(wished.values())), leave=False):
         own = [one for one in rows if one.concept == concept.name]
-        somp = rankings[concept.name]["somp"]
-        # One number of heads serves a concept: what suppresses it is what is raised.
-        goals, ks = wished[concept.name], recipe.edit.k
-        k = settle(goals[0], somp, ks, selection, where=recipe.edit.where) if goals else None
-        verdicts = tuple(judge(goal, own, k=min(ks) if k is None else k, settled=k is not None) for goal in goals)
+        main = recipe.edit.methods[0]
+        goals, ks, goal = wished[concept.name], recipe.edit.k, sought[concept.name]
+        order = rankings[concept.name][main]
+        k = None if goal is None else settle(goal, order, ks, selection, method=main, where=recipe.edit.where)
+        verdicts = tuple(
+            judge(goal, own, k=min(ks) if k is None else k, selection=main, settled=k is not None) for goal in goals
+        )
         concepts.append(_concept_result(prepared, concept, rankings[concept.name], verdicts, cells))
     used = dict.fromkeys(metric for name in cells.tasks for metric in cells.tasks[name].metrics)
     measured = {(one.task, one.metric) for one in rows}
@@ -281,6 +290,11 @@ def _run(prepared: Prepared, model: HeadModel, *, out: Path, engine: Engine, see
         draws=recipe.edit.draws,
         **common,
     )
+
+
+def _judge(goal: Goal | None, selection: Cells, *, where: str) -> GoalJudge | None:
+    """What a contest's edits are measured by: the recipe's goal, if its edits hold at all tokens, as a contest's do."""
+    return GoalJudge(goal, selection) if goal is not None and where == ALL else None
 
 
 def _data_used(prepared: Prepared, model: HeadModel) -> tuple[DataUsed, ...]:
@@ -314,7 +328,7 @@ def _within_the_model(recipe: Recipe, rankings: Sequence[HeadRanking]) -> Recipe
 def _choices(edit: EditSpec, rankings: Mapping[str, HeadRanking], model: HeadModel, seed: int) -> Choices:
     found: dict[tuple[Selection, int, float], tuple[HeadEdit, ...]] = {}
     for k in edit.k:
-        controls = random_controls(rankings["somp"].top(k), model.anatomy.heads(), draws=edit.draws, seed=seed)
+        controls = random_controls(rankings[edit.methods[0]].top(k), model.anatomy.heads(), draws=edit.draws, seed=seed)
         for scale in edit.scales:
             for method in edit.methods:
                 found[method, k, scale] = (HeadEdit(rankings[method].top(k), scale=scale, where=edit.where),)
@@ -370,10 +384,10 @@ def _table(prepared: Prepared, cells: Cells, choices: Mapping[str, Choices], see
                         continue
                     named: dict[str, Any] = {"concept": concept.name, "scale": scale, "seed": seed}
                     rows.append(row(cells, metric, edits, selection=selection, **named))
-                    if selection != "somp":
+                    if selection != edit.methods[0]:
                         continue
                     others: dict[Selection, Sequence[HeadEdit | None]] = {"none": [None]}
-                    others |= {other: own[other, k, scale] for other in (*edit.methods, CONTROL) if other != "somp"}
+                    others |= {other: own[other, k, scale] for other in (*edit.methods[1:], CONTROL)}
                     wanted = _wanted(prepared, concept, metric, scale)
                     comparisons += [
                         comparison(cells, metric, edits[0], rest, against=other, wanted=wanted, **named)

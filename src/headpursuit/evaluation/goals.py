@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -130,6 +131,40 @@ class Trial:
     cost: float
     weakness_bound: float
     cost_bound: float
+
+
+@dataclass(frozen=True)
+class GoalJudge:
+    """Measures edits by a goal on a split, as :func:`headpursuit.ranking.contest.contest` asks: the target, and the cost.
+
+    Attributes:
+        goal: the goal.
+        cells: the split.
+    """
+
+    goal: Goal
+    cells: Cells
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Everything that what is measured depends on beside model and edit, as plain values."""
+        limits = [[limit.metric.task, limit.metric.name, limit.at_most] for limit in self.goal.limits]
+        asked = dict.fromkeys(metric.task for metric in self.goal.metrics)
+        tasks = [self.cells.tasks[task].depends_on for task in asked]
+        return {
+            "target": [self.goal.target.task, self.goal.target.name],
+            "limits": limits,
+            "tasks": tasks,
+            "seed": self.cells.seed,
+        }
+
+    def __call__(
+        self, edits: Iterable[HeadEdit | None], *, done: Callable[[], object]
+    ) -> dict[HeadEdit | None, tuple[float, float]]:
+        """The target's value under each edit, and its largest loss as a share of what is allowed."""
+        wanted, last = list(edits), self.goal.metrics[-1].task
+        self.cells.fill(self.goal.keys(wanted), done=lambda key, _: done() if key[0] == last else None)
+        return {edit: (self.cells.value(self.goal.target, edit), self.goal.cost(self.cells, edit)) for edit in wanted}
 
 
 def tried(goal: Goal, cells: Cells, edit: HeadEdit, *, number: int, method: str) -> Trial:

@@ -14,6 +14,7 @@ from headpursuit.concepts import Concept
 from headpursuit.concepts.resolve import MultiToken
 from headpursuit.engines import LOCAL, Engine
 from headpursuit.evaluation.cells import Task
+from headpursuit.evaluation.goals import GoalJudge
 from headpursuit.evaluation.recipe import plain
 from headpursuit.evaluation.teacher_forced_tasks import speaking
 from headpursuit.files import digest, read_kept, write_sealed
@@ -53,6 +54,7 @@ def stored_rankings(
     multi_token: MultiToken = "skip",
     methods: Sequence[str] = ("somp", "logit_lens"),
     neutral: Sequence[Sample] = (),
+    judge: GoalJudge | None = None,
     seed: int = 0,
     folder: Path,
     engine: Engine = LOCAL,
@@ -67,6 +69,7 @@ def stored_rankings(
         task: selection data, asked as the concept's task asks.
         methods: any of :func:`headpursuit.select`; those that read no capture read along targets that speak of the concept.
         neutral: texts that do not, for the methods that tell what heads cost; knock-outs are then put in order by both.
+        judge: the goal that a contest's edits are measured by.
         seed: seed of all that is drawn, the model's own answers included where samples have no target.
         folder: where captures and rankings are kept.
         engine: where captures are made and edits are measured.
@@ -87,6 +90,10 @@ def stored_rankings(
         if "draws" in takes:  # a recipe says what it compares, so that chance is not asked beside the paper's score
             own["draws"] = 200 if method == CALIBRATED else 0
         told = {key: fingerprint(neutral) if key == "neutral" else value for key, value in own.items()}
+        if judge is not None and "judge" in takes:
+            by_goal = {"cost": 1.0, "scale": judge.goal.scale}
+            own |= {"judge": judge, **by_goal}
+            told |= {"judge": judge.about, **by_goal}
         about = {**common, "concept": concept.name, "method": method, "options": told}
         if "acts" not in takes:
             about["answers"] = {"options": dict(task.options), "seed": seed}

@@ -157,7 +157,8 @@ class EditSpec(_Table):
         k: numbers of heads.
         scales: factors of their contribution; below 1 the target should fall, above 1 rise.
         draws: random control sets for each k.
-        methods: how heads are chosen, SOMP among them; ``attribution`` needs memory for a backward pass.
+        methods: how heads are chosen, the paper's SOMP among them. The first is asked for the goals, compared with the others
+            and controlled by random heads of its layers; ``attribution`` and ``contest`` need memory for a backward pass.
         where: the tokens at which the edits hold, see :class:`headpursuit.HeadEdit`.
     """
 
@@ -170,7 +171,7 @@ class EditSpec(_Table):
     @model_validator(mode="after")
     def _compares_somp(self) -> EditSpec:
         if "somp" not in self.methods or len(set(self.methods)) < len(self.methods):
-            raise ValueError("name each method once, and somp, which the others are compared with")
+            raise ValueError("name each method once, and somp, the paper's, among them")
         return self
 
 

@@ -93,7 +93,8 @@ class Comparison:
         scale: what their contribution was multiplied by.
         metric: what was measured.
         against: the other choice; ``random`` is the median over the draws.
-        difference: SOMP's (or the tuned edit's) value minus the other's, in units of ``normalized``, or of ``change``.
+        difference: the value by the recipe's first method, or by tuning, minus the other's, in units of ``normalized``, or of
+            ``change``.
         low: lower end of its 95 % interval, paired over samples; None where it cannot be told.
         high: upper end.
         wanted: ``less`` or ``more``, what the metric was meant to become, or ``same`` for what should stay.
@@ -235,7 +236,7 @@ class ConceptResult:
         target: the metric of that task that they should move.
         words: the words that heads were ranked with.
         counted: the words that were counted in answers.
-        rankings: by method, ``somp`` among them.
+        rankings: by method, that which the goals were asked of first.
         verdicts: of the recipe's goals; empty where it has none.
         examples: test samples before and after.
     """
@@ -254,14 +255,19 @@ class ConceptResult:
         """The number of heads that the goals settled on; None without goals."""
         return self.verdicts[0].k if self.verdicts else None
 
-    def heads(self, k: int | None = None, *, method: str = "somp") -> tuple[Head, ...]:
-        """The best ``k`` heads by one method; as many as the goals settled on when left out.
+    @property
+    def method(self) -> Selection | None:
+        """How the heads were chosen that the goals were asked of; None for a tuned edit."""
+        return next(iter(self.rankings), None)  # type: ignore[arg-type]
+
+    def heads(self, k: int | None = None, *, method: str | None = None) -> tuple[Head, ...]:
+        """The best ``k`` heads by a method, the goals' where none is named; as many as the goals settled on when left out.
 
         Raises:
             HeadPursuitError: no goal settled on a number, or the method is not among the rankings.
         """
-        k = self.k if k is None else k
-        if k is None or method not in self.rankings:
+        k, method = self.k if k is None else k, method or self.method
+        if k is None or method is None or method not in self.rankings:
             raise HeadPursuitError(
                 f"{self.name}: give k, and one of the methods {', '.join(self.rankings)}; no goal settled on a number"
             )

@@ -51,18 +51,21 @@ def wishes(prepared: Prepared, concept: PreparedConcept) -> tuple[Goal, ...]:
     return tuple(found)
 
 
-def settle(goal: Goal, ranking: HeadRanking, ks: Sequence[int], selection: Cells, *, where: str) -> int | None:
-    """The number of heads that a goal settles on, on selection data; None where the unedited model scores 0 on something."""
+def selection_goal(goal: Goal, selection: Cells) -> Goal | None:
+    """A goal on selection data, with the limits that can be seen there; None where the unedited model scores 0 on something."""
     goal = replace(goal, limits=tuple(limit for limit in goal.limits if limit.metric.task in selection.tasks))
-    if not all(map(selection.has_effect, goal.metrics)):
-        return None
+    return goal if all(map(selection.has_effect, goal.metrics)) else None
+
+
+def settle(goal: Goal, ranking: HeadRanking, ks: Sequence[int], selection: Cells, *, method: str, where: str) -> int:
+    """The number of heads that a goal settles on, on selection data."""
     edits = [HeadEdit(ranking.top(k), scale=goal.scale, where=where) for k in ks]  # type: ignore[arg-type]
     selection.fill(goal.keys(edits))
-    trials = [tried(goal, selection, edit, number=number, method="somp") for number, edit in enumerate(edits)]
+    trials = [tried(goal, selection, edit, number=number, method=method) for number, edit in enumerate(edits)]
     return ks[choose(goal, trials).number]
 
 
-def judge(goal: Goal, rows: Sequence[Row], *, k: int, selection: Selection = "somp", settled: bool = True) -> Verdict:
+def judge(goal: Goal, rows: Sequence[Row], *, k: int, selection: Selection, settled: bool = True) -> Verdict:
     """The verdict of test data on a goal, from the table's rows.
 
     Args:

@@ -2,14 +2,15 @@
 
 None of the cheap methods is the best for all concepts: what heads write finds those that say a word, derivatives find those
 that it is made from. A few edits of each, tried on the selection samples at equal cost on neutral texts, tell which it is. The
-heads that any of them puts first are measured one by one, too, and take part in the order that this gives.
+heads that any of them puts first are measured one by one, too, and take part in the order that this gives. Where the goal of
+a recipe is the judge, so do heads that are added one by one.
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -41,10 +42,21 @@ CANDIDATES = 4
 _STEPS = 4
 # Attribution stays where no other is ahead by a tenth: on other samples a smaller lead turns over as often as not.
 _LEAD = 1.1
-# What the order of measured heads is called among the methods.
-MEASURED = "measured"
+# What the orders of measured heads are called among the methods.
+MEASURED, GROWN = "measured", "grown"
+# The next head is sought among so many of those whose own edits reach furthest.
+_POOL = 6
 # Each way is one line of edits, from the unedited model on.
 Ways = Sequence[Sequence[HeadEdit]]
+
+
+class Judge(Protocol):
+    """Measures edits in place of log-odds and divergence."""
+
+    def __call__(
+        self, edits: Iterable[HeadEdit | None], *, done: Callable[[], object]
+    ) -> Mapping[HeadEdit | None, tuple[float, float]]:
+        """Each edit's value of the target, None being the unedited model, and its cost; ``done`` is called for each."""
 
 
 def contest(
@@ -57,6 +69,7 @@ def contest(
     k: int | None = None,
     metric: OwnMetric | None = None,
     scale: float = -1.0,
+    judge: Judge | None = None,
     positions: Positions = "mean",
     multi_token: MultiToken = "skip",
     variants: bool = True,
@@ -82,6 +95,9 @@ def contest(
         k: number of heads; 2 % of all, at most 8, at least 1 when left out.
         metric: measure this in place of the log-odds, as for :func:`headpursuit.ranking.knockout.knockout`.
         scale: the edit's factor.
+        judge: what measures edits, such as the goal of a recipe; ``cost`` is then in its unit. Heads are compared as recipes
+            edit them, all by the scale itself, for every number up to ``k``; and one more way takes part, heads that are added
+            one by one, each the one with which the edit reaches furthest.
         positions: tokens whose mean is captured.
         multi_token: what becomes of words of several tokens, see :func:`headpursuit.concepts.resolve`.
         variants: also use case and plural forms of the words.
@@ -133,8 +149,10 @@ def contest(
         natural(model, chosen, concept, neutral=texts, seed=seed, **told),
         integrated(model, chosen, concept, scale=scale, steps=_STEPS, seed=seed, **told),
     ]
-    divergence = Divergence(model, texts, batch_size=batch_size)
-    measurements = Measurements(model, target.metric(batch_size=batch_size), divergence, engine=engine)
+    goal = judge is not None
+    if judge is None:
+        divergence = Divergence(model, texts, batch_size=batch_size)
+        judge = Measurements(model, target.metric(batch_size=batch_size), divergence, engine=engine).many
     measured: dict[HeadEdit | None, tuple[float, float]] = {}  # ways share edits
 
     def reached_by(contestants: Mapping[Any, Ways], unit: str) -> dict[Any, float]:
@@ -142,25 +160,40 @@ def contest(
         edits = {edit: None for ways in contestants.values() for way in ways for edit in way}
         todo = [edit for edit in (None, *edits) if edit not in measured]
         with tqdm(total=len(todo), desc=f"contest of {unit}s", unit="edit", disable=not progress, leave=False) as bar:
-            measured.update(measurements.many(todo, done=bar.update))
+            measured.update(judge(todo, done=bar.update))
         return {one: reach(ways) for one, ways in contestants.items()}
 
     def reach(ways: Ways) -> float:
         found = np.array([[measured[edit] for edit in way] for way in ways])
         return float(effect_at(sign * (found[..., 0] - measured[None][0]), found[..., 1], cost))
 
+    def way(edit: Callable[..., HeadEdit]) -> Sequence[HeadEdit]:
+        return [edit(scale=1 + part * (scale - 1)) for part in ((1.0,) if goal else _WAY)]
+
     heads = model.anatomy.heads()
     candidates = sorted({head for ranking in rankings for head in ranking.top(min(CANDIDATES, len(heads)))})
-    alone = reached_by({head: [_way(partial(HeadEdit, [head]), scale)] for head in candidates}, "head")
+    alone = reached_by({head: [way(partial(HeadEdit, [head]))] for head in candidates}, "head")
     rankings.append(_measured(attributed, alone))
-    ks = sorted({1, min(len(heads), few_of(len(heads)) if k is None else k)})
-    ways = {ranking.method: [_way(partial(ranking.edit, k), scale) for k in ks] for ranking in rankings}
+    most = min(len(heads), few_of(len(heads)) if k is None else k)
+    if goal:
+        pool = sorted(alone, key=lambda head: (-alone[head], head))[:_POOL]
+        taken: list[Head] = []
+        while len(taken) < min(most, len(pool)):
+            sets = {head: [way(partial(HeadEdit, [*taken, head]))] for head in pool if head not in taken}
+            reached = reached_by(sets, "set")
+            taken.append(max(sets, key=lambda head: reached[head]))
+        rankings.append(_ordered(attributed, taken, method=GROWN))
+    ks = range(1, most + 1) if goal else sorted({1, most})
+    ways = {
+        ranking.method: [way(partial(HeadEdit, ranking.top(k)) if goal else partial(ranking.edit, k)) for k in ks]
+        for ranking in rankings
+    }
     reached = reached_by(ways, "method")
     if not any(reached.values()):
-        tried = ", ".join(reached)
+        tried, where = ", ".join(reached), "within the goal's limits" if goal else f"at {cost:g} nats a token"
         warnings.warn(
-            f"no edit of {tried} moves {target.name} at {cost:g} nats a token, so that their order is of little use: allow a "
-            "higher cost, or give other or more samples",
+            f"no edit of {tried} moves {target.name} {where}, so that their order is of little use: allow a higher cost, or "
+            "give other or more samples",
             ChanceWarning,
             stacklevel=3,
         )
@@ -177,11 +210,10 @@ def _measured(attributed: HeadRanking, alone: Mapping[Head, float]) -> HeadRanki
     for head, effect in alone.items():
         reached[head.layer, head.head] = effect
     best = sorted((head for head in alone if alone[head] > 0), key=lambda head: (-alone[head], head))
-    order = [*best, *(head for head in attributed.order() if head not in best)]
-    scores = by_order(order, attributed.scores.shape)
-    return replace(attributed, method=MEASURED, scores=scores, unit="heads", values={"effect": reached})
+    return replace(_ordered(attributed, best, method=MEASURED), values={"effect": reached})
 
 
-def _way(edit: Callable[..., HeadEdit], scale: float) -> Sequence[HeadEdit]:
-    """An edit at every part of the way to a scale."""
-    return [edit(scale=1 + part * (scale - 1)) for part in _WAY]
+def _ordered(attributed: HeadRanking, first: Sequence[Head], *, method: str) -> HeadRanking:
+    """Some heads in their order, and behind them the others, by attribution."""
+    order = [*first, *(head for head in attributed.order() if head not in first)]
+    return replace(attributed, method=method, scores=by_order(order, attributed.scores.shape), unit="heads", values={})

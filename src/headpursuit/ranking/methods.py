@@ -14,9 +14,9 @@ RankingMethod = Literal["calibrated", Method]
 CONTEST: Literal["contest"] = "contest"
 # By what pursuits choose: the paper's sum of absolute correlations, which is that of rows, or their energy.
 CRITERIA = ("l1", "l2")
-# What puts heads in order: the methods of a capture, and attribution, which runs the model.
-Order = Literal[RankingMethod, "attribution"]
-ORDERS: tuple[Order, ...] = ("calibrated", "somp", "logit_lens", "attribution")
+# What recipes edit the heads of: the methods of a capture, and two that run the model.
+Order = Literal["contest", RankingMethod, "attribution"]
+ORDERS: tuple[Order, ...] = (CONTEST, CALIBRATED, "somp", LOGIT_LENS, "attribution")
 Selection = Literal[Order, "tuned", "random", "none"]
 # How heads were chosen, in the order in which it is shown.
 SELECTIONS: tuple[Selection, ...] = ("tuned", *ORDERS, "random")

@@ -149,12 +149,13 @@ def _concept_block(
     varied = len({row.k for row in rows}) > 1 or len({row.scale for row in rows}) > 2
     more = {key: figure for key, figure in sweeps(results, concept).items() if key != "effects"} if varied else {}
     lines = []
-    for head in concept.heads(k) if k and "somp" in concept.rankings else ():
+    scored = [(head, concept.rankings[concept.method].score(head)) for head in concept.heads(k)] if k and concept.method else []
+    for head, score in scored:
         named = names.get(head)
         lines.append(
             {
                 "head": head.name,
-                "score": f"{concept.rankings['somp'].score(head):.3f}".replace("-", "−"),
+                "score": f"{score:.3f}".replace("-", "−"),
                 "its tokens": "" if named is None else named.name(token),
                 "explained": percent(named.explained_variance[-1]) if named and named.explained_variance else "",
             }

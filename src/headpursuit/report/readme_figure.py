@@ -41,7 +41,7 @@ def render_readme_figure(
         HeadPursuitError: there is no such concept, or the file cannot be written.
         MissingExtraError: matplotlib is not installed.
     """
-    every = [(one, own) for one in results for own in one.concepts if "somp" in own.rankings]
+    every = [(one, own) for one in results for own in one.concepts if own.method]
     featured, shown = _featured(every, concept)
     rows = [
         row
@@ -52,7 +52,9 @@ def render_readme_figure(
         if row.normalized is not None
     ]
     examples = _clearest(shown, n_examples)
-    ranking, k = shown.rankings["somp"], largest_k(featured, shown)
+    method = shown.method
+    assert method is not None
+    ranking, k = shown.rankings[method], largest_k(featured, shown)
     layers, heads = ranking.scores.shape
     # Square cells as large as both sides allow.
     side = min(_MAP_INCHES / heads, 2.6 / layers)
@@ -65,7 +67,7 @@ def render_readme_figure(
     bottom = total - 0.6 - layers * side
     axes = figure.add_axes((0.04, bottom / total, heads * side / WIDTH, layers * side / total))
     title = f"Heads that write {readable(shown.name)}"
-    heat_map(ranking.scores, title=title, label=MEASURES["somp"], outlined=ranking.top(k) if k else (), axes=axes)
+    heat_map(ranking.scores, title=title, label=MEASURES[method], outlined=ranking.top(k) if k else (), axes=axes)
     same = [one for one in results if one.model == featured.model]
     names = {head.head: head for one in same for head in one.descriptions if head.method == "somp"}
     for index, head in enumerate(listed):

@@ -29,7 +29,7 @@ class EditSummary:
             wished); broken limits first, and then what lost most.
         n_heads: heads that the model has, as far as they were ranked.
         verdict: what was wished; None for a recipe without goals.
-        against_random: SOMP's heads beside random ones, on the target.
+        against_random: the edit's heads beside random ones, on the target.
     """
 
     concept: ConceptResult
@@ -43,7 +43,7 @@ class EditSummary:
     @property
     def row(self) -> Row:
         """The edit's own row of the target."""
-        return self.target.get("tuned") or self.target.get("somp") or next(iter(self.target.values()))
+        return self.target.get("tuned") or self.target.get(self.concept.method or "") or next(iter(self.target.values()))
 
     @property
     def verb(self) -> str:
@@ -178,7 +178,7 @@ def _summary(
 ) -> EditSummary:
     own = [row for row in rows if (row.task, row.metric) == target]
     by_selection: dict[str, Row] = {row.selection: row for row in own}
-    main = "tuned" if "tuned" in by_selection else "somp"
+    main = "tuned" if "tuned" in by_selection else concept.method
     scales = {row.scale for row in own}
     compared = [
         one
@@ -205,7 +205,7 @@ def _summary(
         target=by_selection,
         rows=tuple(sorted(rows, key=lambda row: (row.task, row.metric) != target)),
         kept=tuple(sorted(kept, key=lambda one: (_loss(*one) <= one[1].at_most, -_loss(*one)))),
-        n_heads=None if "somp" not in concept.rankings else int(np.isfinite(concept.rankings["somp"].scores).sum()),
+        n_heads=None if concept.method is None else int(np.isfinite(concept.rankings[concept.method].scores).sum()),
         verdict=verdict,
         against_random=next((one for one in compared if (one.task, one.metric) == target and one.against == "random"), None),
     )

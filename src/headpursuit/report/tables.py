@@ -142,8 +142,8 @@ def choice_in_words(selection: Selection, k: int, scale: float) -> str:
 
 
 def shared_heads(results: Results) -> pd.DataFrame | None:
-    """The Jaccard similarity of the heads that SOMP chose for each concept, at the largest k; None for a single concept."""
-    ranked = [one for one in results.concepts if "somp" in one.rankings]
+    """The Jaccard similarity of the heads that were chosen for each concept, at the largest k; None for a single concept."""
+    ranked = [one for one in results.concepts if one.method]
     k = largest_k(results)
     return head_overlap({one.name: one.heads(k) for one in ranked}) if len(ranked) > 1 and k else None
 
@@ -164,7 +164,7 @@ def _of_results(results: Results, *, effects: bool = True) -> Iterator[Table]:
         note = "Line: where the heads were chosen; column: where they were edited; 95 % intervals, quartiles for random heads."
         yield Table(f"Transfer, {choice_in_words(*choice)}: what is left of each target", texts, note)
     if matrices and (similar := shared_heads(results)) is not None:
-        title = f"Heads shared by SOMP's choices, k = {largest_k(results)}: Jaccard similarity"
+        title = f"Heads shared by the concepts, k = {largest_k(results)}: Jaccard similarity"
         yield Table(title, similar.map(number).rename_axis("heads of").reset_index())
     if effects:
         for concept in dict.fromkeys(row.concept for row in results.rows):
@@ -186,7 +186,8 @@ def _of_results(results: Results, *, effects: bool = True) -> Iterator[Table]:
             }
             for one in judged
         ]
-        who = "The tuned edit" if "tuned" in results.selections else "SOMP's heads"
+        main = next((one.method for one in results.concepts if one.method), "somp")
+        who = "The tuned edit" if "tuned" in results.selections else f"Heads by {SELECTION_NAMES[main]}"
         yield as_table(f"{who} beside others: difference of the effects, paired over samples", lines)
     if results.curves:
         yield from _curves(results.curves)
