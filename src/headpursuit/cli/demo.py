@@ -1,5 +1,6 @@
 """``headpursuit demo``."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -8,12 +9,18 @@ import typer
 from headpursuit.cli import options
 from headpursuit.cli.output import check_out, check_report, note, print_json, print_tables
 
+# More processes would end no sooner: there are four long recipes.
+_MOST = 4
+
 
 def demo(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the page, the tables and the figures; a demo that was cut off goes on.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=2, help="Samples a task and split at most.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Recipes that run side by side; one a core, at most 4, when left out.")
+    ] = None,
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
@@ -25,7 +32,7 @@ def demo(
     from headpursuit.evaluation.demo import run_demo
     from headpursuit.report import overview, render_readme_figure, write_report
 
-    results = run_demo(out=out, limit=limit, seed=seed)
+    results = run_demo(out=out, jobs=jobs or min(_MOST, os.cpu_count() or 1), limit=limit, seed=seed)
     if out is not None:
         write_report(results, out)
         render_readme_figure(results, out / "figure.png")
