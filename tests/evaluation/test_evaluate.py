@@ -175,6 +175,24 @@ def test_goals_settle_on_a_number_of_heads_and_judge_it_on_test_data(model):
     assert {example.after for example in concept.examples} != {None}
 
 
+def test_the_first_method_is_asked_for_the_goals_and_a_contest_is_judged_by_them(model, tmp_path, monkeypatch):
+    made = small("demo-digits", k=(1, 2), methods=("contest", "somp"))
+    results = evaluate(made, model, out=tmp_path, limit=16, progress=False)
+    (concept,) = results.concepts
+    (verdict,) = concept.verdicts
+    ranking = concept.rankings["contest"]
+    assert concept.method == "contest"
+    assert concept.heads() == ranking.top(verdict.k)
+    assert (ranking.about["at"], ranking.about["scale"]) == (1.0, -1.0)
+    assert "grown" in ranking.about["reached"]
+    (row,) = find(results.rows, task=verdict.task, metric=verdict.metric, selection="contest", k=verdict.k)
+    assert verdict.effect == row.normalized
+    assert {one.against for one in results.comparisons} == {"none", "somp", "random"}
+    monkeypatch.setattr("headpursuit.evaluation.cells._run", None)  # all of it is kept
+    monkeypatch.setattr("headpursuit.evaluation.rankings.select", None)
+    assert evaluate(made, model, out=tmp_path, limit=16, progress=False) == results
+
+
 def test_own_rows_are_halved_and_scored_by_the_metrics_that_were_asked_for(model, tmp_path):
     from headpursuit.demo import demo_samples
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -10,10 +10,10 @@ import pytest
 import headpursuit as hp
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.cells import Cell, Cells
-from headpursuit.evaluation.goals import Goal, Limit, Trial, choose, standard_error, tried
+from headpursuit.evaluation.goals import Goal, GoalJudge, Limit, Trial, choose, standard_error, tried
 from headpursuit.evaluation.metrics import Metric
 from headpursuit.evaluation.results import Row
-from headpursuit.evaluation.verdicts import judge, settle
+from headpursuit.evaluation.verdicts import judge, selection_goal
 
 WORDS, QUALITY = Metric("t", "words"), Metric("t", "quality", better="higher")
 NATS = Metric("t", "nats", better="lower", compared_by="change")
@@ -108,12 +108,20 @@ def test_one_sample_is_too_few_to_choose_by():
 
 
 @pytest.mark.parametrize("zero", ["words", "quality"])
-def test_a_number_of_heads_that_nothing_is_told_of_is_not_chosen(zero):
-    values = {"words": ([2, 1, 1], [1, 0, 0]), "quality": ([1, 1, 0], [1, 0.9, 0]), zero: ([0, 0, 0], [0, 0, 0])}
-    goal = Goal("c", WORDS, (Limit(QUALITY, 0.1),), scale=-1.0)
-    assert settle(goal, None, (1, 2), given(**values), where="all") is None
-    with pytest.raises(AttributeError):  # any other mistake is not taken for that
-        settle(goal, None, (1, 2), given(**values | {zero: ([2, 1, 1], [1, 0, 0])}), where="all")
+def test_a_goal_that_nothing_can_be_told_of_is_none_on_selection_data(zero):
+    values = {"words": ([2, 1, 1], [1, 0, 0]), "quality": ([1, 1, 0], [1, 0.9, 0])}
+    goal = Goal("c", WORDS, (Limit(QUALITY, 0.1), Limit(Metric("elsewhere", "quality"), 0.1)), scale=-1.0)
+    seen = selection_goal(goal, given(**values))
+    assert seen == replace(goal, limits=goal.limits[:1])
+    assert selection_goal(goal, given(**values | {zero: ([0, 0, 0], [0, 0, 0])})) is None
+
+
+def test_a_goal_judges_edits_by_its_target_and_its_largest_loss():
+    cells = given(words=([2, 1, 1], [1, 0, 0]), quality=([1, 1, 0], [1, 0.9, 0]))
+    done = []
+    judged = GoalJudge(Goal("c", WORDS, (Limit(QUALITY, 0.1),)), cells)([None, EDIT], done=lambda: done.append(1))
+    assert judged[None] == (pytest.approx(4 / 3), 0.0)
+    assert judged[EDIT] == (pytest.approx(1 / 3), pytest.approx(0.5))
 
 
 def rows_of(metric, base, edited):
@@ -126,11 +134,11 @@ def rows_of(metric, base, edited):
 def test_what_cannot_be_told_is_neither_kept_nor_lost():
     goal = Goal("c", WORDS, (Limit(QUALITY, 0.1), Limit(NATS, 0.1)), reach=0.5, scale=-1.0)
     rows = [*rows_of("words", 2.0, 0.5), *rows_of("quality", 1.0, 1.0), *rows_of("nats", 0.0, 0.05)]
-    whole = judge(goal, rows, k=2)
+    whole = judge(goal, rows, k=2, selection="somp")
     assert (whole.effect, whole.reached, whole.misses) == (0.25, True, ())
     assert [one.effect for one in whole.kept] == [1.0, 0.05]
     rows = [*rows_of("words", 2.0, 0.5), *rows_of("quality", 0.0, 0.0), *rows_of("nats", 0.0, 0.2)]
-    found = judge(goal, rows, k=2, settled=False)
+    found = judge(goal, rows, k=2, settled=False, selection="somp")
     assert [(one.effect, one.held) for one in found.kept] == [(None, None), (0.2, False)]
     assert found.held
     assert not found.reached

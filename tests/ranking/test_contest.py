@@ -1,5 +1,6 @@
 """The contest of cheap methods: its winner is the one whose edits, measured directly, move the target furthest."""
 
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -89,6 +90,43 @@ def test_a_metric_of_one_s_own_and_texts_decide(model):
     )
     ranking = hp.select(model, None, concept, neutral=["two happy cats run", "one sad clown drinks"], progress=False)
     assert ranking.n in (4, 8)  # texts with it for a capture, both sets for what runs the model
+
+
+def test_a_goal_compares_edits_at_their_scale_and_grows_a_set(model):
+    measure = log_odds_measure(SAMPLES, resolve(COLOURS, model.tokenizer).token_ids)
+    divergence, told = Divergence(model, [hp.Sample(text=text, chat=False) for text in NEUTRAL]), []
+
+    def judge(edits, *, done):
+        found = {}
+        for edit in edits:
+            with edit.applied(model) if edit else nullcontext():
+                found[edit] = measure(model), divergence(model)
+            told.append(edit)
+            done()
+        return found
+
+    ranking = hp.select(model, SAMPLES, COLOURS, neutral=NEUTRAL, k=3, cost=0.02, judge=judge, progress=False)
+    assert len(told) == len(set(told))  # nothing is measured twice
+    assert {factor.scale for edit in told if edit for factor in edit.factors} == {-1.0}
+    assert set(ranking.about["reached"]) == {"calibrated", "attribution", "natural", "integrated", "measured", "grown"}
+    found = judge(list(told), done=lambda: None)
+
+    def reach(heads):
+        value, cost = found[hp.HeadEdit(heads)]
+        return max(0.0, (found[None][0] - value) * min(1.0, 0.02 / cost))
+
+    alone = [edit.factors[0].head for edit in told if edit and len(edit.factors) == 1]
+    pool = sorted(alone, key=lambda head: (-reach([head]), head))[:6]
+    taken = []
+    while len(taken) < 3:
+        taken.append(max((head for head in pool if head not in taken), key=lambda head: reach([*taken, head])))
+    grown = max(reach(taken[:k]) for k in (1, 2, 3))
+    assert ranking.about["reached"]["grown"] == pytest.approx(grown, rel=1e-3)
+    assert grown >= max(reach([head]) for head in alone) - 1e-6
+    if ranking.about["won"] == "grown":
+        assert list(ranking.top(3)) == taken
+    best = {edit: reach([factor.head for factor in edit.factors]) for edit in told if edit}
+    assert max(ranking.about["reached"].values()) == pytest.approx(max(best.values()), rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
+from tqdm.std import tqdm
 
 from headpursuit.errors import HeadPursuitError, check_counts
 from headpursuit.evaluation.evaluate import check_folder, evaluate
@@ -30,9 +31,7 @@ DEMO_RECIPES = (
 )
 
 
-def run_demo(
-    model: ModelLike | None = None, *, out: str | Path | None = None, jobs: int = 1, **options: Any
-) -> list[Results]:
+def run_demo(model: ModelLike | None = None, *, out: str | Path | None = None, jobs: int = 1, **options: Any) -> list[Results]:
     """Run the demo's recipes.
 
     Args:
@@ -78,13 +77,17 @@ def _side_by_side(model: str, folders: Mapping[str, Path | None], options: Mappi
                 if process not in others:
                     process.terminate()
             if isinstance(error, BrokenProcessPool):
-                raise HeadPursuitError("a process of the demo was killed, perhaps for memory: run it again with jobs=1") from None
+                raise HeadPursuitError(
+                    "a process of the demo was killed, perhaps for memory: run it again with jobs=1"
+                ) from None
             raise
 
 
 def _begin(threads: int) -> None:
     # Who is stopped stops them; in a terminal all of them would tell of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Bars would otherwise share a lock of the system's, which a process that is ended leaves behind.
+    tqdm.set_lock(threading.RLock())
     torch.set_num_threads(threads)
 
 

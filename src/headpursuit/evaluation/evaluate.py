@@ -24,8 +24,8 @@ from headpursuit.evaluation.cells import Cell, Cells, Key
 from headpursuit.evaluation.checks import check_heads, check_words
 from headpursuit.evaluation.describe import describe_heads
 from headpursuit.evaluation.effects import Wanted, comparison, row
-from headpursuit.evaluation.metrics import NEUTRAL_TASK, Metric
 from headpursuit.evaluation.goals import Goal, GoalJudge
+from headpursuit.evaluation.metrics import NEUTRAL_TASK, Metric
 from headpursuit.evaluation.plan import time_left, tried_on
 from headpursuit.evaluation.prepare import (
     Prepared,
@@ -231,7 +231,7 @@ def _run(prepared: Prepared, model: HeadModel, *, out: Path, engine: Engine, see
         return Results(curves=curves, concepts=compared, draws=recipe.select.draws, **common)
     assert recipe.edit is not None
     cells = Cells(model, prepared.tasks, seed=seed, folder=out / "cells", engine=engine)
-    selection = replace(cells, tasks=prepared.kept)
+    selection = Cells(model, prepared.kept, seed=seed, folder=out / "cells", engine=engine)
     wished = {concept.name: wishes(prepared, concept) for concept in prepared.concepts}
     # One number of heads serves a concept: what suppresses it is what is raised.
     sought = {name: selection_goal(goals[0], selection) if goals else None for name, goals in wished.items()}

@@ -151,11 +151,17 @@ class GoalJudge:
         limits = [[limit.metric.task, limit.metric.name, limit.at_most] for limit in self.goal.limits]
         asked = dict.fromkeys(metric.task for metric in self.goal.metrics)
         tasks = [self.cells.tasks[task].depends_on for task in asked]
-        return {"target": [self.goal.target.task, self.goal.target.name], "limits": limits, "tasks": tasks, "seed": self.cells.seed}
+        return {
+            "target": [self.goal.target.task, self.goal.target.name],
+            "limits": limits,
+            "tasks": tasks,
+            "seed": self.cells.seed,
+        }
 
     def __call__(
         self, edits: Iterable[HeadEdit | None], *, done: Callable[[], object]
     ) -> dict[HeadEdit | None, tuple[float, float]]:
+        """The target's value under each edit, and its largest loss as a share of what is allowed."""
         wanted, last = list(edits), self.goal.metrics[-1].task
         self.cells.fill(self.goal.keys(wanted), done=lambda key, _: done() if key[0] == last else None)
         return {edit: (self.cells.value(self.goal.target, edit), self.goal.cost(self.cells, edit)) for edit in wanted}

@@ -56,7 +56,7 @@ class Judge(Protocol):
     def __call__(
         self, edits: Iterable[HeadEdit | None], *, done: Callable[[], object]
     ) -> Mapping[HeadEdit | None, tuple[float, float]]:
-        """What the target is under each edit (None for the unedited model), and what that costs; ``done`` is called for each."""
+        """Each edit's value of the target, None being the unedited model, and its cost; ``done`` is called for each."""
 
 
 def contest(
@@ -95,9 +95,9 @@ def contest(
         k: number of heads; 2 % of all, at most 8, at least 1 when left out.
         metric: measure this in place of the log-odds, as for :func:`headpursuit.ranking.knockout.knockout`.
         scale: the edit's factor.
-        judge: what measures edits, such as the goal of a recipe; ``cost`` is then in its unit. Heads are compared as recipes edit
-            them, all by the scale itself, for every number up to ``k``; and one more way takes part, heads that are added one
-            by one, each the one with which the edit reaches furthest.
+        judge: what measures edits, such as the goal of a recipe; ``cost`` is then in its unit. Heads are compared as recipes
+            edit them, all by the scale itself, for every number up to ``k``; and one more way takes part, heads that are added
+            one by one, each the one with which the edit reaches furthest.
         positions: tokens whose mean is captured.
         multi_token: what becomes of words of several tokens, see :func:`headpursuit.concepts.resolve`.
         variants: also use case and plural forms of the words.
@@ -190,10 +190,10 @@ def contest(
     }
     reached = reached_by(ways, "method")
     if not any(reached.values()):
-        tried = ", ".join(reached)
+        tried, where = ", ".join(reached), "within the goal's limits" if goal else f"at {cost:g} nats a token"
         warnings.warn(
-            f"no edit of {tried} moves {target.name} {'within the goal' if goal else f'at {cost:g} nats a token'}, so that their order is of little use: allow a "
-            "higher cost, or give other or more samples",
+            f"no edit of {tried} moves {target.name} {where}, so that their order is of little use: allow a higher cost, or "
+            "give other or more samples",
             ChanceWarning,
             stacklevel=3,
         )
