@@ -197,6 +197,14 @@ def test_verify_fails_loudly(folder, tmp_path, capsys):
     assert "differs from the original: " in told.out
 
 
+@pytest.mark.parametrize("policy", ["skip", "first"])
+def test_rank_tells_which_words_it_left_out(acts, capsys, policy):
+    assert call("rank", acts, "--concept", "blue,chrysanthemum,antidisestablishment", "--multi-token", policy) == 0
+    told = capsys.readouterr().err
+    left_out = "2 of 3 words are no single token here and were left out: chrysanthemum, antidisestablishment; --multi-token"
+    assert (left_out in told) == (policy == "skip")
+
+
 def test_rank_by_logit_lens(acts, capsys):
     told = call_json(capsys, "rank", acts, "--concept", "colours", "--method", "logit-lens", "--top", 99)
     assert told["method"] == "logit_lens"

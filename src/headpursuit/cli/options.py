@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from headpursuit.cli.output import note
 from headpursuit.errors import SEEDS, HeadPursuitError
 
 if TYPE_CHECKING:
     from headpursuit.activations.head_activations import HeadActivations
     from headpursuit.activations.moments import HeadMoments
     from headpursuit.model.samples import Sample
+
+# So many of the words that were left out are listed.
+_SHOWN_WORDS = 8
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 Seed = Annotated[int, typer.Option(min=SEEDS[0], max=SEEDS[1], help="Seed of whatever is drawn at random.")]
@@ -102,6 +106,21 @@ def given_concept(concept: str | None, positive: str | None, negative: str | Non
     if concept is not None or positive is None or negative is None:
         raise HeadPursuitError("the concept: give --concept, or both --positive FILE and --negative FILE")
     return Concept.from_texts(positive, negative, name=Path(positive).stem)
+
+
+def note_dropped(concept: Any, tokenizer: Any, multi_token: str) -> None:
+    """Say which words of a concept no token stands for, if there are any; of texts nobody chose the words."""
+    from headpursuit.concepts import resolve
+
+    if concept.texts is not None:
+        return
+    dropped = resolve(concept, tokenizer, multi_token=multi_token).dropped_words  # type: ignore[arg-type]
+    if dropped:
+        shown = ", ".join(dropped[:_SHOWN_WORDS]) + (", …" if len(dropped) > _SHOWN_WORDS else "")
+        note(
+            f"{len(dropped)} of {len(concept.words)} words are no single token here and were left out: {shown}; "
+            "--multi-token first or mean takes their pieces"
+        )
 
 
 def loads_a_model(command: Callable[..., None]) -> Callable[..., None]:

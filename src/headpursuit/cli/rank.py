@@ -108,6 +108,7 @@ def rank(
     if json:
         print_json({**ranking.heads_file(top=top, beside=beside), "seed": seed})
         return
+    options.note_dropped(words, opened.tokenizer, multi_token)
     content = ranking.heads_file(top=top or SHOWN, beside=beside)
     form = ".1%" if ranking.method == "somp" else ".2f"
     forms = {**_FORMS, "score": form, "null": form}

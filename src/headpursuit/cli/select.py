@@ -122,6 +122,7 @@ def select(
     if json:
         print_json({**ranking.heads_file(top=top), "seed": seed})
         return
+    options.note_dropped(words, loaded.tokenizer, multi_token)
     content = ranking.heads_file(top=top or SHOWN)
     shown = ["score", *(name for name in ranking.values if name != "effect" or ranking.unit != "nats")]
     rows = [

@@ -109,7 +109,8 @@ class Tuned:
             by = f"{change:.3g} [{low:.3g}, {high:.3g}] {target.unit}".rstrip()
             raise HeadPursuitError(
                 f"no edit is written: on {n} test samples {target} changes by {by}, no sure "
-                f"{'rise' if self.goal.rises else 'fall'}; try more samples, larger limits, other methods, more heads or trials"
+                f"{'rise' if self.goal.rises else 'fall'}; try more samples (limit), "
+                "larger limits of cost, other methods, more heads (k) or trials"
             )
 
     def to_frame(self) -> pd.DataFrame:
