@@ -68,10 +68,10 @@ class Settings:
     # Large enough for every country's name to be a token of its own, but for those of two words.
     vocabulary: int = 2048
     layers: int = 6
-    heads: int = 16
+    heads: int = 20
     head_width: int = 16
-    width: int = 128
-    mlp: int = 128
+    width: int = 120
+    mlp: int = 64
     vision_layers: int = 4
     vision_width: int = 96
     learning_rate: float = 1.5e-3
@@ -80,7 +80,7 @@ class Settings:
     # Samples of each task in one step.
     shapes: int = 12
     faces: int = 10
-    digits: int = 8
+    digits: int = 10
     facts: int = 24
     continuations: int = 8
 

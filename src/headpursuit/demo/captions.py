@@ -44,7 +44,7 @@ MOOD_WORDS: tuple[str, ...] = tuple(word for words in MOOD_NAMES.values() for wo
 QUANTITY_WORDS: tuple[str, ...] = ("one", "single", "two", "pair", "three", "four", "several")
 SIZE_WORDS: tuple[str, ...] = tuple(word for words in SIZE_NAMES.values() for word in words)
 
-MENTION = {"quantity": 0.65, "size": 0.6, "color": 0.62, "mood": 0.65, "background": 0.6}
+MENTION = {"quantity": 0.65, "size": 0.6, "color": 0.62, "mood": 0.6, "background": 0.6}
 _USUAL = 0.8  # the share of the usual word among a value's names
 
 _OPENERS = ("this image shows", "the picture shows", "here we see", "there is a drawing of")
