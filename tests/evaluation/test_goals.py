@@ -13,7 +13,7 @@ from headpursuit.evaluation.cells import Cell, Cells
 from headpursuit.evaluation.goals import Goal, GoalJudge, Limit, Trial, choose, standard_error, tried
 from headpursuit.evaluation.metrics import Metric
 from headpursuit.evaluation.results import Row
-from headpursuit.evaluation.verdicts import judge, selection_goal
+from headpursuit.evaluation.verdicts import judge, selection_goal, settle
 
 WORDS, QUALITY = Metric("t", "words"), Metric("t", "quality", better="higher")
 NATS = Metric("t", "nats", better="lower", compared_by="change")
@@ -122,6 +122,58 @@ def test_a_goal_judges_edits_by_its_target_and_its_largest_loss():
     judged = GoalJudge(Goal("c", WORDS, (Limit(QUALITY, 0.1),)), cells)([None, EDIT], done=lambda: done.append(1))
     assert judged[None] == (pytest.approx(4 / 3), 0.0)
     assert judged[EDIT] == (pytest.approx(1 / 3), pytest.approx(0.5))
+    assert done == [1, 1]
+
+
+def test_what_an_edit_costs_is_not_measured_where_it_moves_nothing():
+    cells = given(words=([2, 1, 1], [2, 1, 1]))  # a look at the quality would fail
+    cells._held["elsewhere", None] = None
+    done = []
+    elsewhere = Limit(Metric("elsewhere", "quality"), 0.1)
+    judged = GoalJudge(Goal("c", WORDS, (elsewhere,)), cells)([EDIT], done=lambda: done.append(1))
+    assert judged == {EDIT: (pytest.approx(4 / 3), 0.0)}
+    assert done == [1]
+
+
+def test_a_margin_is_that_of_what_is_nearest_to_being_missed():
+    found = given(words=([2, 1, 1], [1, 0, 0]), quality=([1, 1, 0], [1, 0.9, 0]), nats=([3, 3, 3], [3, 3, 3]))
+    of_words, of_quality = standard_error(found, WORDS, EDIT), standard_error(found, QUALITY, EDIT)
+    goal = Goal("c", WORDS, (Limit(QUALITY, 0.1), Limit(NATS, 0.1)), reach=0.5)
+    assert goal.margin(found, EDIT) == pytest.approx(min(0.25 / of_words, 0.05 / of_quality))
+    assert replace(goal, reach=0.1).margin(found, EDIT) == pytest.approx(-0.15 / of_words)
+    assert Goal("c", WORDS, (Limit(NATS, 0.1),)).margin(found, EDIT) == np.inf, "nothing was lost in any sample"
+    rising = Goal("c", WORDS, (Limit(QUALITY, 0.1),), rises=True, reach=0.1)
+    assert rising.margin(found, EDIT) == pytest.approx(min(0.15 / of_words, 0.05 / of_quality))
+
+
+@dataclass(frozen=True)
+class Margins:
+    """A goal whose margins are told by the number of heads."""
+
+    scale: float
+    margins: tuple[float, ...]
+
+    def margin(self, cells, edit):
+        return self.margins[len(edit.factors) - 1]
+
+
+@pytest.mark.parametrize(
+    ("margins", "wanted"),
+    [
+        (((-1, 0.5, 1.5),), 3),
+        (((-1, 2.5, 9.0),), 2),  # sure enough, and fewer heads
+        (((1.0, 1.0, -1.0),), 1),
+        (((-3, -1, -2),), 2),  # none is reached: the least is missing
+        (((1.5, 0.2, 0.1), (-1, -1, 0.5)), 3),  # two goals rather than one
+        (((1.5, 0.2, 0.1), (-1, 9, 9)), 2),
+        (((0.5, 0.4), (-1, -0.1)), 1),  # the other is missed by all
+    ],
+)
+def test_the_number_of_heads_is_that_which_reaches_most_goals_most_surely(margins, wanted):
+    goals = [Margins(scale, found) for scale, found in zip((-1.0, 4.0), margins, strict=False)]
+    scores = np.array([[3.0, 2.0, 1.0]])
+    ranking = hp.HeadRanking(scores, "c", "somp", words=(), n=1, positions="mean", model={}, about={})
+    assert settle(goals, ranking, range(1, len(margins[0]) + 1), None, where="all") == wanted
 
 
 def rows_of(metric, base, edited):

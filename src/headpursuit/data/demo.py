@@ -38,6 +38,8 @@ class DemoData:
 
 DEMO_DATA: Mapping[str, DemoData] = {
     "demo-captions": DemoData("caption", "captioning"),
+    "demo-shapes": DemoData("shapes", "captioning"),
+    "demo-faces": DemoData("faces", "captioning"),
     "demo-digits": DemoData("digits", "classification", tuple("0123456789")),
     "demo-countries": DemoData("countries", "question answering"),
     "demo-facts": DemoData("facts", "question answering"),

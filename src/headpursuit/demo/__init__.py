@@ -7,6 +7,7 @@ trained by `tools/train_demo.py`.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -36,10 +37,16 @@ __all__ = [
     "demo_samples",
 ]
 
-Task = Literal["caption", "digits", "countries", "facts", "continuation"]
-TASKS: tuple[Task, ...] = ("caption", "digits", "countries", "facts", "continuation")
+Task = Literal["caption", "shapes", "faces", "digits", "countries", "facts", "continuation"]
+TASKS: tuple[Task, ...] = ("caption", "shapes", "faces", "digits", "countries", "facts", "continuation")
 
-_DEFAULT_LIMIT = {"caption": 400, "continuation": 300}
+# Which pictures are faces, by their number.
+_FACES: dict[str, Callable[[int], bool]] = {
+    "caption": lambda number: number % 2 == 1,
+    "shapes": lambda number: False,
+    "faces": lambda number: True,
+}
+_CAPTIONS, _CONTINUATIONS = 400, 300
 _REFERENCES = 8
 
 
@@ -77,20 +84,21 @@ def chat_prompt(text: str, *, image: bool = False) -> str:
 def demo_samples(task: Task, split: Split, *, limit: int | None = None, seed: int = 0) -> list[DemoSample]:
     """Draw the samples of a task; the same arguments give the same samples.
 
-    Tasks: `caption` (pictures, shapes and faces by turns), `digits`, `countries` (questions whose answer is a country),
-    `facts` (other questions), `continuation` (rude, kind and neutral openings by turns). `limit` bounds their number;
-    captions and continuations are drawn without end, so there it is their number.
+    Tasks: `caption` (pictures to describe, shapes and faces by turns), `shapes` and `faces` (one kind of them alone),
+    `digits`, `countries` (questions whose answer is a country), `facts` (other questions), `continuation` (rude, kind and
+    neutral openings by turns). `limit` bounds their number; pictures to describe and continuations are drawn without end, so
+    there it is their number.
     """
     if task not in TASKS:
         raise HeadPursuitError(f"The demo has no task {task!r}; it has {', '.join(TASKS)}.")
     if split not in SPLITS:
         raise HeadPursuitError(f"The demo has no split {split!r}; it has {', '.join(SPLITS)}.")
     rng = random.Random(f"{task}/{split}/{seed}")
-    if task == "caption":
-        return [_caption_sample(rng, split, face=index % 2 == 1) for index in range(limit or _DEFAULT_LIMIT[task])]
+    if task in _FACES:
+        return [_caption_sample(rng, split, face=_FACES[task](number)) for number in range(limit or _CAPTIONS)]
     if task == "continuation":
         tones = tuple(continuations.TONES)
-        count = limit or _DEFAULT_LIMIT[task]
+        count = limit or _CONTINUATIONS
         return [_continuation_sample(rng, split, tone=tones[index % len(tones)]) for index in range(count)]
     if task == "digits":
         indices = list(digits.digit_indices(split))

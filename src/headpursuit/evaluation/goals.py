@@ -101,6 +101,21 @@ class Goal:
         """The largest loss, as a share of what is allowed: at most 1 keeps every limit; 0 without limits."""
         return max((limit.loss(cells, edit) / limit.at_most for limit in self.limits), default=0.0)
 
+    def moves(self, cells: Cells, edit: HeadEdit | None) -> bool:
+        """Whether an edit moves the target as wished, however little."""
+        return self.weakness(cells.value(self.target, edit)) < self.weakness(cells.value(self.target, None))
+
+    def margin(self, cells: Cells, edit: HeadEdit) -> float:
+        """How far an edit is from missing its reach or a limit, whichever is nearer, in standard errors; below 0 it misses.
+
+        The bare effect of a goal without a reach counts for nothing.
+        """
+        cells.fill(self.keys([edit]))
+        found = [(limit.at_most - limit.loss(cells, edit), limit.metric) for limit in self.limits]
+        if self.reach is not None:
+            found.append((self.weakness(self.reach) - self.weakness(self.effect(cells, edit)), self.target))
+        return min((_in_errors(room, standard_error(cells, metric, edit)) for room, metric in found), default=np.inf)
+
     def weakness(self, effect: float) -> float:
         """The effect with its sign such that less is stronger."""
         return -effect if self.rises else effect
@@ -161,10 +176,20 @@ class GoalJudge:
     def __call__(
         self, edits: Iterable[HeadEdit | None], *, done: Callable[[], object]
     ) -> dict[HeadEdit | None, tuple[float, float]]:
-        """The target's value under each edit, and its largest loss as a share of what is allowed."""
-        wanted, last = list(edits), self.goal.metrics[-1].task
-        self.cells.fill(self.goal.keys(wanted), done=lambda key, _: done() if key[0] == last else None)
-        return {edit: (self.cells.value(self.goal.target, edit), self.goal.cost(self.cells, edit)) for edit in wanted}
+        """The target's value under each edit, and its largest loss as a share of what is allowed.
+
+        Edits that do not move the target as wished reach nothing, whatever they cost, so that it is not measured: 0 stands there.
+        """
+        wanted, target = list(edits), self.goal.target
+        self.cells.fill((target.task, edit) for edit in (None, *wanted))
+        moved = [edit for edit in wanted if self.goal.moves(self.cells, edit)]
+        last = self.goal.metrics[-1].task
+        for edit in wanted:
+            if edit not in moved or self.cells.is_known(last, edit):
+                done()
+        self.cells.fill(self.goal.keys(moved), done=lambda key, _: done() if key[0] == last else None)
+        costs = {edit: self.goal.cost(self.cells, edit) for edit in moved}
+        return {edit: (self.cells.value(target, edit), costs.get(edit, 0.0)) for edit in wanted}
 
 
 def tried(goal: Goal, cells: Cells, edit: HeadEdit, *, number: int, method: str) -> Trial:
@@ -209,6 +234,10 @@ def standard_error(cells: Cells, metric: Metric, edit: HeadEdit | None) -> float
     as_ratio = cells.as_ratio(metric)
     rest = edited - cells.effect(metric, edit) * base if as_ratio else edited - base
     return float(rest.std(ddof=1) / np.sqrt(len(rest)) / (cells.value(metric, None) if as_ratio else 1.0))
+
+
+def _in_errors(room: float, error: float) -> float:
+    return room / error if error > 0 else float(np.copysign(np.inf, room))
 
 
 def _effect(cells: Cells, metric: Metric, edit: HeadEdit | None) -> float:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import HeadPursuitError
 from headpursuit.evaluation.cells import Cells
-from headpursuit.evaluation.goals import Goal, choose, tried
+from headpursuit.evaluation.goals import Goal
 from headpursuit.evaluation.metrics import Metric
 from headpursuit.evaluation.plan import tried_on
 from headpursuit.evaluation.prepare import Prepared, PreparedConcept, same_questions
@@ -16,6 +16,8 @@ from headpursuit.ranking.ranking import HeadRanking
 
 # Random heads that leave the target within this share of the unedited value count as a quiet control.
 QUIET = 0.1
+# Standard errors from missing a goal that are enough.
+_SURE = 2.0
 
 
 def wishes(prepared: Prepared, concept: PreparedConcept) -> tuple[Goal, ...]:
@@ -57,12 +59,25 @@ def selection_goal(goal: Goal, selection: Cells) -> Goal | None:
     return goal if all(map(selection.has_effect, goal.metrics)) else None
 
 
-def settle(goal: Goal, ranking: HeadRanking, ks: Sequence[int], selection: Cells, *, method: str, where: str) -> int:
-    """The number of heads that a goal settles on, on selection data."""
-    edits = [HeadEdit(ranking.top(k), scale=goal.scale, where=where) for k in ks]  # type: ignore[arg-type]
-    selection.fill(goal.keys(edits))
-    trials = [tried(goal, selection, edit, number=number, method=method) for number, edit in enumerate(edits)]
-    return ks[choose(goal, trials).number]
+def settle(goals: Sequence[Goal], ranking: HeadRanking, ks: Sequence[int], selection: Cells, *, where: str) -> int:
+    """The number of heads with which most goals are reached on selection data; of several, that which reaches the first most surely.
+
+    Sure enough is sure enough: two standard errors from missing it, fewer heads are better than a wider margin.
+
+    Args:
+        goals: those of one concept, on selection data.
+        ranking: the order of heads.
+        ks: the numbers to choose from.
+        selection: the split.
+        where: the tokens at which the edit holds.
+    """
+
+    def judged(k: int) -> tuple[float, ...]:
+        edits = (HeadEdit(ranking.top(k), scale=goal.scale, where=where) for goal in goals)  # type: ignore[arg-type]
+        margins = [goal.margin(selection, edit) for goal, edit in zip(goals, edits, strict=True)]
+        return (sum(margin >= 0 for margin in margins), min(margins[0], _SURE), -k)
+
+    return max(ks, key=judged)
 
 
 def judge(goal: Goal, rows: Sequence[Row], *, k: int, selection: Selection, settled: bool = True) -> Verdict:

@@ -96,8 +96,8 @@ def contest(
         metric: measure this in place of the log-odds, as for :func:`headpursuit.ranking.knockout.knockout`.
         scale: the edit's factor.
         judge: what measures edits, such as the goal of a recipe; ``cost`` is then in its unit. Heads are compared as recipes
-            edit them, all by the scale itself, for every number up to ``k``; and one more way takes part, heads that are added
-            one by one, each the one with which the edit reaches furthest.
+            edit them, all by the scale itself; and one more way takes part, heads that are added one by one, each the one with
+            which the edit reaches furthest.
         positions: tokens whose mean is captured.
         multi_token: what becomes of words of several tokens, see :func:`headpursuit.concepts.resolve`.
         variants: also use case and plural forms of the words.
@@ -183,9 +183,8 @@ def contest(
             reached = reached_by(sets, "set")
             taken.append(max(sets, key=lambda head: reached[head]))
         rankings.append(_ordered(attributed, taken, method=GROWN))
-    ks = range(1, most + 1) if goal else sorted({1, most})
     ways = {
-        ranking.method: [way(partial(HeadEdit, ranking.top(k)) if goal else partial(ranking.edit, k)) for k in ks]
+        ranking.method: [way(partial(HeadEdit, ranking.top(n)) if goal else partial(ranking.edit, n)) for n in sorted({1, most})]
         for ranking in rankings
     }
     reached = reached_by(ways, "method")
