@@ -170,7 +170,7 @@ def _cost(all_results: Sequence[Results]) -> Table:
 
 
 def _restricted(all_results: Sequence[Results]) -> list[Table]:
-    """heads edited at all tokens, at the image's, at generated ones: one table a concept that was tried at several."""
+    """Heads edited at all tokens, at the image's, at generated ones: one table a concept that was tried at several."""
     found = []
     restricted = [results for results in all_results if _tokens(results) != ALL]
     for concept in dict.fromkeys(row.concept for results in restricted for row in results.rows):

@@ -101,11 +101,11 @@ def capture(
 
     >>> acts = hp.capture(model, samples, positions="answer", progress=False)
     >>> acts.z[0].shape  # samples, heads, head width
-    torch.Size([24, 17, 24])
+    torch.Size([24, 20, 16])
     >>> hp.capture(model, samples, positions="all", sample=4, progress=False)
-    HeadMoments(demo, n=195, positions='all': 51 text heads in 3 layers)
+    HeadMoments(demo, n=195, positions='all': 120 text heads in 6 layers)
     >>> hp.capture(model, samples, keep_rows=8, progress=False)
-    HeadMoments(demo, n=24, positions='mean': 51 text heads in 3 layers, rows of 8 samples)
+    HeadMoments(demo, n=24, positions='mean': 120 text heads in 6 layers, rows of 8 samples)
     """
     check_counts(batch_size=batch_size, limit=limit, sample=sample, keep_rows=keep_rows)
     check_counts(*SEEDS, seed=seed)

@@ -24,9 +24,9 @@ class HeadActivations(Captured):
         numbers: which of the captured samples the rows are of, where they are not those of all.
 
     >>> acts
-    HeadActivations(demo, n=24, positions='last': 51 text heads in 3 layers)
+    HeadActivations(demo, n=24, positions='last': 120 text heads in 6 layers)
     >>> acts.z[2].shape, acts.shape
-    (torch.Size([24, 17, 24]), (3, 17))
+    (torch.Size([24, 20, 16]), (6, 20))
     """
 
     z: Mapping[int, Float[Tensor, "n h e"]]

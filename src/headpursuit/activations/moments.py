@@ -32,7 +32,7 @@ class HeadMoments(Captured):
 
     >>> moments = hp.capture(model, samples, positions="all", progress=False)
     >>> moments.second[0].shape, moments.centered(0).shape
-    (torch.Size([17, 24, 24]), torch.Size([17, 24, 24]))
+    (torch.Size([20, 16, 16]), torch.Size([20, 16, 16]))
     """
 
     count: int

@@ -76,14 +76,14 @@ def tokens(model: ModelLike, samples: Samples, *, positions: Positions | None = 
 
     >>> hp.tokens(model, [hp.Sample(text="a red circle", target="blue")])[0]
     sample: 8 tokens, positions answer
-        0     270 'USER'
+        0     271 'USER'
         1      29 ':'
-        2     260 ' a'
-        3     803 ' red'
-        4     934 ' circle'
-        5     274 ' ASSISTANT'
+        2     261 ' a'
+        3     740 ' red'
+        4     947 ' circle'
+        5     275 ' ASSISTANT'
         6      29 ':'                  counted
-        7     793 ' blue'              target
+        7     770 ' blue'              target
     """
     if positions is not None:
         check_positions(positions)

@@ -33,8 +33,8 @@ def vocabulary_dictionary(
         HeadPursuitError: the gain is not one number per column.
 
     >>> dictionary = vocabulary_dictionary(acts.weights.unembedding(), acts.tokenizer)
-    >>> len(dictionary), dictionary.labels[803]
-    (1280, ' red')
+    >>> len(dictionary), dictionary.labels[740]
+    (2048, ' red')
     """
     if ids is None:
         ids = usable_ids(tokenizer, len(weight))

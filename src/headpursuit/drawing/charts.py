@@ -46,7 +46,7 @@ def bars(labels: Sequence[str], values: Sequence[float], *, title: str = "", lab
         MissingExtraError: matplotlib is not installed.
 
     >>> from headpursuit.drawing import save_figure
-    >>> head = hp.describe(acts, heads=["L2.H14"])[0]
+    >>> head = hp.describe(acts, heads=["L3.H11"])[0]
     >>> save_figure(bars(head.tokens, head.explained_variance, title=str(head.head)), tmp_path / "head.png").name
     'head.png'
     """

@@ -28,7 +28,7 @@ def fluency_cost(model: HeadModel, edit: HeadEdit, samples: Sequence[Sample], an
     Raises:
         HeadPursuitError: all answers are blank.
 
-    >>> cost = fluency_cost(model, hp.HeadEdit(["L2.H14"], scale=1), samples, [sample.target for sample in samples])
+    >>> cost = fluency_cost(model, hp.HeadEdit(["L3.H11"], scale=1), samples, [sample.target for sample in samples])
     >>> cost
     0.0
     """

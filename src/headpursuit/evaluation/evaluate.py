@@ -109,7 +109,7 @@ def evaluate(
 
     >>> results = hp.evaluate("demo-digits", model, set={"edit.k": [1], "edit.draws": 2}, limit=8, progress=False)
     >>> results.selections
-    ('somp', 'logit_lens', 'attribution', 'random')
+    ('contest', 'somp', 'logit_lens', 'random')
     """
     check_counts(2, limit=limit)
     check_counts(*SEEDS, seed=seed)

@@ -71,7 +71,7 @@ class Anatomy:
         projector: for the vision tower, module path of the one linear map from its width to the text's, or None.
 
     >>> model.anatomy.extent(), len(model.anatomy.heads()), model.anatomy.width
-    ('L0.H0 to L2.H16', 51, 136)
+    ('L0.H0 to L5.H19', 120, 120)
     >>> model.anatomy.layer(1).projection
     'model.language_model.layers.1.self_attn.o_proj'
     """

@@ -90,7 +90,7 @@ def load(
         MissingExtraError: the libraries that read GGUF files are not installed.
 
     >>> hp.load("demo", device="cpu")
-    HeadModel(demo: LlavaForConditionalGeneration, text heads: 3 layers × 17 heads of width 24, model width 136, float32 on cpu)
+    HeadModel(demo: LlavaForConditionalGeneration, text heads: 6 layers × 20 heads of width 16, model width 120, float32 on cpu)
     """
     if isinstance(model, HeadModel):
         raise HeadPursuitError(f"{model.source.id} is loaded already: use it as it is")

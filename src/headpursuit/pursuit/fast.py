@@ -31,9 +31,9 @@ def somp(
     >>> signal = hp.pursuit.HeadSignal(acts.z[2][:, 2], acts.weights.projection(2)[2])  # L2.H2
     >>> found = hp.pursuit.somp(signal, acts.weights.unembedding(), n_atoms=3)
     >>> [acts.tokenizer.decode([row]) for row in found.support]
-    [' triangles', ' crosses', ' squares']
+    [' stars', ' squares', ' rings']
     >>> [round(share, 2) for share in found.explained_variance.tolist()]
-    [0.13, 0.31, 0.49]
+    [0.11, 0.4, 0.55]
     """
     if not isinstance(signal, HeadSignal):
         signal = _factored(signal, center=center)
@@ -83,12 +83,12 @@ def somp_heads(
         them differently.
 
     >>> support, explained = hp.pursuit.somp_heads(
-    ...     acts.z[2], acts.weights.projection(2), acts.weights.unembedding(), n_atoms=3
+    ...     acts.z[3], acts.weights.projection(3), acts.weights.unembedding(), n_atoms=3
     ... )
-    >>> [acts.tokenizer.decode([row]) for row in support[14]]
-    [' red', ' green', ' purple']
+    >>> [acts.tokenizer.decode([row]) for row in support[11]]
+    [' blue', ' pink', ' golden']
     >>> explained.shape
-    torch.Size([17, 3])
+    torch.Size([20, 3])
     """
     D = rows_of(atoms)
     _check(z, projection, D, n_atoms=n_atoms, criterion=criterion)
@@ -132,7 +132,7 @@ def somp_many(
     ...     acts.z[1], acts.weights.projection(1), acts.weights.unembedding(), [[5, 6, 7, 8], [90, 91, 92]], n_atoms=3
     ... )
     >>> found.explained_variance.shape  # dictionaries, heads, steps
-    torch.Size([2, 17, 3])
+    torch.Size([2, 20, 3])
     """
     D = rows_of(atoms)
     _check(z, projection, D, n_atoms=n_atoms, criterion=criterion)
@@ -173,7 +173,7 @@ def somp_moments(
     ...     moments.centered(1), moments.weights.projection(1), moments.weights.unembedding(), n_atoms=3
     ... )
     >>> found.explained_variance.shape
-    torch.Size([17, 3])
+    torch.Size([20, 3])
     """
     D = rows_of(atoms)
     _check_moments(second_moment, projection, D, n_atoms=n_atoms)

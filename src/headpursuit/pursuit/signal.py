@@ -21,7 +21,7 @@ class HeadSignal:
 
     >>> signal = HeadSignal(acts.z[2][:, 2], acts.weights.projection(2)[2])
     >>> signal.dense().shape
-    torch.Size([24, 136])
+    torch.Size([24, 120])
     """
 
     z: Float[Tensor, "n e"]

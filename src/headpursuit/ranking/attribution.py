@@ -73,7 +73,7 @@ def attribution(
 
     Examples:
         >>> hp.select(model, samples, "colours", method="attribution", progress=False)
-        HeadRanking(colours by attribution: L0.H4 0.33, L2.H14 0.25, L0.H7 0.22, …; 51 heads, 24 samples)
+        HeadRanking(colours by attribution: L3.H11 0.22, L5.H18 0.15, L3.H7 0.14, …; 120 heads, 24 samples)
     """
     check_counts(batch_size=batch_size, limit=limit)
     target = target_of(model, samples, concept, multi_token=multi_token, variants=variants, limit=limit)
@@ -123,7 +123,7 @@ def integrated(
 
     Examples:
         >>> hp.select(model, samples, "colours", method="integrated", steps=2, progress=False)
-        HeadRanking(colours by integrated: L1.H16 0.40, L0.H6 0.33, L0.H2 0.25, …; 51 heads, 24 samples)
+        HeadRanking(colours by integrated: L0.H17 0.95, L0.H0 0.67, L0.H2 0.49, …; 120 heads, 24 samples)
     """
     heads = model.anatomy.heads()
     if steps < 1 or not 1 <= groups <= len(heads):

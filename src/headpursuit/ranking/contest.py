@@ -118,7 +118,7 @@ def contest(
     Examples:
         >>> ranking = hp.select(model, samples, "colours", method="contest", k=2, positions="last", progress=False)
         >>> ranking.about["won"], ranking.edit(2)
-        ('attribution', HeadEdit(L0.H4, L2.H14 × -1))
+        ('attribution', HeadEdit(L3.H11, L5.H18 × -1))
     """
     if callable(concept):
         raise HeadPursuitError("the contest ranks heads by words or texts: give a concept, and the metric as metric=…")

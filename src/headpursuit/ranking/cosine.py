@@ -64,7 +64,7 @@ def cosine(
 
     Examples:
         >>> hp.select(model, samples, "colours", method="cosine", positions="last", progress=False)
-        HeadRanking(colours by cosine: L0.H8 0.39, L1.H14 0.37, L2.H2 0.30, …; 51 heads, 24 samples)
+        HeadRanking(colours by cosine: L5.H7 0.34, L2.H12 0.33, L5.H3 0.27, …; 120 heads, 24 samples)
     """
     resolved = resolved_for(model, concept, multi_token=multi_token, variants=variants)
     options: dict[str, Any] = {"positions": positions, "batch_size": batch_size}

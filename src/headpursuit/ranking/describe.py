@@ -56,8 +56,8 @@ class HeadDescription:
         examples: the samples that drive it (``examples=N``), the strongest first.
 
     Examples:
-        >>> print(hp.describe(acts, heads="L2.H14", n_atoms=3, progress=False)[0])
-        L2.H14: ' red', ' green', ' purple'  44.6% of variance explained
+        >>> print(hp.describe(acts, heads="L3.H11", n_atoms=3, progress=False)[0])
+        L3.H11: ' blue', ' pink', ' golden'  73.3% of variance explained
     """
 
     head: Head
@@ -133,9 +133,9 @@ class Descriptions(Sequence[HeadDescription]):
         n_tokens: how many tokens that is.
 
     Examples:
-        >>> hp.describe(acts, heads=["L2.H14", "L1.H1"], n_atoms=3, progress=False)
-        L2.H14: ' red', ' green', ' purple'  44.6% of variance explained
-        L1.H1: ' red', ' blue', 'bil'  29.8% of variance explained
+        >>> hp.describe(acts, heads=["L3.H11", "L5.H5"], n_atoms=3, progress=False)
+        L3.H11: ' blue', ' pink', ' golden'  73.3% of variance explained
+        L5.H5: '0', '6', '2'  50.9% of variance explained
     """
 
     each: tuple[HeadDescription, ...]
@@ -274,9 +274,9 @@ def describe(
             other samples than those of the capture, or a test or examples of what has none.
 
     Examples:
-        >>> hp.describe(acts, heads=["L2.H14", "L1.H1"], n_atoms=2, dictionary="words", significance=50, progress=False)
-        L2.H14: ' red', ' green'  fit 22.7, by chance 8.72, q 7...e-08
-        L1.H1: ' red', ' c'  fit 21.8, by chance 8.09, q 3...e-10
+        >>> hp.describe(acts, heads=["L3.H11", "L5.H5"], n_atoms=2, dictionary="words", significance=50, progress=False)
+        L3.H11: ' blue', ' orange'  fit 92.8, by chance 18.3, q 5...e-17
+        L5.H5: ' sad', ' triangle'  fit 25.5, by chance 17.8, q 0.024
         (2 of 2 heads have a name better than chance: q ≤ 0.05 (Benjamini-Hochberg) against 50 random turns of what they write)
     """
     check_counts(n_atoms=n_atoms)

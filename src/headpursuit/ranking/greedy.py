@@ -56,7 +56,7 @@ def greedy(
 
     Examples:
         >>> [head.name for head in hp.select(model, samples, "colours", method="greedy", k=2, progress=False).top(2)]
-        ['L0.H4', 'L0.H7']
+        ['L3.H11', 'L5.H18']
     """
     check_counts(k=k)
     direction(scale)

@@ -71,7 +71,7 @@ def natural(
         >>> ranking.unit, list(ranking.values)
         ('nats a root of a neutral nat', ['derivative', 'fisher', 'step'])
         >>> ranking.edit(2)
-        HeadEdit(L2.H1 × 1.52569; L2.H14 × -1)
+        HeadEdit(L5.H6 × 2.5795; L5.H18 × -1)
     """
     check_counts(batch_size=batch_size, limit=limit, passes=passes)
     target = target_of(model, samples, concept, multi_token=multi_token, variants=variants, limit=limit)

@@ -149,7 +149,7 @@ def concept_map(
     Examples:
         >>> found = hp.concept_map(acts, ["colours", "numbers"], progress=False)
         >>> found.to_frame().idxmax(axis=1).to_dict()
-        {'colours': 'L2.H14', 'numbers': 'L1.H7'}
+        {'colours': 'L3.H11', 'numbers': 'L1.H4'}
     """
     check_counts(0, draws=draws)
     check_counts(*SEEDS, seed=seed)

@@ -74,7 +74,7 @@ def rank(
     Examples:
         >>> ranking = hp.rank(acts, "colours", progress=False)
         >>> [head.name for head in ranking.top(3)]
-        ['L0.H7', 'L1.H4', 'L2.H14']
+        ['L5.H7', 'L5.H3', 'L0.H17']
     """
     check_counts(0, draws=draws)
     check_counts(*SEEDS, seed=seed)

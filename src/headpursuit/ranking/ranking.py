@@ -72,9 +72,9 @@ class HeadRanking:
     Examples:
         >>> ranking = hp.rank(acts, ["red", "green", "blue", "yellow"], progress=False)
         >>> ranking
-        HeadRanking(red, green, blue, … by calibrated: L1.H4 2.31, L2.H16 2.10, L2.H14 1.79, …; 51 heads, 24 samples)
+        HeadRanking(red, green, blue, … by calibrated: L5.H18 1.91, L3.H7 1.76, L5.H1 1.62, …; 120 heads, 24 samples)
         >>> [head.name for head in ranking.top(2)]
-        ['L1.H4', 'L2.H16']
+        ['L5.H18', 'L3.H7']
     """
 
     scores: Float[np.ndarray, "l h"]

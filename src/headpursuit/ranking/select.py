@@ -83,7 +83,7 @@ def select(
     Examples:
         >>> ranking = hp.select(model, samples, "colours", method="attribution", progress=False)
         >>> ranking.top(1)[0].name, ranking.unit, ranking.cost.forward, ranking.cost.backward
-        ('L0.H4', 'nats a unit of scale', 24, 24)
+        ('L3.H11', 'nats a unit of scale', 24, 24)
     """
     key = as_selector(method)
     run: Callable[..., HeadRanking] = _BY_RUNNING.get(key, _captured)

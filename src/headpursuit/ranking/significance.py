@@ -125,7 +125,7 @@ def significance(
     Examples:
         >>> tested = hp.significance(acts, "colours", draws=20, progress=False)
         >>> [head.name for head in tested.found(fdr=0.05)][:3]
-        ['L0.H7', 'L1.H4', 'L2.H4']
+        ['L3.H2', 'L5.H7', 'L1.H6']
     """
     check_choice(TAILS, tail=tail)
     check_counts(2, draws=draws)

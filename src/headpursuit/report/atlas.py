@@ -82,7 +82,7 @@ def atlas(
     Examples:
         >>> made = hp.atlas(acts, out=tmp_path / "atlas", concept=["colours", "numbers"], samples=samples, progress=False)
         >>> made.name, len(list((made.parent / "heads").iterdir()))
-        ('index.html', 51)
+        ('index.html', 120)
     """
     check_counts(n_atoms=n_atoms)
     check_counts(0, significance=significance, examples=examples)
