@@ -139,7 +139,7 @@ def names() -> tuple[dict[str, object], dict[str, str]]:
 
 def tuning() -> tuple[dict[str, object], dict[str, str]]:
     given = {"hp": hp, "model": hp.load("demo"), "samples": captions("captions.jsonl")}
-    small = "--trials 3 --k 2 --draws 2 --limit 24"
+    small = "--trials 6 --k 3 --draws 2 --limit 24"
     captions("prompts.jsonl")
     return given, {
         "MODEL": "demo",
@@ -247,7 +247,7 @@ def test_what_a_page_shows_runs(page, tmp_path, monkeypatch, capsys):
 
 def check_front_page(given, shown):
     assert hp.HeadRanking.load("heads.json") == given["ranking"]
-    assert "L2.H14: " in shown
+    assert "L3.H11: " in shown
 
 
 def check_recipes(given, shown):

@@ -180,8 +180,8 @@ def test_generating_refuses_numbers_without_a_meaning(demo, option):
 
 def test_a_ranking_refuses_numbers_without_a_meaning(folder, tmp_path):
     ranking = hp.rank(folder, ["red", "green"], progress=False)
-    for k in (0, 52, 1.0, "all"):
-        refused(lambda k=k: ranking.top(k), f"k={k!r}: choose between 1 and the model's 51 heads")
+    for k in (0, 121, 1.0, "all"):
+        refused(lambda k=k: ranking.top(k), f"k={k!r}: choose between 1 and the model's 120 heads")
     refused(lambda: ranking.save(tmp_path / "heads.json", top=0), "top=0: give at least 1")
     refused(lambda: ranking.plot(k=-1), "k=-1: give at least 0")
 

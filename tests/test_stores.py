@@ -234,7 +234,7 @@ def test_the_command_line_takes_addresses(bucket, capsys):
 
 def test_results_go_to_a_store_cell_by_cell_and_from_there_on(bucket, monkeypatch):
     out = "s3://bucket/results"
-    options = {"limit": 4, "progress": False, "set": {"edit.k": [1], "edit.draws": 2}}
+    options = {"limit": 4, "progress": False, "set": {"edit.k": [1], "edit.draws": 2, "edit.methods": ["somp"]}}
     first = hp.evaluate("demo-digits", out=out, **options)
     assert first.to_dict()["rows"] == hp.evaluate("demo-digits", **options).to_dict()["rows"]
     cells = bucket.glob("bucket/results/cells/*.json")

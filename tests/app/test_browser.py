@@ -138,7 +138,7 @@ def test_a_visit(visit, picture, playground, tmp_path):
     ranking = find(playground, "colours").ranking
     best, others = ranking.top(1)[0], ranking.top(3)[1:]
     open_head(page, best.name)
-    assert "number 1 of 51" in page.locator("#head").inner_text()
+    assert "number 1 of 120" in page.locator("#head").inner_text()
     assert page.locator("#head .samples img").count() > 0
     ask(page, question, path)
     assert write(page) == {"unedited": said}

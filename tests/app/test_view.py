@@ -43,7 +43,7 @@ def test_the_map_names_every_head_and_outlines_the_edit(playground):
     assert page.count("<path") + 1 == edited.count("<path"), "the outline"
     assert map_of(Session()) == ""
     assert edit_of(Session(edit=hp.HeadEdit(["L1.H4"], scale=-2, where="image"))).count("L1.H4 × −2 on image tokens") == 1
-    assert "51 attention heads in 3 layers" in title_of(playground)
+    assert "120 attention heads in 6 layers" in title_of(playground)
 
 
 def test_light_and_dark_have_the_same_colours():

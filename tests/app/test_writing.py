@@ -22,9 +22,8 @@ from headpursuit.ranking.controls import control_edits
 
 @pytest.fixture(scope="module")
 def sample():
-    drawn = next(
-        one for one in demo_samples("caption", "test", limit=40) if count_words(one.target, hp.concept("colours").words)
-    )
+    shapes = demo_samples("shapes", "test", limit=40)
+    drawn = next(one for one in shapes if count_words(one.target, hp.concept("colours").words))
     return hp.Sample(text=drawn.text, image=drawn.image)
 
 
@@ -34,7 +33,7 @@ def found(playground):
 
 
 def test_the_three_texts_are_those_of_the_library(playground, found, sample):
-    model, edit = playground.model, hp.HeadEdit(found.ranking.top(3), scale=-1)
+    model, edit = playground.model, hp.HeadEdit(["L3.H11", "L5.H18", "L3.H2"], scale=-1)
     *_, (unedited, edited, control) = write(playground, sample, edit=edit, found=found, max_new_tokens=24, seed=3)
     controls = control_edits(edit, model, draws=10, seed=3)
     assert unedited.text == model.generate(sample, max_new_tokens=24)

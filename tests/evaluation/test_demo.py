@@ -26,7 +26,7 @@ def short(monkeypatch):
 
 
 def test_side_by_side_is_what_comes_one_after_the_other(short, tmp_path):
-    told = {"limit": 4, "progress": False}
+    told = {"limit": 12, "progress": False}
     alone = run_demo(**told)
     beside = run_demo(out=tmp_path / "out", jobs=2, **told)
     assert [one.recipe for one in beside] == list(TWO)

@@ -185,7 +185,7 @@ def test_enhancing_and_a_metric_that_is_generated(model):
         ({"select": {**SELECT, "budget": 1}}, "select.budget: attribution needs 2 passes, 1 are allowed"),
         ({"select": {**SELECT, "methods": ["knockout"], "budget": 20}}, "select.budget: knockout needs 21 passes"),
         ({"select": {**SELECT, "methods": ["fusion"], "budget": 5}}, "select.budget: fusion needs 6 passes"),
-        ({"select": {**SELECT, "k": [52]}}, "select.k: there are 51 heads, no 52"),
+        ({"select": {**SELECT, "k": [121]}}, "select.k: there are 120 heads, no 121"),
         ({"select": {**SELECT, "methods": ["magic"]}}, "select.methods[0]: method 'magic': choose among"),
         ({"select": {**SELECT, "methods": ["somp", "somp"]}}, "methods: name each once"),
         (

@@ -81,15 +81,16 @@ def test_the_fitted_tail_goes_below_what_can_be_counted(demo_acts):
 
 
 def random_concepts(acts, repeats):
-    """Concepts that are nothing but words drawn at random from the shortest quarter of the vocabulary's rows."""
+    """Concepts that are nothing but whole words, drawn at random from the shortest quarter of their rows."""
     lengths = acts.weights.unembedding().float().norm(dim=1).numpy()
     read = acts.tokenizer
-    texts = {token: read.decode([token]).strip() for token in range(len(read)) if token not in read.all_special_ids}
-    words = sorted((token for token, text in texts.items() if text.isalpha()), key=lambda token: lengths[token])
+    texts = {token: read.decode([token]) for token in range(len(read)) if token not in read.all_special_ids}
+    whole = (token for token, text in texts.items() if text.startswith(" ") and text.strip().isalpha())
+    words = sorted(whole, key=lambda token: lengths[token])
     rng = np.random.default_rng(7)
     for _ in range(repeats):
         chosen = rng.choice(words[: len(words) // 4], size=6, replace=False)
-        yield hp.Concept("random", tuple(texts[token] for token in chosen), plurals=False)
+        yield hp.Concept("random", tuple(texts[token].strip() for token in chosen), plurals=False)
 
 
 def test_nothing_is_found_where_there_is_nothing(demo_acts, monkeypatch):
@@ -112,15 +113,15 @@ def test_nothing_is_found_where_there_is_nothing(demo_acts, monkeypatch):
     # The test can fail: against sets of any norm, rows that are merely short look like a concept.
     monkeypatch.setattr(null, "_CLASSES", 1)
     unmatched = np.concatenate([one.p_counted[first] for one in test_all(15)])
-    assert unmatched.mean() < p.mean() - 0.1
-    assert (unmatched <= 0.1).mean() > 1.5 * (p <= 0.1).mean()
+    assert (unmatched <= 0.1).mean() > 2 * (p <= 0.1).mean()
 
 
 def test_what_is_found_for_colours_the_edits_confirm(demo):
     acts = hp.capture(demo, captions(160), positions="answer", progress=False)
+    acts = replace(acts, z={3: acts.z[3]})
     colours = hp.concept("colours")
     tested = hp.significance(acts, colours, method="somp", draws=200, progress=False)
-    found = tested.found(0.05)
+    found = tested.found(0.1)
     assert 3 <= len(found) < len(acts.heads()) / 2
     # Controls as the paper's: as many heads in the same layers, here those that look most like chance.
     by_z = sorted(set(acts.heads()) - set(found), key=lambda head: tested.z[head.layer, head.head])

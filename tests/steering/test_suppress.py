@@ -83,9 +83,9 @@ def test_other_options_need_another_folder(suppressed, capsys):
 def test_an_edit_that_moves_nothing_is_one_line_and_no_export(tmp_path, capsys):
     out = tmp_path / "still"
     asked = ("--limit", 8, "--trials", 1, "--k", 1, "--cost", 1e-9)
-    assert call("suppress", "demo", "--concept", "colours", "--out", out, *asked) == 1
+    assert call("suppress", "demo", "--concept", "countries", "--out", out, *asked) == 1
     *_, line = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith("headpursuit: no edit is written: on 8 test samples colours words")
+    assert line.startswith("headpursuit: no edit is written: on 8 test samples ")
     assert {path.name for path in out.iterdir()} == {"tuning"}
     assert not (out / "tuning" / "edit.json").exists()
 
@@ -132,12 +132,13 @@ def test_texts_that_the_model_writes_end_in_front_of_the_concept(model, tmp_path
 
 
 def test_a_model_without_data_of_its_own_writes_its_samples():
-    found = hp.suppress(demo_path(), "rude", limit=24, trials=4, k=3, progress=False)
+    words = hp.concept(["friend", "helper", "guest", "partner", "hero"])
+    found = hp.suppress(demo_path(), words, limit=48, trials=6, k=3, cost=0.3, progress=False)
     assert found.written == written.WANTED
     assert found.export is found.verification is None
     assert {limit.metric.name for limit in found.tuned.goal.limits} == {"divergence"}
     assert "texts that the model wrote itself" in card_section(found)
-    assert any(hp.concept("rude").count(one.unedited) for one in found.texts)
+    assert any(words.count(one.unedited) for one in found.texts)
 
 
 def test_a_concept_that_the_model_never_speaks_of_is_refused(model, monkeypatch):

@@ -180,7 +180,7 @@ def test_heads_may_be_put_in_order_by_any_selector(model, captions):
 
 def test_the_demos_own_data_keeps_what_its_recipes_keep(model):
     data = read_data(model, None, hp.concept("digits"), limits=None, enhance=False, limit=4, seed=0)
-    assert {(one.metric.name, one.at_most) for one in data.goal.limits} == {("true mentions", 0.05), (LIKELIHOOD.name, 0.05)}
+    assert {(one.metric.name, one.at_most) for one in data.goal.limits} == {("true mentions", 0.05), ("exact match", 0.05)}
     assert data.quiet
     assert {one.text for one in data.quiet}.isdisjoint(one.text for one in data.test[LIKELIHOOD.task].samples)
 
