@@ -64,10 +64,10 @@ def commands(code: str) -> Iterator[str]:
             yield line
 
 
-def captions(path: str) -> list[hp.Sample]:
+def captions(path: str, *, limit: int = 24) -> list[hp.Sample]:
     Path("images").mkdir(exist_ok=True)
     rows = []
-    for number, one in enumerate(demo_samples("caption", "selection", limit=24)):
+    for number, one in enumerate(demo_samples("caption", "selection", limit=limit)):
         one.image.save(f"images/{number}.png")
         rows.append({"text": one.text, "image": f"images/{number}.png", "target": one.target})
     Path(path).write_text("\n".join(map(json.dumps, rows)))
@@ -139,11 +139,11 @@ def names() -> tuple[dict[str, object], dict[str, str]]:
 
 def tuning() -> tuple[dict[str, object], dict[str, str]]:
     given = {"hp": hp, "model": hp.load("demo"), "samples": captions("captions.jsonl")}
-    small = "--trials 6 --k 3 --draws 2 --limit 24"
-    captions("prompts.jsonl")
+    small = "--trials 6 --k 3 --draws 2"
+    captions("prompts.jsonl", limit=64)
     return given, {
         "MODEL": "demo",
-        "tune demo --concept colours": f"tune demo --concept colours {small}",
+        "tune demo --concept colours": f"tune demo --concept colours {small} --limit 24",
         "neutral=0.05": f"neutral=0.5 {small} --positions last",
         "k=8).top(8)": "k=2).top(2)",
     }
