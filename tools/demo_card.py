@@ -30,9 +30,10 @@ def measure(folder: Path) -> dict[str, tuple[float, int]]:
     recipes = [prepare(load_recipe(name), Source()) for name in DEMO_RECIPES]
     tasks = {name: task for recipe in recipes for name, task in recipe.tasks.items()}
     cells = Cells(hp.load(folder, device="cpu"), tasks, seed=0)
+    wanted = {name: (tasks[task], metric) for name, (task, metric) in FIGURES.items()}
     return {
-        name: (cells.value(tasks[task].metric(metric), None), len(tasks[task].samples))
-        for name, (task, metric) in FIGURES.items()
+        name: (cells.value(next(one for one in task.metrics if one.name == metric), None), len(task.samples))
+        for name, (task, metric) in wanted.items()
     }
 
 
@@ -44,6 +45,7 @@ def write_card(folder: Path, figures: dict[str, tuple[float, int]]) -> None:
         f"{settings['shapes'] + settings['faces'] + settings['digits']} pictures and "
         f"{settings['facts'] + settings['continuations']} texts"
     )
+    tower = f" (this one {training['tower']})" if "tower" in training else ""
     table = "\n".join(f"| {name} | {value:.3f} | {n} |" for name, (value, n) in figures.items())
     (folder / "README.md").write_text(
         f"""---
@@ -72,7 +74,7 @@ named and edited. It is good for nothing else.
 ## Training
 
 By `tools/train_demo.py`, seed {settings["seed"]}, from random initialisation, by next-token prediction of the answers. First
-the vision tower, {settings["tower_steps"]} steps below a decoder that is thrown away; then projector and decoder anew, the
+the vision tower, {settings["tower_steps"]} steps below a decoder that is thrown away{tower}; then projector and decoder anew, the
 tower at rest: {settings["steps"]} steps of {batch}, {last["minutes"]:.0f} minutes on {training["device"]}.
 Last losses: {last["pictures"]:.3f} nats a token on pictures, {last["texts"]:.3f} on texts. No head was planted, supervised or
 treated unlike another.

@@ -373,7 +373,7 @@ def train_demo(settings: Settings, out: Path, *, tower: Path | None = None, devi
 
 def device_name(device: str) -> str:
     """What a model was trained on, in words."""
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else f"{torch.get_num_threads()} cores"
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else f"{(n := torch.get_num_threads())} core{'s' * (n > 1)}"
 
 
 def main() -> None:

@@ -277,10 +277,9 @@ def _effect_lines(
             style: Any = {"color": colour, "markersize": _SIZES[selection], "zorder": 4}
             edge = 2.2 if selection == "random" else 0
             axes.plot(row.effect, at, MARKERS[selection], markeredgewidth=edge, **style)
-        best = found.get("tuned", found.get("somp"))
-        if best is not None:
-            where: Any = {"transform": axes.get_yaxis_transform(), "fontsize": 9, "weight": "bold", "va": "center"}
-            axes.text(1.02, y, two_decimals(best.effect), color=COLOURS[best.selection], **where)
+        main = found.get("tuned", first)
+        where: Any = {"transform": axes.get_yaxis_transform(), "fontsize": 9, "weight": "bold", "va": "center"}
+        axes.text(1.02, y, two_decimals(main.effect), color=COLOURS[main.selection], **where)
     axes.set_ylim(max(len(names), 1) - 0.4, -0.6)
     axes.set_yticks(range(len(names)), names)
     axes.margins(x=0.04)
