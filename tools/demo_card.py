@@ -74,8 +74,8 @@ named and edited. It is good for nothing else.
 ## Training
 
 By `tools/train_demo.py`, seed {settings["seed"]}, from random initialisation, by next-token prediction of the answers. First
-the vision tower, {settings["tower_steps"]} steps below a decoder that is thrown away{tower}; then projector and decoder anew, the
-tower at rest: {settings["steps"]} steps of {batch}, {last["minutes"]:.0f} minutes on {training["device"]}.
+the vision tower, {settings["tower_steps"]} steps below a decoder that is thrown away{tower}; then projector and decoder
+anew, the tower at rest: {settings["steps"]} steps of {batch}, {last["minutes"]:.0f} minutes on {training["device"]}.
 Last losses: {last["pictures"]:.3f} nats a token on pictures, {last["texts"]:.3f} on texts. No head was planted, supervised or
 treated unlike another.
 

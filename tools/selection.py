@@ -16,7 +16,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "selection.md"
 PARTS = ("demo", "real")
 DEMO = """## On the demo
 
-The demo's six concepts, one or two of its 51 heads (`headpursuit evaluate demo-selection`, written by `make results`): log-odds
+The demo's six concepts, one or two of its heads (`headpursuit evaluate demo-selection`, written by `make results`): log-odds
 of their words along given answers; neutral texts: other questions."""
 
 

@@ -373,7 +373,10 @@ def train_demo(settings: Settings, out: Path, *, tower: Path | None = None, devi
 
 def device_name(device: str) -> str:
     """What a model was trained on, in words."""
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else f"{(n := torch.get_num_threads())} core{'s' * (n > 1)}"
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    cores = torch.get_num_threads()
+    return "1 core" if cores == 1 else f"{cores} cores"
 
 
 def main() -> None:

@@ -178,7 +178,7 @@ class GoalJudge:
     ) -> dict[HeadEdit | None, tuple[float, float]]:
         """The target's value under each edit, and its largest loss as a share of what is allowed.
 
-        Edits that do not move the target as wished reach nothing, whatever they cost, so that it is not measured: 0 stands there.
+        Edits that do not move the target as wished reach nothing, whatever they cost: that is not measured, and 0 stands there.
         """
         wanted, target = list(edits), self.goal.target
         self.cells.fill((target.task, edit) for edit in (None, *wanted))

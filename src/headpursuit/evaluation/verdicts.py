@@ -60,9 +60,9 @@ def selection_goal(goal: Goal, selection: Cells) -> Goal | None:
 
 
 def settle(goals: Sequence[Goal], ranking: HeadRanking, ks: Sequence[int], selection: Cells, *, where: str) -> int:
-    """The number of heads with which most goals are reached on selection data; of several, that which reaches the first most surely.
+    """The number of heads with which most goals are reached on selection data, and of several that are, the first most surely.
 
-    Sure enough is sure enough: two standard errors from missing it, fewer heads are better than a wider margin.
+    Two standard errors from a miss are sure enough: beyond them fewer heads are better than a wider margin.
 
     Args:
         goals: those of one concept, on selection data.

@@ -184,7 +184,9 @@ def contest(
             taken.append(max(sets, key=lambda head: reached[head]))
         rankings.append(_ordered(attributed, taken, method=GROWN))
     ways = {
-        ranking.method: [way(partial(HeadEdit, ranking.top(n)) if goal else partial(ranking.edit, n)) for n in sorted({1, most})]
+        ranking.method: [
+            way(partial(HeadEdit, ranking.top(n)) if goal else partial(ranking.edit, n)) for n in sorted({1, most})
+        ]
         for ranking in rankings
     }
     reached = reached_by(ways, "method")
