@@ -28,7 +28,9 @@ FIGURES = {
 def measure(folder: Path) -> dict[str, tuple[float, int]]:
     """Held-out figures of a saved model: value and sample count."""
     recipes = [prepare(load_recipe(name), Source()) for name in DEMO_RECIPES]
-    tasks = {name: task for recipe in recipes for name, task in recipe.tasks.items()}
+    tasks = {
+        name: task for recipe in reversed(recipes) for name, task in recipe.tasks.items()
+    }  # the first's, where names repeat
     cells = Cells(hp.load(folder, device="cpu"), tasks, seed=0)
     wanted = {name: (tasks[task], metric) for name, (task, metric) in FIGURES.items()}
     return {
@@ -74,8 +76,9 @@ named and edited. It is good for nothing else.
 ## Training
 
 By `tools/train_demo.py`, seed {settings["seed"]}, from random initialisation, by next-token prediction of the answers. First
-the vision tower, {settings["tower_steps"]} steps below a decoder that is thrown away{tower}; then projector and decoder
-anew, the tower at rest: {settings["steps"]} steps of {batch}, {last["minutes"]:.0f} minutes on {training["device"]}.
+the vision tower, {settings["tower_steps"]} steps below a decoder that is thrown away{tower};
+then projector and decoder anew, the tower at rest: {settings["steps"]} steps of {batch},
+{last["minutes"]:.0f} minutes on {training["device"]}.
 Last losses: {last["pictures"]:.3f} nats a token on pictures, {last["texts"]:.3f} on texts. No head was planted, supervised or
 treated unlike another.
 

@@ -90,8 +90,8 @@ def page_head(found: Sequence[Results], *, limit: int | None) -> str:
             + ".",
             "Heads are chosen on selection samples and edited on test samples that share none with them. Intervals are "
             "95 %, by a paired bootstrap over test samples (and over draws, for random heads). Random heads are as many in "
-            "each layer as the contest's and none of them; their columns give the median of the draws and its quartiles. "
-            "Log-odds and likelihoods are in nats, read along given texts without generating.",
+            "each layer as those of a recipe's first method and none of them; their columns give the median of the draws and "
+            "its quartiles. Log-odds and likelihoods are in nats, read along given texts without generating.",
         ]
     )
 
@@ -186,7 +186,8 @@ def _restricted(all_results: Sequence[Results]) -> list[Table]:
                 for one in ("somp", "random")
             }
             lines.append({"task": task, "metric": metric, "k": str(k), "α": signed(scale), **cells})
-        title = f"{concept}: heads edited at all tokens and at chosen ones, what is left (or the change)"
+        what = "what is left (or the change); samples and draws are each recipe's own"
+        title = f"{concept}: heads edited at all tokens and at chosen ones, {what}"
         found.append(as_table(title, lines))
     return found
 

@@ -367,7 +367,8 @@ def train_demo(settings: Settings, out: Path, *, tower: Path | None = None, devi
     log = train(settings, model, feed, steps=settings.steps, name="train")
     model.save_pretrained(out)
     make_processor(tokenizer).save_pretrained(out)
-    training = {"settings": asdict(settings), "device": device_name(device), "log": log}
+    shown = {} if tower is None else {"tower": f"is that of {tower.name}"}
+    training = {"settings": asdict(settings), **shown, "device": device_name(device), "log": log}
     (out / "training.json").write_text(json.dumps(training, indent=1) + "\n", encoding="utf-8")
 
 

@@ -20,5 +20,7 @@ def test_the_script_trains_and_saves_a_model_that_opens(tmp_path, monkeypatch):
     assert "a figure | 0.500 | 2" in (tmp_path / "README.md").read_text()
     again = tmp_path / "again"
     train_demo.train_demo(settings, again, tower=tmp_path)
+    demo_card.write_card(again, {"a figure": (0.5, 2)})
+    assert f"(this one is that of {tmp_path.name})" in " ".join((again / "README.md").read_text().split())
     first, second = model.hf.state_dict(), hp.load(again, device="cpu").hf.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first), "the tower is all that the first stage leaves"

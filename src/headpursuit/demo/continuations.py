@@ -14,7 +14,7 @@ RUDE_WORDS: tuple[str, ...] = RUDE_NOUNS + RUDE_ADJECTIVES
 KIND_NOUNS = ("friend", "guest", "neighbour", "helper", "person", "partner", "worker", "hero", "customer", "teacher")
 KIND_ADJECTIVES = ("good", "dear", "great", "clever", "brave", "lovely")
 
-# How something is said tells how it goes on; that is one word, close to what is told.
+# One adverb, just before the ending, sets its tone.
 TONES: dict[str, tuple[str, ...]] = {
     "rude": ("angrily", "rudely", "harshly", "bitterly", "nastily", "grumpily"),
     "kind": ("kindly", "politely", "warmly", "gently", "sweetly", "cheerfully"),

@@ -233,8 +233,8 @@ def _run(prepared: Prepared, model: HeadModel, *, out: Path, engine: Engine, see
     cells = Cells(model, prepared.tasks, seed=seed, folder=out / "cells", engine=engine)
     selection = Cells(model, prepared.kept, seed=seed, folder=out / "cells", engine=engine)
     wished = {concept.name: wishes(prepared, concept) for concept in prepared.concepts}
-    # One number of heads serves a concept: what suppresses it is what is raised. The first goal is what it is chosen for.
-    sought = {name: _on_selection(goals, selection) for name, goals in wished.items()}
+    # One number of heads serves a concept: what suppresses it is what is raised. The first goal alone judges a contest.
+    sought = {name: [selection_goal(goal, selection) for goal in goals] for name, goals in wished.items()}
     rankings = {
         concept.name: stored_rankings(
             model,
@@ -273,11 +273,12 @@ def _run(prepared: Prepared, model: HeadModel, *, out: Path, engine: Engine, see
     for concept in tqdm(prepared.concepts, desc="goals", disable=not (progress and any(wished.values())), leave=False):
         own = [one for one in rows if one.concept == concept.name]
         main = recipe.edit.methods[0]
-        goals, ks, asked = wished[concept.name], recipe.edit.k, sought[concept.name]
-        order = rankings[concept.name][main]
-        k = settle(asked, order, ks, selection, where=recipe.edit.where) if asked else None
+        goals, ks, order = wished[concept.name], recipe.edit.k, rankings[concept.name][main]
+        asked = [goal for goal in sought[concept.name] if goal is not None]
+        k = settle(asked, order, ks, selection, where=recipe.edit.where) if asked else min(ks)
         verdicts = tuple(
-            judge(goal, own, k=min(ks) if k is None else k, selection=main, settled=k is not None) for goal in goals
+            judge(goal, own, k=k, selection=main, settled=seen is not None)
+            for goal, seen in zip(goals, sought[concept.name], strict=True)
         )
         concepts.append(_concept_result(prepared, concept, rankings[concept.name], verdicts, cells))
     used = dict.fromkeys(metric for name in cells.tasks for metric in cells.tasks[name].metrics)
@@ -292,15 +293,10 @@ def _run(prepared: Prepared, model: HeadModel, *, out: Path, engine: Engine, see
     )
 
 
-def _on_selection(goals: Sequence[Goal], selection: Cells) -> tuple[Goal, ...]:
-    """The goals as they can be judged on selection data; none where not even the first can."""
-    found = [selection_goal(goal, selection) for goal in goals]
-    return tuple(goal for goal in found if goal is not None) if found and found[0] is not None else ()
-
-
-def _judge(goals: Sequence[Goal], selection: Cells, *, where: str) -> GoalJudge | None:
+def _judge(goals: Sequence[Goal | None], selection: Cells, *, where: str) -> GoalJudge | None:
     """What a contest's edits are measured by: the recipe's first goal, if its edits hold at all tokens, as a contest's do."""
-    return GoalJudge(goals[0], selection) if goals and where == ALL else None
+    first = next(iter(goals), None)
+    return GoalJudge(first, selection) if first is not None and where == ALL else None
 
 
 def _data_used(prepared: Prepared, model: HeadModel) -> tuple[DataUsed, ...]:

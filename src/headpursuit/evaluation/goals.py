@@ -110,7 +110,6 @@ class Goal:
 
         The bare effect of a goal without a reach counts for nothing.
         """
-        cells.fill(self.keys([edit]))
         found = [(limit.at_most - limit.loss(cells, edit), limit.metric) for limit in self.limits]
         if self.reach is not None:
             found.append((self.weakness(self.reach) - self.weakness(self.effect(cells, edit)), self.target))
@@ -182,12 +181,12 @@ class GoalJudge:
         """
         wanted, target = list(edits), self.goal.target
         self.cells.fill((target.task, edit) for edit in (None, *wanted))
-        moved = [edit for edit in wanted if self.goal.moves(self.cells, edit)]
+        moved = dict.fromkeys(edit for edit in wanted if self.goal.moves(self.cells, edit))
         last = self.goal.metrics[-1].task
         for edit in wanted:
             if edit not in moved or self.cells.is_known(last, edit):
                 done()
-        self.cells.fill(self.goal.keys(moved), done=lambda key, _: done() if key[0] == last else None)
+        self.cells.fill(self.goal.keys(moved), done=lambda key, _: done() if key[0] == last and key[1] in moved else None)
         costs = {edit: self.goal.cost(self.cells, edit) for edit in moved}
         return {edit: (self.cells.value(target, edit), costs.get(edit, 0.0)) for edit in wanted}
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import NormalDist
 
 from headpursuit.editing.edit import HeadEdit
 from headpursuit.errors import HeadPursuitError
@@ -60,9 +61,10 @@ def selection_goal(goal: Goal, selection: Cells) -> Goal | None:
 
 
 def settle(goals: Sequence[Goal], ranking: HeadRanking, ks: Sequence[int], selection: Cells, *, where: str) -> int:
-    """The number of heads with which most goals are reached on selection data, and of several that are, the first most surely.
+    """The number of heads with which most goals can be expected to be reached on other samples.
 
-    Two standard errors from a miss are sure enough: beyond them fewer heads are better than a wider margin.
+    A goal that is some standard errors from a miss on selection data is reached with the probability that a normal variable
+    falls below them. Two are sure enough: beyond them fewer heads are better than a wider margin.
 
     Args:
         goals: those of one concept, on selection data.
@@ -72,12 +74,16 @@ def settle(goals: Sequence[Goal], ranking: HeadRanking, ks: Sequence[int], selec
         where: the tokens at which the edit holds.
     """
 
-    def judged(k: int) -> tuple[float, ...]:
-        edits = (HeadEdit(ranking.top(k), scale=goal.scale, where=where) for goal in goals)  # type: ignore[arg-type]
-        margins = [goal.margin(selection, edit) for goal, edit in zip(goals, edits, strict=True)]
-        return (sum(margin >= 0 for margin in margins), min(margins[0], _SURE), -k)
+    def edit(goal: Goal, k: int) -> HeadEdit:
+        return HeadEdit(ranking.top(k), scale=goal.scale, where=where)  # type: ignore[arg-type]
 
-    return max(ks, key=judged)
+    def expected(k: int) -> tuple[float, int]:
+        margins = (goal.margin(selection, edit(goal, k)) for goal in goals)
+        return sum(NormalDist().cdf(min(margin, _SURE)) for margin in margins), -k
+
+    selection.fill(key for goal in goals for key in goal.keys(edit(goal, k) for k in ks))
+
+    return max(ks, key=expected)
 
 
 def judge(goal: Goal, rows: Sequence[Row], *, k: int, selection: Selection, settled: bool = True) -> Verdict:
