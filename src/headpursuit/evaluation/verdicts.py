@@ -82,7 +82,6 @@ def settle(goals: Sequence[Goal], ranking: HeadRanking, ks: Sequence[int], selec
         return sum(NormalDist().cdf(min(margin, _SURE)) for margin in margins), -k
 
     selection.fill(key for goal in goals for key in goal.keys(edit(goal, k) for k in ks))
-
     return max(ks, key=expected)
 
 
