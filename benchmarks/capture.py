@@ -144,6 +144,46 @@ def memory_case(bench: Bench) -> list[Row]:
     return rows
 
 
+def large_case(bench: Bench) -> list[Row]:
+    """Capture against forward passes of a model of Llama 2 7B's shape in bfloat16, random, prompts of 64 tokens."""
+    shape = {"n": 64 if bench.quick else 1024, "l": 2 if bench.quick else 32, "h": 32, "e": 128, "d": 4096, "t": 64}
+    with tempfile.TemporaryDirectory(dir=_memory()) as root, torch.device(bench.device):
+        save_llama(Path(root), layers=shape["l"], heads=shape["h"], width=shape["d"], mlp=11008, dtype=torch.bfloat16)
+        model = hp.load(root, device=str(bench.device))
+    drawn, words = random.Random(1), made_up_words()[:2000]
+    drafts = (" ".join(drawn.choices(words, k=64)) for _ in range(shape["n"]))
+    # Cut to as many tokens each, so that neither side runs padding.
+    cut = (model.tokenizer(draft, add_special_tokens=False)["input_ids"][:63] for draft in drafts)
+    samples = [hp.Sample(text=model.tokenizer.decode(ids), chat=False) for ids in cut]
+    batches = [
+        collate(model, [make_prompt(model, sample) for sample in samples[at : at + BATCH]], side="right").inputs
+        for at in range(0, len(samples), BATCH)
+    ]
+
+    def forward() -> None:
+        with torch.no_grad():
+            for inputs in batches:
+                model.hf(**inputs, use_cache=False, logits_to_keep=1)
+
+    captures: dict[str, Callable[[], object]] = {
+        f"capture, {shape['l']} layers of 7B, positions={positions}": partial(_capture, model, samples, positions)
+        for positions in ("mean", "all")
+    }
+    forward()
+    for capture in captures.values():
+        capture()
+    times = _alternated(bench, {"forward": forward, **captures}, rounds=bench.repeats)
+    tokens = sum(int(inputs["attention_mask"].sum()) for inputs in batches)
+    work = 2 * tokens * sum(one.numel() for name, one in model.hf.named_parameters() if "layers" in name)
+    note = f"{tokens} tokens; {work / times['forward'] / 1e12:.0f} Tflop/s of the forward passes"
+    return [Row(name, times[name], "forward, in turns", times["forward"], note=note, shape=shape) for name in captures]
+
+
+def _memory() -> str | None:
+    """A folder that is held in memory, where there is one: 13 GB are written and read again."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
 def made_up_words() -> list[str]:
     """Words of one to four syllables, in a language that is none."""
     drawn = random.Random(0)
@@ -151,11 +191,13 @@ def made_up_words() -> list[str]:
     return ["".join(drawn.choices(syllables, k=drawn.randint(1, 4))) for _ in range(60_000)]
 
 
-def save_llama(folder: Path, *, layers: int, heads: int, width: int) -> None:
+def save_llama(
+    folder: Path, *, layers: int, heads: int, width: int, mlp: int | None = None, dtype: torch.dtype = torch.float32
+) -> None:
     """Save a random Llama."""
     config = LlamaConfig(
         hidden_size=width,
-        intermediate_size=width * 8 // 3,
+        intermediate_size=mlp or width * 8 // 3,
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=heads,
@@ -165,10 +207,10 @@ def save_llama(folder: Path, *, layers: int, heads: int, width: int) -> None:
         bos_token_id=0,
         eos_token_id=1,
     )
-    save_random(folder, config)
+    save_random(folder, config, dtype=dtype)
 
 
-def save_random(folder: Path, config: PreTrainedConfig) -> None:
+def save_random(folder: Path, config: PreTrainedConfig, *, dtype: torch.dtype = torch.float32) -> None:
     """Save a random model with a tokenizer of the usual size, of which much of the loading is, and as usual without padding."""
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -178,7 +220,7 @@ def save_random(folder: Path, config: PreTrainedConfig) -> None:
     own = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>")
     own.save_pretrained(folder)
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    AutoModelForCausalLM.from_config(config, dtype=dtype).save_pretrained(folder)
 
 
 def _theirs(folder: Path) -> Any:
@@ -223,6 +265,7 @@ CASES: dict[str, Callable[[Bench], list[Row]]] = {
     "lengths": lengths_case,
     "load": load_case,
     "memory": memory_case,
+    "large": large_case,
 }
 
 
