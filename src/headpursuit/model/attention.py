@@ -117,9 +117,11 @@ def has_encoder(hf: Any) -> bool:
     Neither sign is enough: Whisper's decoder keeps a configuration that names its encoder, and BLIP-2 takes what a decoder
     has written for the sake of those of its language models that are split.
     """
+    # Asked for every prompt, and a signature takes longer to read than a flag.
+    if not getattr(hf.config, "is_encoder_decoder", False):
+        return False
     inner = hf.get_base_model() if hasattr(hf, "get_base_model") else hf  # an adapter's forward takes anything
-    takes = "decoder_input_ids" in inspect.signature(inner.forward).parameters
-    return takes and bool(getattr(hf.config, "is_encoder_decoder", False))
+    return "decoder_input_ids" in inspect.signature(inner.forward).parameters
 
 
 def reads_images_only(hf: PreTrainedModel) -> bool:
