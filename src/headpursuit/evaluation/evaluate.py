@@ -261,7 +261,14 @@ def _run(prepared: Prepared, model: HeadModel, *, out: Path, engine: Engine, see
     # Given answers may be the unedited model's own, so that its cells come first.
     _fill(cells, [(concept.spec.task, None) for concept in prepared.concepts], progress=progress)
     forced = [
-        teacher_forced_task(one.counted, prepared.tasks[task], prepared.records[task], cells, multi_token=one.spec.multi_token)
+        teacher_forced_task(
+            one.counted,
+            prepared.tasks[task],
+            prepared.records[task],
+            cells,
+            multi_token=one.spec.multi_token,
+            limit=recipe.read_limit,
+        )
         for one in prepared.concepts
         for task in (one.spec.task,)
     ]

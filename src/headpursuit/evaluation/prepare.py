@@ -410,15 +410,15 @@ def _limit(key: str, keep: KeepSpec, metrics: Sequence[Metric]) -> Limit:
 def _neutral(
     recipe: Recipe, source: Source, concepts: Sequence[PreparedConcept], *, split: Literal["selection", "test"]
 ) -> list[Sample]:
+    most = source.at_most(recipe.read_limit if split == "test" else None)
     if recipe.neutral in DEMO_DATA:
-        spec = TaskSpec(name="neutral", data=recipe.neutral, limit=source.at_most(None))
+        spec = TaskSpec(name="neutral", data=recipe.neutral, limit=most)
         records = _read(recipe, spec, split, limit=spec.limit, source=source)
         return list(_task(recipe, spec, records, concepts, source).samples)
     # Words that tell sets of texts apart may be as common as a full stop.
     lists = [concept for concept in concepts if not concept.spec.of_texts]
     words = [word for concept in lists for word in (*concept.concept.words, *concept.counted.words)]
     given: Any = source.rows.get(recipe.neutral, None if recipe.neutral == NEUTRAL else Path(recipe.neutral))
-    most = source.at_most(None)
     both = 2 if recipe.select is not None else 1  # one half is for choosing
     found = neutral_texts(given, words, limit=None if most is None else both * most)
     if not found and concepts:

@@ -326,6 +326,8 @@ class Recipe(_Table):
         select: ways to choose heads that are compared instead.
         neutral: texts whose likelihood should stay: ``text`` (packaged sentences), a text file, or one of the demo's data sets,
             whose answers are read along.
+        read_limit: how many texts are read along at most under every edit: neutral ones, and given answers that speak of a
+            concept; all when left out.
     """
 
     name: Name
@@ -340,6 +342,7 @@ class Recipe(_Table):
     describe: DescribeSpec | None = None
     select: SelectSpec | None = None
     neutral: str = NEUTRAL
+    read_limit: Count | None = None
 
     def task(self, name: str) -> TaskSpec:
         """The task with that name."""

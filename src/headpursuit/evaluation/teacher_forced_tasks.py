@@ -27,7 +27,13 @@ def log_odds_metric(concept: str) -> Metric:
 
 
 def teacher_forced_task(
-    concept: Concept, task: Task, records: Sequence[Record], cells: Cells, *, multi_token: MultiToken = "skip"
+    concept: Concept,
+    task: Task,
+    records: Sequence[Record],
+    cells: Cells,
+    *,
+    multi_token: MultiToken = "skip",
+    limit: int | None = None,
 ) -> Task:
     """The log-odds of a concept's tokens where they could be said.
 
@@ -40,12 +46,13 @@ def teacher_forced_task(
         records: the records behind them.
         cells: where the unedited model's answers are found.
         multi_token: what becomes of words of several tokens.
+        limit: only the first so many of these answers.
     """
     texts = [_text(record, concept.words) for record in records]
     if not all(texts):
         own = cells.answers(task.name, None)
         texts = [text or answer for text, answer in zip(texts, own, strict=True)]
-    samples = with_targets(task.samples, _only_speaking(texts, concept.words))
+    samples = with_targets(task.samples, _only_speaking(texts, concept.words))[:limit]
     tokens = resolve(concept, cells.model.tokenizer, multi_token=multi_token).token_ids
     return _task(
         log_odds_metric(concept.name),
