@@ -431,13 +431,13 @@ def test_given_answers_speak_of_the_concept(model):
 
 @pytest.mark.parametrize("neutral", ["demo-facts", "text"])
 def test_no_more_texts_are_read_along_than_asked_for(neutral, model):
-    changes = {"neutral": neutral, "read_limit": 5, "edit.methods": ["somp"], "edit.k": [1], "edit.draws": 2}
+    changes = {"neutral": neutral, "edit.read_limit": 5, "edit.methods": ["somp"], "edit.k": [1], "edit.draws": 2}
     found = evaluate("demo-caption-colors", model, limit=40, progress=False, set={**changes, "goal": None})
     read = {row.task: row.n for row in found.rows if row.task in ("neutral text", "colours, teacher-forced")}
     assert read == {"neutral text": 5, "colours, teacher-forced": 5}
     assert {row.n for row in found.rows if row.task == "captioning"} == {40}
     # Heads are chosen as before.
-    prepared = prepare(load_recipe("demo-caption-colors", set={"neutral": neutral, "read_limit": 5}), Source(limit=40))
+    prepared = prepare(load_recipe("demo-caption-colors", set={"neutral": neutral, "edit.read_limit": 5}), Source(limit=40))
     assert len(prepared.quiet) == (40 if neutral == "demo-facts" else 0)
 
 

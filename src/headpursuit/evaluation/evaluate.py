@@ -267,7 +267,7 @@ def _run(prepared: Prepared, model: HeadModel, *, out: Path, engine: Engine, see
             prepared.records[task],
             cells,
             multi_token=one.spec.multi_token,
-            limit=recipe.read_limit,
+            limit=recipe.edit.read_limit,
         )
         for one in prepared.concepts
         for task in (one.spec.task,)

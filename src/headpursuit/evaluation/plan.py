@@ -61,9 +61,10 @@ def trial_seconds(prepared: Prepared, model: HeadModel) -> dict[str, float]:
     forced = {
         teacher_forced_task_name(concept.name): prepared.tasks[concept.spec.task].samples for concept in prepared.concepts
     }
+    most = None if prepared.recipe.edit is None else prepared.recipe.edit.read_limit
     for name, samples in {**forced, NEUTRAL_TASK: prepared.neutral}.items():
         few = [one for one in samples if one.target] or list(prepared.neutral)
-        found[name] = task_seconds(neutral_task(few), model) * len(samples) / len(few)
+        found[name] = task_seconds(neutral_task(few), model) * len(samples[:most]) / len(few)
     return found
 
 

@@ -410,10 +410,10 @@ def _limit(key: str, keep: KeepSpec, metrics: Sequence[Metric]) -> Limit:
 def _neutral(
     recipe: Recipe, source: Source, concepts: Sequence[PreparedConcept], *, split: Literal["selection", "test"]
 ) -> list[Sample]:
-    most = source.at_most(recipe.read_limit if split == "test" else None)
+    most = source.at_most(recipe.edit.read_limit if recipe.edit is not None and split == "test" else None)
     if recipe.neutral in DEMO_DATA:
-        spec = TaskSpec(name="neutral", data=recipe.neutral, limit=most)
-        records = _read(recipe, spec, split, limit=spec.limit, source=source)
+        spec = TaskSpec(name="neutral", data=recipe.neutral)
+        records = _read(recipe, spec, split, limit=most, source=source)
         return list(_task(recipe, spec, records, concepts, source).samples)
     # Words that tell sets of texts apart may be as common as a full stop.
     lists = [concept for concept in concepts if not concept.spec.of_texts]

@@ -160,6 +160,8 @@ class EditSpec(_Table):
         methods: how heads are chosen, the paper's SOMP among them. The first is asked for the goals, compared with the others
             and controlled by random heads of its layers; ``attribution`` and ``contest`` need memory for a backward pass.
         where: the tokens at which the edits hold, see :class:`headpursuit.HeadEdit`.
+        read_limit: how many test texts are read along at most under every edit: neutral ones (of a file the first), and answers
+            that speak of the concept; all when left out. Heads are chosen with all.
     """
 
     k: Annotated[tuple[Count, ...], Field(min_length=1)]
@@ -167,6 +169,8 @@ class EditSpec(_Table):
     draws: Annotated[int, Field(ge=2, le=10**6)] = 10
     methods: tuple[Annotated[Order, BeforeValidator(method_key)], ...] = ("somp", "logit_lens")
     where: TokenGroup = ALL
+    # One alone has no standard error.
+    read_limit: Annotated[int, Field(ge=2, le=10**9)] | None = None
 
     @model_validator(mode="after")
     def _compares_somp(self) -> EditSpec:
@@ -326,8 +330,6 @@ class Recipe(_Table):
         select: ways to choose heads that are compared instead.
         neutral: texts whose likelihood should stay: ``text`` (packaged sentences), a text file, or one of the demo's data sets,
             whose answers are read along.
-        read_limit: how many texts are read along at most under every edit: neutral ones, and given answers that speak of a
-            concept; all when left out.
     """
 
     name: Name
@@ -342,7 +344,6 @@ class Recipe(_Table):
     describe: DescribeSpec | None = None
     select: SelectSpec | None = None
     neutral: str = NEUTRAL
-    read_limit: Count | None = None
 
     def task(self, name: str) -> TaskSpec:
         """The task with that name."""

@@ -230,9 +230,7 @@ def _test_task(prepared: Prepared, ground: _Ground, cells: Cells) -> Task:
     if texts is None:
         task = prepared.tasks[concept.spec.task]
         records = prepared.records[task.name]
-        return teacher_forced_task(
-            concept.counted, task, records, cells, multi_token=concept.spec.multi_token, limit=prepared.recipe.read_limit
-        )
+        return teacher_forced_task(concept.counted, task, records, cells, multi_token=concept.spec.multi_token)
     measure = contrast_measure(texts.with_, texts.without)
     weights = measure.weights * len(measure.samples)  # so that the mean over all texts is the contrast
     metric = ground.metric

@@ -81,6 +81,8 @@ def settle(goals: Sequence[Goal], ranking: HeadRanking, ks: Sequence[int], selec
         margins = (goal.margin(selection, edit(goal, k)) for goal in goals)
         return sum(NormalDist().cdf(min(margin, _SURE)) for margin in margins), -k
 
+    if len(ks) == 1:
+        return ks[0]
     selection.fill(key for goal in goals for key in goal.keys(edit(goal, k) for k in ks))
     return max(ks, key=expected)
 
