@@ -50,6 +50,22 @@ def test_more_scales_than_numbers_of_heads_are_drawn_over_the_scale():
     assert figure.axes[0].get_xlabel() == "scale α"
 
 
+def test_a_single_number_of_heads_is_drawn_with_its_intervals():
+    results = made_up.SHAPES["one"]()
+    whole, one = results, replace(results, rows=tuple(row for row in results.rows if row.k in (0, 1)))
+    assert {row.k for row in one.rows} == {0, 1} and len({row.k for row in whole.rows}) > 2
+    drawn = {name: figures(one)[name].axes[0] for name in figures(one) if not name.startswith(("colours-map", "described"))}
+    assert drawn
+    for name, axes in drawn.items():
+        bars = [
+            tuple(segment[:, 1])
+            for lines in axes.collections
+            if hasattr(lines, "get_segments")
+            for segment in lines.get_segments()
+        ]
+        assert any(high > low for low, high in bars), name
+
+
 def made_map(z):
     scores = np.random.default_rng(0).random((3, 4, 6))
     scores[:, 2, 4:] = np.nan

@@ -298,7 +298,10 @@ def _over(axes: Axes, rows: Sequence[Any], over: str) -> None:
             continue
         x = [getattr(row, over) for row in own]
         low, high = zip(*(row.spread or (math.nan, math.nan) for row in own), strict=True)
-        axes.fill_between(x, low, high, color=COLOURS[selection], alpha=0.15, linewidth=0)
+        if len(x) > 1:
+            axes.fill_between(x, low, high, color=COLOURS[selection], alpha=0.15, linewidth=0)
+        else:  # a band has no width at a single point
+            axes.vlines(x, low, high, color=COLOURS[selection], alpha=0.25, linewidth=4)
         axes.plot(x, [row.effect for row in own], "o-", color=COLOURS[selection], markersize=3, linewidth=1.4)
     ticks = sorted({getattr(row, over) for row in rows})
     if over == "k" and max(ticks) > 8:
