@@ -52,8 +52,8 @@ def test_more_scales_than_numbers_of_heads_are_drawn_over_the_scale():
 
 def test_a_single_number_of_heads_is_drawn_with_its_intervals():
     results = made_up.SHAPES["one"]()
-    whole, one = results, replace(results, rows=tuple(row for row in results.rows if row.k in (0, 1)))
-    assert {row.k for row in one.rows} == {0, 1} and len({row.k for row in whole.rows}) > 2
+    one = replace(results, rows=tuple(row for row in results.rows if row.k in (0, 1)))
+    assert {row.k for row in one.rows} == {0, 1}
     drawn = {name: figures(one)[name].axes[0] for name in figures(one) if not name.startswith(("colours-map", "described"))}
     assert drawn
     for name, axes in drawn.items():
