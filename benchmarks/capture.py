@@ -68,17 +68,16 @@ def lengths_case(bench: Bench) -> list[Row]:
         alike = [list(rows) for _, rows in groupby(sorted(alone, key=torch.Tensor.numel), key=torch.Tensor.numel)]
         batches = [torch.cat(rows[at : at + 16]) for rows in alike for at in range(0, len(rows), 16)]
 
-        def forward(inputs: list[torch.Tensor]) -> None:
-            with torch.no_grad():
-                for ids in inputs:
-                    model.hf(input_ids=ids, use_cache=False, logits_to_keep=1)
-
-        plain = {"forward, one by one": partial(forward, alone), "forward, equal lengths together": partial(forward, batches)}
+        forward = partial(_forward, model)
+        plain = {
+            name: partial(forward, [{"input_ids": ids} for ids in rows])
+            for name, rows in (("forward, one by one", alone), ("forward, equal lengths together", batches))
+        }
         captures = {
             f"capture, unlike lengths, positions={positions}": partial(_capture, model, samples, positions, batch_size=16)
             for positions in ("mean", "all")
         }
-        forward(alone[:BATCH])
+        forward([{"input_ids": ids} for ids in alone[:BATCH]])
         _capture(model, samples[:BATCH], "mean")
         times = _alternated(bench, {**plain, **captures}, rounds=bench.repeats)
     faster = min(plain, key=times.__getitem__)
@@ -162,11 +161,7 @@ def large_case(bench: Bench) -> list[Row]:
         for at in range(0, len(samples), BATCH)
     ]
 
-    def forward() -> None:
-        with torch.no_grad():
-            for inputs in batches:
-                model.hf(**inputs, use_cache=False, logits_to_keep=1)
-
+    forward = partial(_forward, model, batches)
     captures: dict[str, Callable[[], object]] = {
         f"capture, {shape['l']} layers of 7B, positions={positions}": partial(_capture, model, samples, positions)
         for positions in ("mean", "all")
@@ -256,6 +251,12 @@ def _alternated(
     """Median times of runs that take turns."""
     times = bench.alternate(runs, dict.fromkeys(runs, _emptied), rounds=rounds, clock=clock)
     return {name: statistics.median(found) for name, found in times.items()}
+
+
+def _forward(model: hp.HeadModel, batches: list[dict[str, torch.Tensor]]) -> None:
+    with torch.no_grad():
+        for inputs in batches:
+            model.hf(**inputs, use_cache=False, logits_to_keep=1)
 
 
 def _capture(model: hp.HeadModel, samples: list[hp.Sample], positions: str, *, batch_size: int = BATCH) -> object:

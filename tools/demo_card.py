@@ -28,9 +28,8 @@ FIGURES = {
 def measure(folder: Path) -> dict[str, tuple[float, int]]:
     """Held-out figures of a saved model: value and sample count."""
     recipes = [prepare(load_recipe(name), Source()) for name in DEMO_RECIPES]
-    tasks = {
-        name: task for recipe in reversed(recipes) for name, task in recipe.tasks.items()
-    }  # the first's, where names repeat
+    # Where names repeat, the first recipe's task counts.
+    tasks = {name: task for recipe in reversed(recipes) for name, task in recipe.tasks.items()}
     cells = Cells(hp.load(folder, device="cpu"), tasks, seed=0)
     wanted = {name: (tasks[task], metric) for name, (task, metric) in FIGURES.items()}
     return {
