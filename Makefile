@@ -69,6 +69,6 @@ compat: ## run the tests of models with the lowest version of transformers that 
 	  "$$(grep -o 'transformers>=[0-9.]*' pyproject.toml | sed 's/>=/==/').*"
 	.venv-compat/bin/python -m pytest -n auto tests/model tests/activations tests/editing tests/cli
 
-train-demo: $(STAMP) ## train the embedded demo model again, its vision tower too (hours on two cores)
+train-demo: $(STAMP) ## train the embedded demo model again, its vision tower too (some forty minutes on two cores)
 	$(PY) tools/train_demo.py
 	$(PY) tools/demo_card.py
